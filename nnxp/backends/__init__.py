@@ -1,0 +1,98 @@
+"""Backends: what each array library needs before nnxp's kernels can run on it.
+
+`get(name, device)` opens one. This package is the only part of nnxp that names array
+libraries; a new one is a file here with a `Backend` subclass, and a line in `BACKENDS`.
+"""
+
+import ctypes
+import importlib
+import os
+import sys
+
+from nnxp.backends.base import Availability, Backend
+from nnxp.errors import BackendError, unknown_name
+
+__all__ = ["BACKENDS", "Availability", "Backend", "availability", "default_name", "get"]
+
+BACKENDS = {
+    "numpy": "nnxp.backends.numpy:NumPyBackend",
+    "cupy": "nnxp.backends.cupy:CuPyBackend",
+    "torch": "nnxp.backends.torch:TorchBackend",
+    "jax": "nnxp.backends.jax:JAXBackend",
+    "array-api-strict": "nnxp.backends.array_api_strict:StrictBackend",
+}
+"""Where each backend's class is; imported only when it is asked for."""
+
+_CUDA_BACKENDS = ("cupy", "torch", "jax")
+
+
+def get(name: str | Backend | None = None, device: str | None = None) -> Backend:
+    """Open the backend called `name` on `device`.
+
+    Args:
+        name: one of `BACKENDS`, "auto", or None for `$NNXP_BACKEND` and, without it, "numpy".
+            "auto" takes a CUDA device where one answers and NumPy otherwise; the backend's
+            `describe()` says which. A backend that is open already is returned as it is.
+        device: "cpu", "cuda", "cuda:1", "mps" (torch only), "device1" (array-api-strict only),
+            or None for `$NNXP_DEVICE` and, without it, the backend's own default.
+
+    Raises:
+        InputError: no backend has this name.
+        BackendError: the backend or the device cannot be used here; the message says why and
+            what to do about it. Nothing else is taken in its place.
+    """
+    if isinstance(name, Backend):
+        return name
+    name = (name or default_name()).lower().replace("_", "-")
+    device = device or os.environ.get("NNXP_DEVICE") or None
+    if name == "auto":
+        return _auto(device)
+    return _backend_class(name)(device)
+
+
+def default_name() -> str:
+    """The backend that is used where none is named: `$NNXP_BACKEND`, else "numpy"."""
+    return os.environ.get("NNXP_BACKEND") or "numpy"
+
+
+def availability() -> list[Availability]:
+    """For every backend: its version and devices, or why it cannot be used here."""
+    return [_backend_class(name).availability() for name in BACKENDS]
+
+
+def _backend_class(name: str) -> type[Backend]:
+    if name not in BACKENDS:
+        unknown_name("backend", name, ["auto", *BACKENDS])
+    module, _, attribute = BACKENDS[name].partition(":")
+    backend: type[Backend] = getattr(importlib.import_module(module), attribute)
+    return backend
+
+
+def _auto(device: str | None) -> Backend:
+    wants_cuda = device is not None and device.startswith("cuda")
+    if (device is None or wants_cuda) and (wants_cuda or _cuda_driver_answers()):
+        for name in _CUDA_BACKENDS:
+            try:
+                return _backend_class(name)(device or "cuda")
+            except BackendError:
+                continue
+    if wants_cuda:
+        raise BackendError(
+            f"device {device!r}: none of {', '.join(_CUDA_BACKENDS)} reaches it here; "
+            "'nnxp backends' says what each lacks"
+        )
+    return _backend_class("numpy")(device)
+
+
+def _cuda_driver_answers() -> bool:
+    """Whether a CUDA driver is installed and counts a device; far cheaper than importing torch."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        count = ctypes.c_int(0)
+        return (
+            driver.cuInit(0) == 0
+            and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+            and count.value > 0
+        )
+    except (OSError, AttributeError):
+        return False

@@ -1,0 +1,25 @@
+"""array-api-strict: the standard and nothing else, for testing. Its device1 stands in for a GPU."""
+
+from typing import Any
+
+from nnxp.backends.base import Backend
+
+
+class StrictBackend(Backend):
+    name = "array-api-strict"
+    install = "pip install array-api-strict"
+
+    @classmethod
+    def load(cls) -> tuple[Any, str]:
+        try:
+            import array_api_strict
+        except ImportError:
+            raise cls.missing() from None
+        return array_api_strict, array_api_strict.__version__
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        return ("cpu", "device1", "device2")
+
+    def open_device(self, device: str) -> Any:
+        return self.xp.Device("CPU_DEVICE" if device == "cpu" else device)

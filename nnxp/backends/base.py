@@ -1,0 +1,142 @@
+"""What the trainer and the network ask of an array library."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from nnxp.arrays import Array, is_array, namespace, to_numpy
+from nnxp.backends import eager
+from nnxp.errors import BackendError, InputError
+
+Step = Callable[..., tuple[Any, Any, Array]]
+"""step(parameters, optimizer_state, batch, learning_rate) -> (parameters, optimizer_state, loss)"""
+
+Runner = Callable[..., tuple[Any, Array]]
+"""run(state, data, order, learning_rate) -> (state, summed loss): a chunk of steps."""
+
+
+@dataclass(frozen=True)
+class Availability:
+    """What `nnxp backends` tells of a backend."""
+
+    name: str
+    version: str | None
+    """The library's version; None where it is not installed."""
+    devices: tuple[str, ...]
+    """The device strings that can be used here."""
+    problem: str | None
+    """Why it cannot be used, with the cure; None where it can."""
+
+
+class Backend:
+    """An array library on one device.
+
+    A subclass says how to import its library, which devices it has, and, where a plain loop
+    of steps is not the best it can do, how to run a chunk of them.
+    """
+
+    name: ClassVar[str]
+    install: ClassVar[str]
+    """The command that makes the library available."""
+
+    xp: Any
+    """The library's Array API namespace."""
+    device: Any
+    """The device, in the library's own terms."""
+    device_name: str
+    """The device as a string: "cpu", "cuda:0"."""
+    version: str
+
+    def __init__(self, device: str | None = None) -> None:
+        self.xp, self.version = self.load()
+        available = self.devices()
+        if device is None:
+            device = available[0]
+        elif device == "cuda":
+            device = "cuda:0"
+        if device not in available:
+            raise BackendError(
+                f"backend {self.name!r} has no device {device!r} here; "
+                f"it has {', '.join(available)}"
+            )
+        self.device_name = device
+        self.device = self.open_device(device)
+
+    @classmethod
+    def load(cls) -> tuple[Any, str]:
+        """Import the library: its Array API namespace and its version.
+
+        Raises:
+            BackendError: it is not installed or cannot work here; says what to do.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """The device strings that can be used here, the default first. After `load`."""
+        return ("cpu",)
+
+    def open_device(self, device: str) -> Any:
+        """The library's own name for one of `devices`."""
+        return device
+
+    def active(self) -> AbstractContextManager[Any]:
+        """What kernels on this backend run inside."""
+        return nullcontext()
+
+    def dtype(self, name: str) -> Any:
+        """The library's dtype called "float32" or "float64".
+
+        Raises:
+            InputError: nnxp does not train in this dtype.
+            BackendError: the library, as it is set up, does not compute in it.
+        """
+        if name not in ("float32", "float64"):
+            raise InputError(f"dtype must be float32 or float64, not {name!r}")
+        return getattr(self.xp, name)
+
+    def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
+        """`x`, an array of any library or nested lists, as an array on this backend's device."""
+        if not is_array(x) or namespace(x) is not self.xp:
+            x = to_numpy(x)
+        return self.xp.asarray(x, dtype=dtype, device=self.device, copy=copy)
+
+    def runner(self, step: Step) -> Runner:
+        """A function that runs a chunk of steps; see `eager.run` for what it takes and returns."""
+
+        def run(*chunk: Any) -> tuple[Any, Array]:
+            with self.active():
+                return eager.run(step, *chunk)
+
+        return run
+
+    def describe(self) -> str:
+        """Library, version and device in one phrase."""
+        return f"{self.name} {self.version} on {self.device_name}"
+
+    @classmethod
+    def availability(cls) -> Availability:
+        """Version and devices, or what stands in the way."""
+        try:
+            _, version = cls.load()
+            return Availability(cls.name, version, cls.devices(), None)
+        except BackendError as error:
+            return Availability(cls.name, cls.installed_version(), (), str(error))
+
+    @classmethod
+    def installed_version(cls) -> str | None:
+        """The installed version of a library that cannot be used; None where there is none."""
+        return None
+
+    @classmethod
+    def missing(cls) -> BackendError:
+        """The error for a library that is not installed."""
+        return BackendError(f"backend {cls.name!r} is not installed: {cls.install}")
+
+    def __repr__(self) -> str:
+        return f"<nnxp backend: {self.describe()}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Modules and devices do not pickle; the pair that they were opened with does.
+        return type(self), (self.device_name,)

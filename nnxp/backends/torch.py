@@ -1,0 +1,53 @@
+"""PyTorch on the CPU, CUDA or Apple's MPS."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from nnxp.arrays import Array, is_array, namespace, to_numpy
+from nnxp.backends.base import Backend
+from nnxp.errors import BackendError
+
+
+class TorchBackend(Backend):
+    name = "torch"
+    install = 'pip install "nnxp[torch]"'
+
+    @classmethod
+    def load(cls) -> tuple[Any, str]:
+        try:
+            import array_api_compat.torch
+            import torch
+        except ImportError:
+            raise cls.missing() from None
+        return array_api_compat.torch, str(torch.__version__)
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        import torch
+
+        cuda = tuple(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+        mps = ("mps",) if torch.backends.mps.is_available() else ()
+        return (*cuda, *mps, "cpu") if cuda else ("cpu", *mps)
+
+    def open_device(self, device: str) -> Any:
+        return self.xp.device(device)
+
+    def dtype(self, name: str) -> Any:
+        if name == "float64" and self.device_name == "mps":
+            raise BackendError("torch has no float64 on mps: use float32, or device 'cpu'")
+        return super().dtype(name)
+
+    def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
+        if is_array(x) and namespace(x) is self.xp:
+            x = x.detach()
+        else:
+            x = np.ascontiguousarray(to_numpy(x))
+            if not x.flags.writeable:
+                x = x.copy()  # torch cannot share memory that it may not write to
+        return self.xp.asarray(x, dtype=dtype, device=self.device, copy=copy)
+
+    def active(self) -> AbstractContextManager[Any]:
+        no_grad: AbstractContextManager[Any] = self.xp.no_grad()
+        return no_grad

@@ -1,0 +1,190 @@
+"""Data sets by name or by file: training and test arrays, ready to train on.
+
+A new named set is a module here with a `read(...)` that returns a `Raw`, and a line in `NAMES`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnxp.datasets import digits, mnist, moons, tables
+from nnxp.datasets.raw import Raw, split
+from nnxp.errors import DataError, InputError, unknown_name
+from nnxp.preprocessing import Preprocessing, pixels, standardize
+
+__all__ = ["NAMES", "Dataset", "load", "load_features"]
+
+NAMES = ("digits", "moons", "mnist", "fashion-mnist")
+"""The sets that go by name; everything else is the path of a .csv or .npz file."""
+
+TASKS = ("classify", "multilabel", "regress")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test data, preprocessed.
+
+    Attributes:
+        name: the set's name, or the file's path.
+        x, x_test: features, (samples, features), float32.
+        y, y_test: classes, (samples,), int64; or float64, (samples, outputs), 0/1 labels or
+            real values.
+        task: "classify", "multilabel" or "regress".
+        classes: the name of each class; None for other tasks.
+        shape: of one sample before it was flattened: (28, 28), (4,).
+        preprocessing: what was done to the features.
+        target_preprocessing: what was done to real-valued targets.
+        features: the name of each feature, where the file named them.
+        target: the name of the target column, likewise.
+    """
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    task: str
+    classes: tuple[str, ...] | None
+    shape: tuple[int, ...]
+    preprocessing: Preprocessing
+    target_preprocessing: Preprocessing | None
+    features: tuple[str, ...] | None
+    target: str | None
+
+    @property
+    def outputs(self) -> int:
+        """How many units the output layer of a network for this data has."""
+        return len(self.classes) if self.classes else int(self.y.shape[1])
+
+
+def load(
+    name_or_path: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    target: str | None = None,
+    task: str | None = None,
+    standardize: bool = True,
+    test_share: float = 0.2,
+    n: int = moons.N,
+    noise: float = moons.NOISE,
+    seed: int = 0,
+    like: dict[str, Any] | None = None,
+) -> Dataset:
+    """Load a data set, split into training and test data and preprocessed.
+
+    Pixels are scaled to [0, 1]. Features from files are standardised with the mean and
+    deviation of the training part, and so are real-valued targets.
+
+    Args:
+        name_or_path: "digits" (8x8 handwritten digits, bundled), "moons" (two interleaving
+            half circles, made here), "mnist", "fashion-mnist", or the path of a file:
+            `.npz` with arrays `x, y` and optionally `x_test, y_test`, or `.csv` with a header.
+        data_dir: where to look first for a folder called after the set; then come
+            `$NNXP_DATA_DIR`, Debian's folder, the download cache and the public mirrors.
+        target: the csv's target column; by default the last.
+        task: "classify" or "regress"; by default text and whole numbers are classes.
+        standardize: whether to standardise the features of files.
+        test_share: of a file without test data, what part is kept for testing, drawn evenly
+            from each class.
+        n, noise, seed: of moons; see `nnxp.datasets.moons.read`. `seed` is also that of a
+            file's split.
+        like: what a trained model knows of its data (`MLP.metadata`): the classes, features and
+            preprocessing to use instead of this data's own.
+
+    Raises:
+        InputError: nothing goes by this name.
+        DataError: a file is missing, damaged or cannot be trained on; names the place.
+    """
+    raw = _read(name_or_path, data_dir, target, n, noise, seed, like)
+    if raw.y is None:
+        raise DataError(f"{raw.name}: no column {like and like.get('target')!r} to compare with")
+    if like is not None:
+        task = like["task"]
+    if task is not None and task not in TASKS:
+        unknown_name("task", task, TASKS)
+    known = like.get("classes") if like else None
+    task, classes, y, y_test = tables.encode_targets(raw, task, known)
+
+    x, x_test = raw.x, raw.x_test
+    if x_test is None:
+        train, test = split(y, test_share, seed, stratified=task == "classify")
+        x, x_test, y, y_test = x[train], x[test], y[train], y[test]
+    if like is None and task == "classify" and len(np.unique(y)) < 2:
+        only = classes[int(y[0])] if classes and len(y) else "none"
+        raise DataError(f"{raw.name}: only one class, {only!r}: there is nothing to tell apart")
+
+    if like is not None:
+        done = Preprocessing(**like["preprocessing"])
+        target_done = like.get("target_preprocessing")
+        target_done = Preprocessing(**target_done) if target_done else None
+    else:
+        done = _preprocessing(raw, x, standardize)
+        target_done = _standardize(y) if task == "regress" else None
+    if target_done:
+        y, y_test = ((t - target_done.shift) / target_done.scale for t in (y, y_test))
+    return Dataset(
+        raw.name, done.apply(x), y, done.apply(x_test), y_test, task, classes, raw.shape,
+        done, target_done, raw.features, raw.target,
+    )  # fmt: skip
+
+
+def load_features(
+    name_or_path: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    like: dict[str, Any],
+) -> np.ndarray:
+    """The features of a set's test part, or of a whole file, as a trained model takes them.
+
+    A file needs no targets. `like` is the model's `metadata`.
+    """
+    raw = _read(name_or_path, data_dir, None, moons.N, moons.NOISE, 0, like)
+    if raw.y is None or raw.x_test is None:
+        named = str(name_or_path) in NAMES
+        x = raw.x[split(raw.y, 0.2, 0, stratified=True)[1]] if named else raw.x
+    else:
+        x = raw.x_test
+    return Preprocessing(**like["preprocessing"]).apply(x)
+
+
+def _read(
+    name_or_path: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None,
+    target: str | None,
+    n: int,
+    noise: float,
+    seed: int,
+    like: dict[str, Any] | None,
+) -> Raw:
+    name = str(name_or_path)
+    if name == "digits":
+        return digits.read()
+    if name == "moons":
+        return moons.read(n, noise, seed)
+    if name in mnist.SETS:
+        return mnist.read(name, data_dir)
+    path = Path(name)
+    if path.suffix.lower() == ".csv":
+        features = like.get("features") if like else None
+        return tables.read_csv(path, target or (like.get("target") if like else None), features)
+    if path.suffix.lower() == ".npz":
+        return tables.read_npz(path, like is not None)
+    if path.exists():
+        raise DataError(f"{name}: know how to read .csv and .npz, not {path.suffix or 'this'!r}")
+    if path.suffix or path.parent != Path("."):
+        raise DataError(f"{name}: no such file")
+    unknown_name("data set", name, [*NAMES, "FILE.csv", "FILE.npz"])
+
+
+def _preprocessing(raw: Raw, x: np.ndarray, wanted: bool) -> Preprocessing:
+    if raw.largest_pixel:
+        return pixels(raw.largest_pixel)
+    return _standardize(x) if raw.from_file and wanted else Preprocessing()
+
+
+_standardize = standardize

@@ -1,0 +1,69 @@
+"""The IDX file format of MNIST, plain or gzipped.
+
+Two zero bytes, a type code, the number of dimensions, each dimension as a big-endian uint32,
+then the values. Only unsigned bytes (type code 8) are read: MNIST and its relatives use no other.
+
+Source: Y. LeCun, C. Cortes and C. Burges, The MNIST database, "File formats".
+"""
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from nnxp.errors import DataError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+# Deflate cannot do better than 1032 : 1, so a smaller file that declares more is not read.
+_LARGEST_RATIO = 1032
+
+
+def read(path: Path, dimensions: int) -> np.ndarray:
+    """The array in an IDX file, uint8.
+
+    Args:
+        path: ends in `.gz` if and only if the file is gzipped.
+        dimensions: how many the array must have: 3 for images, 1 for labels.
+
+    Raises:
+        DataError: the file is missing, truncated, not IDX, or of another shape.
+    """
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == _GZIP_MAGIC
+        if zipped and path.suffix != ".gz":
+            raise DataError(f"{path}: is gzipped but not called so: rename it to {path.name}.gz")
+        if not zipped and path.suffix == ".gz":
+            raise DataError(f"{path}: is called .gz but not gzipped: fetch it anew or rename it")
+        largest = path.stat().st_size * (_LARGEST_RATIO if zipped else 1)
+        with gzip.open(path) if zipped else path.open("rb") as file:
+            return _parse(file, path, dimensions, largest)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: damaged gzip file ({error}): fetch it anew") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+
+
+def _parse(file, path: Path, dimensions: int, largest: int) -> np.ndarray:  # type: ignore[no-untyped-def]
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:3] != b"\0\0\x08":
+        raise DataError(f"{path}: not an IDX file of bytes (it begins {magic.hex(' ') or 'nowhere'})")
+    if magic[3] != dimensions:
+        raise DataError(
+            f"{path}: has {magic[3]} dimensions, not {dimensions}: "
+            "images and labels may have changed places"
+        )
+    header = file.read(4 * dimensions)
+    if len(header) < 4 * dimensions:
+        raise DataError(f"{path}: truncated in its header: fetch it anew")
+    shape = struct.unpack(f">{dimensions}I", header)
+    size = math.prod(shape)
+    # Reading one byte past the declared size is also what makes gzip check its checksum.
+    body = file.read(size + 1) if size <= largest else b""
+    if len(body) != size:
+        many = "more" if len(body) > size else "fewer"
+        raise DataError(f"{path}: holds {many} bytes than the {size:,} it declares: fetch it anew")
+    return np.frombuffer(body, dtype=np.uint8).reshape(shape)

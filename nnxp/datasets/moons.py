@@ -1,0 +1,31 @@
+"""Two interleaving half circles: the smallest data that no straight line divides."""
+
+import numpy as np
+
+from nnxp.datasets.raw import Raw
+from nnxp.errors import InputError
+
+N = 200
+NOISE = 0.1
+
+
+def read(n: int = N, noise: float = NOISE, seed: int = 0) -> Raw:
+    """`n` points, half on each moon.
+
+    Args:
+        n: points, 4 or more.
+        noise: standard deviation of the normal noise added to both coordinates.
+        seed: of the noise.
+    """
+    if n < 4 or noise < 0:
+        raise InputError(f"moons take 4 or more points and no negative noise, not {n}, {noise}")
+    upper, lower = np.linspace(0, np.pi, n // 2), np.linspace(0, np.pi, n - n // 2)
+    x = np.concatenate(
+        [
+            np.stack([np.cos(upper), np.sin(upper)], axis=1),
+            np.stack([1 - np.cos(lower), 0.5 - np.sin(lower)], axis=1),
+        ]
+    )
+    x += noise * np.random.default_rng(seed).standard_normal(x.shape)
+    y = np.repeat([0, 1], [len(upper), len(lower)])
+    return Raw("moons", x, y, (2,), classes=("upper", "lower"), features=("x", "y"))

@@ -1,0 +1,37 @@
+"""The errors nnxp raises on purpose: one clear line that names the value, the place and the cure."""
+
+import difflib
+from collections.abc import Iterable
+from typing import NoReturn
+
+
+class NnxpError(Exception):
+    """Base of every error that nnxp raises about its input or surroundings."""
+
+
+class InputError(NnxpError, ValueError):
+    """An argument has a wrong value, shape or type."""
+
+
+class DataError(NnxpError, ValueError):
+    """A data file is missing, damaged or holds something that cannot be trained on."""
+
+
+class ModelError(NnxpError, ValueError):
+    """A model file is missing, damaged or not one of nnxp's."""
+
+
+class BackendError(NnxpError, RuntimeError):
+    """A backend or device that was asked for cannot be used here."""
+
+
+class DivergenceError(NnxpError, ArithmeticError):
+    """Training left the finite numbers."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> NoReturn:
+    """Raise `InputError` for a name nobody knows, with the nearest one that somebody does."""
+    known = list(known)
+    near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise InputError(f"unknown {kind} {name!r}: {hint}Known: {', '.join(known)}")

@@ -1,0 +1,61 @@
+"""Initial parameters of one layer, drawn on the host so that every backend starts from the same.
+
+Each initializer takes a `numpy.random.Generator`, `fan_in` and `fan_out`, and returns
+(weight, bias) as float64 NumPy arrays, (fan_in, fan_out) and (fan_out,).
+"""
+
+from collections.abc import Callable
+from math import sqrt
+
+import numpy as np
+
+from nnxp.errors import unknown_name
+
+Initializer = Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]
+
+
+def normal(
+    rng: np.random.Generator, fan_in: int, fan_out: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and biases from N(0, 1): the books' first choice, too wide for deep networks.
+
+    Source: Nielsen, chapter 1, network.py.
+    """
+    return rng.standard_normal((fan_in, fan_out)), rng.standard_normal(fan_out)
+
+
+def xavier(
+    rng: np.random.Generator, fan_in: int, fan_out: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights from N(0, 2 / (fan_in + fan_out)), biases zero; for sigmoid, tanh and softmax.
+
+    Source: Glorot and Bengio, Understanding the difficulty of training deep feedforward
+    neural networks, 2010.
+    """
+    deviation = sqrt(2 / (fan_in + fan_out))
+    return deviation * rng.standard_normal((fan_in, fan_out)), np.zeros(fan_out)
+
+
+def he(rng: np.random.Generator, fan_in: int, fan_out: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights from N(0, 2 / fan_in), biases zero; for ReLU and its relatives.
+
+    Source: He, Zhang, Ren and Sun, Delving deep into rectifiers, 2015.
+    """
+    deviation = sqrt(2 / fan_in)
+    return deviation * rng.standard_normal((fan_in, fan_out)), np.zeros(fan_out)
+
+
+INITIALIZERS: dict[str, Initializer] = {"normal": normal, "xavier": xavier, "he": he}
+
+
+def initializer(name: str, activation: str) -> Initializer:
+    """The initializer called `name`; "auto" is `he` for the ReLU family, `xavier` for the rest.
+
+    Raises:
+        InputError: no initializer has this name.
+    """
+    if name == "auto":
+        return he if activation in ("relu", "leaky_relu") else xavier
+    if name not in INITIALIZERS:
+        unknown_name("initializer", name, ["auto", *INITIALIZERS])
+    return INITIALIZERS[name]

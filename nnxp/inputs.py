@@ -1,0 +1,156 @@
+"""Checks where data enters: shapes, dtypes, labels and numbers, once, before any kernel runs."""
+
+from typing import Any
+
+import numpy as np
+
+from nnxp.arrays import Array, namespace, to_numpy
+from nnxp.backends import Backend
+from nnxp.errors import InputError
+
+
+def features(x: Any, fan_in: int, backend: Backend, dtype: Any) -> Array:
+    """`x` on the backend's device, checked: (samples, fan_in), at least one row, all finite.
+
+    Raises:
+        InputError: names both shapes, or the row, column and value.
+    """
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        x = _host(x, "x")
+    shape = tuple(x.shape)
+    if len(shape) != 2 or shape[1] != fan_in:
+        cure = " (one sample is a batch of one: x[None, :])" if shape == (fan_in,) else ""
+        raise InputError(f"x has shape {shape}, the network takes (samples, {fan_in}){cure}")
+    if shape[0] == 0:
+        raise InputError("x has no rows")
+    x = backend.asarray(x, dtype=dtype)
+    _check_finite(x, "x")
+    return x
+
+
+def targets(t: Any, loss: str, samples: int, outputs: int) -> np.ndarray:
+    """Targets as the loss's kernel takes them, on the host.
+
+    Args:
+        t: integer classes, (samples,); 0/1 or real values, (samples, outputs); for one output
+            also (samples,).
+        loss: the loss's name.
+        samples: rows of x.
+        outputs: units of the network's last layer.
+
+    Returns:
+        Classes, (samples,), int64, for categorical cross-entropy; otherwise float64,
+        (samples, outputs), classes as one-hot rows.
+
+    Raises:
+        InputError: names both shapes, or the row and value, and the cure.
+    """
+    t = _host(t, "targets")
+    if t.ndim not in (1, 2) or t.shape[0] != samples:
+        raise InputError(f"targets have shape {t.shape}, x has {samples} rows")
+    if not np.isfinite(t).all():
+        _check_finite(t, "targets")
+    if t.ndim == 1 and outputs > 1:
+        classes = _classes(t, outputs)
+        return classes if loss == "categorical_cross_entropy" else np.eye(outputs)[classes]
+    if t.ndim == 1:
+        t = t[:, None]
+    if t.shape[1] != outputs:
+        raise InputError(
+            f"targets have shape {t.shape}, the network's output {(samples, outputs)}"
+            + ("; integer classes are given as (samples,)" if t.shape[1] == 1 else "")
+        )
+    t = t.astype(np.float64)
+    if loss != "quadratic":
+        _check_probabilities(t, loss)
+    return t
+
+
+def sample_weight(weight: Any, samples: int) -> np.ndarray:
+    """Sample weights on the host, checked: (samples,), float64.
+
+    Raises:
+        InputError: wrong shape, or a negative or non-finite weight.
+    """
+    weight = _host(weight, "sample_weight").astype(np.float64)
+    if weight.shape != (samples,):
+        raise InputError(f"sample_weight has shape {weight.shape}, x has {samples} rows")
+    _check_finite(weight, "sample_weight")
+    if (weight < 0).any():
+        row = int(np.argmax(weight < 0))
+        raise InputError(f"sample_weight[{row}] is {weight[row]:g}: weights are not negative")
+    return weight
+
+
+def unit_mean(weight: np.ndarray) -> np.ndarray:
+    """Weights scaled to a mean of one, so that the learning rate keeps its meaning.
+
+    Raises:
+        InputError: all of them are zero.
+    """
+    if not weight.any():
+        raise InputError("sample_weight is zero everywhere: nothing is left to train on")
+    scaled: np.ndarray = weight / weight.mean()
+    return scaled
+
+
+def _host(x: Any, name: str) -> np.ndarray:
+    try:
+        x = to_numpy(x)
+    except ValueError:
+        raise InputError(f"{name} is ragged: its rows differ in length") from None
+    if x.dtype.kind not in "buif":
+        raise InputError(
+            f"{name} must be numbers, not {x.dtype.name}"
+            + (": encode text labels as classes 0, 1, 2, ..." if name == "targets" else "")
+        )
+    return x
+
+
+def _check_finite(x: Array, name: str) -> None:
+    xp = namespace(x)
+    # A sum is finite only if every term is; it needs no mask of x's size. The reverse does not
+    # hold, so a sum that overflows is looked into.
+    if xp.isdtype(x.dtype, "real floating"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(to_numpy(xp.sum(x))):
+                return
+        host = to_numpy(x)
+        bad = np.argwhere(~np.isfinite(host))
+        if len(bad):
+            place = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), bad[0], strict=False))
+            raise InputError(
+                f"{name} holds {host[tuple(bad[0])]} at {place} (rows and columns from 0): "
+                "remove it or fill it in"
+            )
+
+
+def _classes(t: np.ndarray, outputs: int) -> np.ndarray:
+    classes = t.astype(np.int64)
+    wrong = (classes != t) | (classes < 0) | (classes >= outputs)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InputError(
+            f"targets[{row}] is {t[row]}: a network with {outputs} outputs takes classes "
+            f"0 to {outputs - 1}"
+        )
+    return classes
+
+
+def _check_probabilities(t: np.ndarray, loss: str) -> None:
+    wrong = (t < 0) | (t > 1)
+    if wrong.any():
+        row, column = (int(i) for i in np.argwhere(wrong)[0])
+        raise InputError(
+            f"targets[{row}, {column}] is {t[row, column]:g}: {loss} takes values from 0 to 1; "
+            "for real values use the quadratic loss"
+        )
+    if loss == "categorical_cross_entropy":
+        sums = t.sum(axis=1)
+        wrong = np.abs(sums - 1) > 1e-3
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise InputError(
+                f"targets[{row}] sums to {sums[row]:g}: {loss} takes rows that sum to 1; "
+                "for several labels a row use sigmoid outputs with binary_cross_entropy"
+            )

@@ -1,0 +1,180 @@
+"""Loss functions, each beside its gradient.
+
+Every loss is a sum over outputs, averaged over the batch, returned as a 0-d array. Every
+gradient is that of this mean with respect to the first argument, (batch, outputs).
+
+`targets` is a floating array (batch, outputs); the categorical losses also take integer
+classes, (batch,), in 0 .. outputs - 1, which are not checked here: libraries differ in what
+they do with others. `sample_weight`, (batch,), multiplies each sample's loss where given.
+
+Cross-entropy comes twice: from probabilities, for any activation that yields them, and from
+logits, where activation and loss are one formula that neither overflows nor cancels and the
+gradient is just the error.
+"""
+
+from nnxp.arrays import Array, device, namespace
+from nnxp.kernels.activations import sigmoid
+from nnxp.kernels.softmax import log_softmax, softmax
+
+
+def quadratic(y: Array, targets: Array, sample_weight: Array | None = None) -> Array:
+    """L = mean over the batch of 1/2 sum_j (y_j - t_j)^2.
+
+    Args:
+        y: outputs, (batch, outputs).
+        targets: (batch, outputs), of y's dtype.
+        sample_weight: (batch,), of y's dtype, or None.
+
+    Source: Nielsen, chapter 1, equation 6.
+    """
+    error = y - targets
+    error *= error
+    return 0.5 * _mean_over_batch(error, sample_weight)
+
+
+def quadratic_gradient(y: Array, targets: Array, sample_weight: Array | None = None) -> Array:
+    """dy = (y - t) / batch."""
+    return _per_sample(y - targets, sample_weight)
+
+
+def binary_cross_entropy(y: Array, targets: Array, sample_weight: Array | None = None) -> Array:
+    """L = mean over the batch of -sum_j [t_j log y_j + (1 - t_j) log(1 - y_j)].
+
+    Args:
+        y: probabilities, (batch, outputs); those closer to 0 or 1 than the smallest normal
+            number are moved there, so that the loss stays finite.
+        targets: (batch, outputs) in [0, 1], of y's dtype.
+        sample_weight: (batch,), of y's dtype, or None.
+
+    Source: Nielsen, chapter 3, equation 63.
+    """
+    xp = namespace(y)
+    log_likelihood = targets * xp.log(_positive(y))
+    log_likelihood += (1.0 - targets) * xp.log(_positive(1.0 - y))
+    return -_mean_over_batch(log_likelihood, sample_weight)
+
+
+def binary_cross_entropy_gradient(
+    y: Array, targets: Array, sample_weight: Array | None = None
+) -> Array:
+    """dy = [(1 - t) / (1 - y) - t / y] / batch."""
+    dy = (1.0 - targets) / _positive(1.0 - y)
+    dy -= targets / _positive(y)
+    return _per_sample(dy, sample_weight)
+
+
+def binary_cross_entropy_with_logits(
+    z: Array, targets: Array, sample_weight: Array | None = None
+) -> Array:
+    """Binary cross-entropy of sigmoid(z): mean over the batch of sum_j log(1 + exp(z_j)) - t_j z_j.
+
+    Computed as max(z, 0) - t z + log1p(exp(-|z|)): no term overflows, and where t is 0 or 1
+    the first two cancel exactly.
+
+    Args:
+        z: logits, (batch, outputs).
+        targets: (batch, outputs) in [0, 1], of z's dtype.
+        sample_weight: (batch,), of z's dtype, or None.
+    """
+    xp = namespace(z)
+    loss = z * (xp.astype(z > 0, z.dtype) - targets)
+    loss += xp.log1p(xp.exp(-xp.abs(z)))
+    return _mean_over_batch(loss, sample_weight)
+
+
+def binary_cross_entropy_with_logits_gradient(
+    z: Array, targets: Array, sample_weight: Array | None = None
+) -> Array:
+    """dz = (sigmoid(z) - t) / batch."""
+    error = sigmoid(z)
+    error -= targets
+    return _per_sample(error, sample_weight)
+
+
+def categorical_cross_entropy(
+    y: Array, targets: Array, sample_weight: Array | None = None
+) -> Array:
+    """L = mean over the batch of -sum_j t_j log y_j.
+
+    Args:
+        y: probabilities, (batch, classes); those under the smallest normal number are raised
+            to it, so that the loss stays finite.
+        targets: (batch, classes), of y's dtype, or integer classes, (batch,).
+        sample_weight: (batch,), of y's dtype, or None.
+    """
+    return _negative_log_likelihood(namespace(y).log(_positive(y)), targets, sample_weight)
+
+
+def categorical_cross_entropy_gradient(
+    y: Array, targets: Array, sample_weight: Array | None = None
+) -> Array:
+    """dy = -t / y / batch."""
+    return _per_sample(-_one_hot(targets, y) / _positive(y), sample_weight)
+
+
+def categorical_cross_entropy_with_logits(
+    z: Array, targets: Array, sample_weight: Array | None = None
+) -> Array:
+    """Categorical cross-entropy of softmax(z): mean over the batch of log sum_j exp(z_j) - z_t.
+
+    Args:
+        z: logits, (batch, classes).
+        targets: integer classes, (batch,), or probabilities whose rows sum to one,
+            (batch, classes), of z's dtype.
+        sample_weight: (batch,), of z's dtype, or None.
+    """
+    return _negative_log_likelihood(log_softmax(z), targets, sample_weight)
+
+
+def categorical_cross_entropy_with_logits_gradient(
+    z: Array, targets: Array, sample_weight: Array | None = None
+) -> Array:
+    """dz = (softmax(z) - t) / batch."""
+    error = softmax(z)
+    error -= _one_hot(targets, z)
+    return _per_sample(error, sample_weight)
+
+
+def _mean_over_batch(values: Array, sample_weight: Array | None) -> Array:
+    """The mean over rows of each row's weighted sum. Overwrites `values`."""
+    xp = namespace(values)
+    if sample_weight is not None:
+        values *= xp.expand_dims(sample_weight, axis=1)
+    return xp.sum(values) / values.shape[0]
+
+
+def _per_sample(gradient: Array, sample_weight: Array | None) -> Array:
+    """What averaging over the batch makes of a sum's gradient. Overwrites `gradient`."""
+    gradient *= 1.0 / gradient.shape[0]
+    if sample_weight is not None:
+        gradient *= namespace(gradient).expand_dims(sample_weight, axis=1)
+    return gradient
+
+
+def _positive(y: Array) -> Array:
+    """`y` raised to the smallest normal number, where it is less."""
+    xp = namespace(y)
+    return xp.clip(y, min=float(xp.finfo(y.dtype).smallest_normal))
+
+
+def _negative_log_likelihood(
+    log_p: Array, targets: Array, sample_weight: Array | None
+) -> Array:
+    xp = namespace(log_p)
+    batch, classes = log_p.shape
+    if targets.ndim == 2:
+        return -_mean_over_batch(log_p * targets, sample_weight)
+    # A gather: building the one-hot rows to multiply by is 300 times slower at 1,000 classes.
+    # By flat index, because take_along_axis joined the standard only in 2024.12.
+    rows = xp.arange(batch, dtype=targets.dtype, device=device(log_p))
+    log_p = xp.take(xp.reshape(log_p, (-1,)), rows * classes + targets)
+    return -_mean_over_batch(xp.expand_dims(log_p, axis=1), sample_weight)
+
+
+def _one_hot(targets: Array, like: Array) -> Array:
+    """`targets` as rows of `like`'s shape and dtype; those that are rows already stay."""
+    if targets.ndim == 2:
+        return targets
+    xp = namespace(like)
+    classes = xp.arange(like.shape[1], dtype=targets.dtype, device=device(like))
+    return xp.astype(xp.expand_dims(targets, axis=1) == classes, like.dtype)

@@ -1,0 +1,323 @@
+"""The multi-layer perceptron: its parameters, its forward pass, and backpropagation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from nnxp import backends, inputs, metrics
+from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
+from nnxp.errors import InputError, unknown_name
+from nnxp.initializers import initializer as find_initializer
+from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward
+from nnxp.objectives import Objective, objective
+from nnxp.optimizers import Parameters
+
+
+def propagate(
+    parameters: Parameters, hidden: tuple[str, ...], x: Array
+) -> tuple[Array, list[Array]]:
+    """The forward pass, up to the last layer's pre-activation.
+
+        z = y W + b, y = activation(z), layer by layer
+
+    Args:
+        parameters: one (weight, bias) per layer.
+        hidden: the name of each hidden layer's activation; the last layer's is the objective's.
+        x: (batch, features).
+
+    Returns:
+        The last layer's z, (batch, outputs), and what each layer was given: its input.
+    """
+    given = []
+    for (weight, bias), activation in zip(parameters, (*hidden, "identity"), strict=True):
+        given.append(x)
+        x = ACTIVATIONS[activation][0](affine(x, weight, bias))
+    return x, given
+
+
+def backpropagate(
+    parameters: Parameters,
+    hidden: tuple[str, ...],
+    objective: Objective,
+    x: Array,
+    targets: Array,
+    sample_weight: Array | None = None,
+) -> tuple[Array, Parameters]:
+    """The loss and its gradient with respect to every parameter, by the chain rule.
+
+    Args:
+        parameters: one (weight, bias) per layer.
+        hidden: the name of each hidden layer's activation.
+        objective: the loss on the network's output.
+        x: (batch, features).
+        targets: classes, (batch,), or values, (batch, outputs).
+        sample_weight: (batch,), or None.
+
+    Returns:
+        The loss, a 0-d array, and one (dweight, dbias) per layer.
+
+    Source: Nielsen, chapter 2, equations BP1 to BP4; marked below.
+    """
+    z, given = propagate(parameters, hidden, x)
+    loss, dz = objective.value_and_gradient(z, targets, sample_weight)  # BP1
+    gradients = []
+    for layer in reversed(range(len(parameters))):
+        gradients.append(affine_backward(dz, given[layer]))  # BP3, BP4
+        if layer > 0:
+            dy = affine_input_backward(dz, parameters[layer][0])  # BP2
+            dz = ACTIVATIONS[hidden[layer - 1]][1](dy, given[layer])
+    return loss, gradients[::-1]
+
+
+class MLP:
+    """A multi-layer perceptron on one backend.
+
+    Args:
+        sizes: units per layer, inputs first: (784, 128, 10).
+        hidden: the hidden layers' activation, one name for all or one per layer: "relu",
+            "sigmoid", "tanh", "leaky_relu", "leaky_tanh", "identity", "step".
+        output: the output layer's activation: "softmax" for classes, "sigmoid" for yes-or-no
+            labels, "identity" for real values, or any other.
+        initializer: "normal", "xavier", "he", or "auto" to fit each layer's activation.
+        backend: "numpy", "cupy", "torch", "jax", "array-api-strict", "auto", or an open
+            backend; None for `$NNXP_BACKEND`, else "numpy".
+        device: "cpu", "cuda", "cuda:1", ...; None for `$NNXP_DEVICE`, else the backend's own.
+        dtype: "float32" or "float64".
+        seed: of the initial parameters, which are equal on every backend.
+
+    Raises:
+        InputError: a size, a name or the seed is not valid.
+        BackendError: the backend or the device cannot be used here.
+
+    Attributes:
+        parameters: a list of (weight, bias), (fan_in, fan_out) and (fan_out,), on the device.
+        loss: the loss that the network was trained with last; `evaluate`'s default.
+        metadata: anything that JSON can hold, kept with the model in its file.
+
+    Example:
+        >>> import nnxp
+        >>> network = nnxp.MLP([2, 3, 1], hidden="tanh", output="identity")
+        >>> network.predict([[0.0, 1.0]]).shape
+        (1, 1)
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        hidden: str | Sequence[str] = "relu",
+        output: str = "softmax",
+        *,
+        initializer: str = "auto",
+        backend: str | backends.Backend | None = None,
+        device: str | None = None,
+        dtype: str = "float32",
+        seed: int = 0,
+    ) -> None:
+        self.sizes = _sizes(sizes)
+        layers = len(self.sizes) - 2
+        names = (hidden,) * layers if isinstance(hidden, str) else tuple(hidden)
+        if len(names) != layers:
+            raise InputError(f"{len(names)} hidden activations for {layers} hidden layers")
+        self.hidden = tuple(_activation(name) for name in names)
+        self.output = _activation(output)
+        self.backend = backends.get(backend, device)
+        self.dtype = dtype
+        self.loss = objective("auto", self.output).loss
+        self.metadata: dict[str, Any] = {}
+        rng = np.random.default_rng((check_seed(seed), 0))
+        self.parameters = [
+            find_initializer(initializer, activation)(rng, fan_in, fan_out)
+            for fan_in, fan_out, activation in zip(
+                self.sizes, self.sizes[1:], (*self.hidden, self.output), strict=False
+            )
+        ]
+
+    @property
+    def parameters(self) -> Parameters:
+        """One (weight, bias) per layer. Assigning copies, from arrays of any library."""
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, parameters: Sequence[Sequence[Any]]) -> None:
+        shapes = [
+            ((fan_in, fan_out), (fan_out,))
+            for fan_in, fan_out in zip(self.sizes, self.sizes[1:], strict=False)
+        ]
+        dtype = self.backend.dtype(self.dtype)
+        copies = [
+            tuple(self.backend.asarray(array, dtype=dtype, copy=True) for array in layer)
+            for layer in parameters
+        ]
+        found = [tuple(tuple(array.shape) for array in layer) for layer in copies]
+        if found != shapes:
+            raise InputError(f"parameters have shapes {found}, the network's are {shapes}")
+        self._parameters: Parameters = copies  # type: ignore[assignment]
+
+    def forward(self, x: Any) -> Array:
+        """The outputs for `x`, (samples, features), as an array on the network's device."""
+        x = device_features(self, x)
+        with self.backend.active():
+            z, _ = propagate(self.parameters, self.hidden, x)
+            return ACTIVATIONS[self.output][0](z)
+
+    def predict(self, x: Any) -> Array:
+        """The outputs for `x`, (samples, outputs), as an array of the library that `x` is of.
+
+        Works through large inputs in batches.
+
+        Raises:
+            InputError: the shape does not fit, or a value is not finite.
+        """
+        checked = device_features(self, x)
+        blocks = [y for _, _, y in self._forward_blocks(checked)]
+        if is_array(x) and namespace(x) is self.backend.xp:
+            y = self.backend.xp.concat(blocks, axis=0)
+            return y if device(x) == device(y) else self.backend.xp.asarray(y, device=device(x))
+        y = np.concatenate([to_numpy(block) for block in blocks])
+        return namespace(x).asarray(y, device=device(x)) if is_array(x) else y
+
+    def predict_classes(self, x: Any) -> Array:
+        """The class of each row, (samples,), integers in the library that `x` is of.
+
+        The largest output; with a single output unit, 1 where it is over one half (over zero
+        where the output activation yields no probability) and 0 elsewhere.
+        """
+        y = self.predict(x)
+        xp = namespace(y)
+        if self.sizes[-1] > 1:
+            return xp.argmax(y, axis=1)
+        threshold = objective("auto", self.output).threshold
+        return xp.astype(xp.reshape(y, (-1,)) > threshold, xp.int32)
+
+    def evaluate(self, x: Any, targets: Any, loss: str | None = None) -> dict[str, float]:
+        """How well the network does on `x`: its loss and the metric that fits the targets.
+
+        Args:
+            x: (samples, features).
+            targets: see `nnxp.train`.
+            loss: a loss's name; None for the one that the network was trained with.
+
+        Returns:
+            {"loss": ..., "accuracy": ...}, or "r2" for real-valued targets.
+
+        Raises:
+            InputError: shapes or labels do not fit, or a value is not finite.
+        """
+        x = device_features(self, x)
+        goal = objective(loss or self.loss, self.output)
+        return evaluate(self, x, inputs.targets(targets, goal.loss, x.shape[0], self.sizes[-1]), goal)
+
+    def loss_and_gradients(
+        self, x: Any, targets: Any, loss: str = "auto", *, sample_weight: Any = None
+    ) -> tuple[float, Parameters]:
+        """The loss on a batch, and its gradient with respect to every parameter.
+
+        Args:
+            x: (batch, features).
+            targets: see `nnxp.train`.
+            loss: a loss's name; "auto" fits the output activation.
+            sample_weight: (batch,); scaled to a mean of one.
+
+        Returns:
+            The loss, and one (dweight, dbias) per layer, on the device.
+        """
+        x = device_features(self, x)
+        goal = objective(loss, self.output)
+        batch = [inputs.targets(targets, goal.loss, x.shape[0], self.sizes[-1])]
+        if sample_weight is not None:
+            batch.append(inputs.unit_mean(inputs.sample_weight(sample_weight, x.shape[0])))
+        arrays = [device_targets(self, array) for array in batch]
+        with self.backend.active():
+            value, gradients = backpropagate(self.parameters, self.hidden, goal, x, *arrays)
+        return float(value), gradients
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a safetensors file, at once or not at all."""
+        from nnxp import checkpoint
+
+        checkpoint.save(self, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        backend: str | backends.Backend | None = None,
+        device: str | None = None,
+    ) -> MLP:
+        """Read a model that `save` wrote, on whatever backend, onto this one.
+
+        Raises:
+            ModelError: the file is missing, damaged or not an nnxp model.
+        """
+        from nnxp import checkpoint
+
+        return checkpoint.load(path, backend, device)
+
+    def __repr__(self) -> str:
+        layers = " -> ".join(
+            f"{size} {activation}"
+            for size, activation in zip(self.sizes[1:], (*self.hidden, self.output), strict=True)
+        )
+        return f"<MLP {self.sizes[0]} -> {layers}, {self.dtype}, {self.backend.describe()}>"
+
+    def _forward_blocks(self, x: Array) -> Iterator[tuple[slice, Array, Array]]:
+        """Rows, pre-activation and output, a few megabytes at a time."""
+        rows = max(1, 2**22 // max(self.sizes))
+        for start in range(0, x.shape[0], rows):
+            block = slice(start, min(start + rows, x.shape[0]))
+            with self.backend.active():
+                z, _ = propagate(self.parameters, self.hidden, x[block, ...])
+                yield block, z, ACTIVATIONS[self.output][0](z)
+
+
+def evaluate(network: MLP, x: Array, targets: np.ndarray, goal: Objective) -> dict[str, float]:
+    """`MLP.evaluate` for data that is checked and on the device already."""
+    total, outputs = 0.0, []
+    for rows, z, y in network._forward_blocks(x):
+        t = device_targets(network, targets[rows])
+        with network.backend.active():
+            total += float(goal.value(z, t)) * t.shape[0]
+        outputs.append(to_numpy(y))
+    name, value = metrics.metric(goal, np.concatenate(outputs), targets)
+    return {"loss": total / targets.shape[0], name: value}
+
+
+def device_features(network: MLP, x: Any) -> Array:
+    """`x` checked and on the network's device."""
+    return inputs.features(x, network.sizes[0], network.backend, network.backend.dtype(network.dtype))
+
+
+def device_targets(network: MLP, targets: np.ndarray) -> Array:
+    """Host targets on the device: classes as its index type, values as the network's dtype."""
+    backend = network.backend
+    classes = targets.dtype.kind == "i"
+    dtype = index_dtype(backend.xp) if classes else backend.dtype(network.dtype)
+    return backend.asarray(targets, dtype=dtype)
+
+
+def check_seed(seed: int) -> int:
+    """`seed`, if it is a whole number that is not negative."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise InputError(f"seed must be a whole number, 0 or more, not {seed!r}")
+    return int(seed)
+
+
+def _sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    sizes = tuple(sizes)
+    for size in sizes:
+        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+            raise InputError(f"layer sizes must be whole numbers, 1 or more, not {size!r}")
+    if len(sizes) < 2:
+        raise InputError(f"a network needs an input and an output size, not {list(sizes)}")
+    return tuple(int(size) for size in sizes)
+
+
+def _activation(name: str) -> str:
+    canonical = str(name).lower().replace("-", "_")
+    if canonical not in ACTIVATIONS:
+        unknown_name("activation", name, ACTIVATIONS)
+    return canonical

@@ -1,0 +1,106 @@
+"""A loss at the end of a network: from the last pre-activation to the loss and its gradient.
+
+Any loss goes with any output activation. An output in [0, 1] (sigmoid, softmax, step) is a
+probability; any other is a logit, to which cross-entropy applies its own sigmoid or softmax.
+Softmax with categorical and sigmoid with binary cross-entropy are computed from the
+pre-activation in one formula; every other pair goes by the chain rule.
+"""
+
+from dataclasses import dataclass
+
+from nnxp.arrays import Array
+from nnxp.errors import unknown_name
+from nnxp.kernels import (
+    ACTIVATIONS,
+    binary_cross_entropy,
+    binary_cross_entropy_gradient,
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_gradient,
+    categorical_cross_entropy,
+    categorical_cross_entropy_gradient,
+    categorical_cross_entropy_with_logits,
+    categorical_cross_entropy_with_logits_gradient,
+    quadratic,
+    quadratic_gradient,
+)
+
+_LOSSES = {
+    "quadratic": (quadratic, quadratic_gradient),
+    "binary_cross_entropy": (binary_cross_entropy, binary_cross_entropy_gradient),
+    "categorical_cross_entropy": (categorical_cross_entropy, categorical_cross_entropy_gradient),
+}
+_WITH_LOGITS = {
+    "binary_cross_entropy": (
+        binary_cross_entropy_with_logits,
+        binary_cross_entropy_with_logits_gradient,
+    ),
+    "categorical_cross_entropy": (
+        categorical_cross_entropy_with_logits,
+        categorical_cross_entropy_with_logits_gradient,
+    ),
+}
+_FUSED = {"softmax": "categorical_cross_entropy", "sigmoid": "binary_cross_entropy"}
+
+LOSSES = tuple(_LOSSES)
+"""The names of the losses."""
+
+PROBABILITIES = ("sigmoid", "softmax", "step")
+"""The output activations whose values are probabilities."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss called `loss` on outputs of the activation called `output`."""
+
+    loss: str
+    output: str
+
+    def value(self, z: Array, targets: Array, sample_weight: Array | None = None) -> Array:
+        """The loss of the last layer's pre-activation `z`, a 0-d array."""
+        if self._from_z:
+            return _WITH_LOGITS[self.loss][0](z, targets, sample_weight)
+        return self._of_outputs[0](ACTIVATIONS[self.output][0](z), targets, sample_weight)
+
+    def value_and_gradient(
+        self, z: Array, targets: Array, sample_weight: Array | None = None
+    ) -> tuple[Array, Array]:
+        """The loss, and its gradient with respect to `z`."""
+        if self._from_z:
+            value, gradient = _WITH_LOGITS[self.loss]
+            return value(z, targets, sample_weight), gradient(z, targets, sample_weight)
+        value, gradient = self._of_outputs
+        activation, activation_backward = ACTIVATIONS[self.output]
+        y = activation(z)
+        dz = activation_backward(gradient(y, targets, sample_weight), y)
+        return value(y, targets, sample_weight), dz
+
+    @property
+    def threshold(self) -> float:
+        """The output above which one output unit says yes."""
+        return 0.5 if self.output in PROBABILITIES else 0.0
+
+    @property
+    def _from_z(self) -> bool:
+        return _FUSED.get(self.output) == self.loss
+
+    @property
+    def _of_outputs(self):  # type: ignore[no-untyped-def]
+        logits = self.output not in PROBABILITIES
+        return (_WITH_LOGITS if logits and self.loss in _WITH_LOGITS else _LOSSES)[self.loss]
+
+
+def objective(loss: str, output: str) -> Objective:
+    """The objective for a loss name; "auto" fits the output activation.
+
+    "auto" is categorical cross-entropy for softmax, binary cross-entropy for sigmoid and
+    quadratic for every other output.
+
+    Raises:
+        InputError: no loss has this name.
+    """
+    loss = loss.lower().replace("-", "_")
+    if loss == "auto":
+        loss = _FUSED.get(output, "quadratic")
+    if loss not in LOSSES:
+        unknown_name("loss", loss, ["auto", *LOSSES])
+    return Objective(loss, output)

@@ -1,0 +1,52 @@
+"""What is done to features before a network sees them, kept with the model and done again later."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Column by column, (x - shift) / scale.
+
+    `kind` says where the numbers come from: "none", "pixels" (to [0, 1]) or "standardize"
+    (to mean 0 and deviation 1 on the training set).
+    """
+
+    kind: str = "none"
+    shift: float | list[float] = 0.0
+    scale: float | list[float] = 1.0
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        """Preprocessed features, float32, (samples, features)."""
+        if self.kind == "none":
+            return np.asarray(x, dtype=np.float32)
+        if self.kind == "pixels":  # in float32 from the start: the images may be many
+            return np.asarray(x, dtype=np.float32) / np.float32(self.scale)
+        scaled: np.ndarray = ((x - np.asarray(self.shift)) / np.asarray(self.scale)).astype(np.float32)
+        return scaled
+
+    def invert(self, x: np.ndarray) -> np.ndarray:
+        """The values that `apply` made `x` of."""
+        return np.asarray(x, dtype=np.float64) * np.asarray(self.scale) + np.asarray(self.shift)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it; `Preprocessing(**...)` reads it back."""
+        return asdict(self)
+
+
+def pixels(largest: float) -> Preprocessing:
+    """From 0 .. `largest` to [0, 1]."""
+    return Preprocessing("pixels", 0.0, float(largest))
+
+
+def standardize(x: np.ndarray) -> Preprocessing:
+    """To mean 0 and deviation 1 per column of `x`; a column that never varies is only shifted."""
+    x = np.asarray(x, dtype=np.float64)
+    deviation = x.std(axis=0)
+    return Preprocessing(
+        "standardize", x.mean(axis=0).tolist(), np.where(deviation > 0, deviation, 1.0).tolist()
+    )

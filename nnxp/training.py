@@ -1,0 +1,238 @@
+"""The training loop: epochs, chunks of steps, validation, history, callbacks."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from nnxp import batches, inputs
+from nnxp.arrays import Array, index_dtype, to_numpy
+from nnxp.backends.base import Step
+from nnxp.errors import DivergenceError, InputError
+from nnxp.network import (
+    MLP,
+    backpropagate,
+    check_seed,
+    device_features,
+    device_targets,
+    evaluate,
+)
+from nnxp.objectives import Objective, objective
+from nnxp.optimizers import SGD, Optimizer
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to."""
+
+    epoch: int
+    """1, 2, 3, ..."""
+    loss: float
+    """The mean over the epoch's samples, each as it was when its batch was trained on."""
+    validation_loss: float | None
+    validation_metric: float | None
+    """Accuracy or R^2 on the validation data after the epoch; see `History.metric`."""
+    seconds: float
+    """Training time, validation left out."""
+    samples_per_second: float
+
+
+@dataclass
+class History:
+    """What training did, epoch by epoch."""
+
+    metric: str | None = None
+    """The validation metric: "accuracy", "r2", or None without validation data."""
+    epochs: list[Epoch] = field(default_factory=list)
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """The epochs as plain dictionaries."""
+        return [asdict(epoch) for epoch in self.epochs]
+
+    def to_json(self) -> str:
+        """The epochs as a JSON list of objects."""
+        return json.dumps(self.to_list(), indent=2)
+
+
+Callback = Callable[[MLP, History], Any]
+
+
+def train(
+    network: MLP,
+    x: Any,
+    targets: Any,
+    *,
+    loss: str = "auto",
+    optimizer: Optimizer = SGD(0.1),
+    epochs: int,
+    batch_size: int | None,
+    seed: int = 0,
+    validation: tuple[Any, Any] | float | None = None,
+    callbacks: Iterable[Callback] = (),
+    sample_weight: Any = None,
+    progress: Callable[[int], Any] | None = None,
+) -> History:
+    """Train `network` by gradient descent on mini-batches.
+
+    Args:
+        network: trained where it is, on its own backend.
+        x: (samples, features), an array of any library; moved to the device once.
+        targets: integer classes, (samples,); one-hot rows or 0/1 labels, (samples, outputs);
+            or real values, (samples, outputs). With a single output also (samples,).
+        loss: "quadratic", "binary_cross_entropy", "categorical_cross_entropy", or "auto",
+            which fits the output activation.
+        optimizer: `SGD(...)` or `Adam(...)`.
+        epochs: passes over the data.
+        batch_size: samples per step. None is batch gradient descent, 1 is stochastic gradient
+            descent, anything between mini-batch.
+        seed: of the order of the batches, which is equal on every backend.
+        validation: (x, targets) to evaluate after every epoch, or a share of the data to keep
+            out of training for that, chosen by the seed.
+        callbacks: called as callback(network, history) after every epoch; one that returns
+            True ends the training.
+        sample_weight: (samples,), not negative; what each sample counts, scaled to a mean of one.
+        progress: called with the number of samples since the last call, as training goes.
+
+    Returns:
+        The history. The network's parameters are those after the last epoch.
+
+    Raises:
+        InputError: a shape, label, number or option is not valid; nothing is trained.
+        DivergenceError: the loss is no longer finite. The network keeps its parameters from
+            the last epoch that was.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> network = nnxp.MLP([64, 32, 10])
+        >>> history = nnxp.train(network, data.x, data.y, epochs=5, batch_size=32)
+        >>> network.evaluate(data.x_test, data.y_test)["accuracy"] > 0.9
+        True
+    """
+    goal = objective(loss, network.output)
+    check_seed(seed)
+    if not isinstance(epochs, (int, np.integer)) or epochs < 0:
+        raise InputError(f"epochs must be a whole number, 0 or more, not {epochs!r}")
+    x, arrays, held_out = _prepare(network, x, targets, goal, seed, validation, sample_weight)
+    samples = x.shape[0]
+    batch_size = _batch_size(batch_size, samples)
+
+    backend = network.backend
+    run = backend.runner(training_step(network.hidden, goal, optimizer))
+    # Steps own their state and may write into it, so it starts as a copy. The network's own
+    # parameters change once an epoch, as a whole.
+    own = [
+        (backend.asarray(weight, copy=True), backend.asarray(bias, copy=True))
+        for weight, bias in network.parameters
+    ]
+    with backend.active():
+        state = (own, optimizer.init(own))
+    indices = index_dtype(backend.xp)
+    network.loss = goal.loss
+    history = History()
+    for epoch in range(1, epochs + 1):
+        start = time.perf_counter()
+        order = batches.shuffled(samples, seed, epoch)
+        totals = []
+        for chunk in batches.chunks(order, batch_size):
+            rows = backend.asarray(chunk, dtype=indices)
+            state, total = run(state, (x, *arrays), rows, optimizer.learning_rate)
+            totals.append((total, chunk.shape[1]))
+            if progress:
+                progress(chunk.size)
+        mean = sum(float(to_numpy(total)) * size for total, size in totals) / samples
+        seconds = time.perf_counter() - start
+        if not math.isfinite(mean):
+            raise DivergenceError(
+                f"the loss is {mean} in epoch {epoch}: lower the learning rate "
+                f"({optimizer.learning_rate:g}), or scale the inputs"
+            )
+        network.parameters = state[0]
+        result = evaluate(network, *held_out, goal) if held_out else {"loss": None}
+        validation_loss = result.pop("loss")
+        history.metric, metric = result.popitem() if result else (None, None)
+        history.epochs.append(
+            Epoch(epoch, mean, validation_loss, metric, seconds, samples / seconds)
+        )
+        if any([callback(network, history) for callback in callbacks]):
+            break
+    return history
+
+
+@lru_cache(maxsize=64)
+def training_step(hidden: tuple[str, ...], goal: Objective, optimizer: Optimizer) -> Step:
+    """The pure function that is one step of training.
+
+    The same function for the same arguments, so that a backend which compiles it can keep what
+    it compiled.
+    """
+
+    def step(
+        parameters: Any, optimizer_state: Any, batch: tuple[Array, ...], learning_rate: Any
+    ) -> tuple[Any, Any, Array]:
+        loss, gradients = backpropagate(parameters, hidden, goal, *batch)
+        return *optimizer.update(parameters, optimizer_state, gradients, learning_rate), loss
+
+    return step
+
+
+def _prepare(
+    network: MLP,
+    x: Any,
+    targets: Any,
+    goal: Objective,
+    seed: int,
+    validation: tuple[Any, Any] | float | None,
+    sample_weight: Any,
+) -> tuple[Array, list[Array], tuple[Array, np.ndarray] | None]:
+    """Everything checked and on the device: x, the arrays beside it, and the validation data."""
+    outputs = network.sizes[-1]
+    x = device_features(network, x)
+    samples = x.shape[0]
+    beside = [inputs.targets(targets, goal.loss, samples, outputs)]
+    if sample_weight is not None:
+        beside.append(inputs.sample_weight(sample_weight, samples))
+    held_out = None
+    if isinstance(validation, (int, float)):
+        kept, held = _split(samples, validation, seed)
+        if len(held):
+            held_out = _rows(network, x, held), beside[0][held]
+            x, beside = _rows(network, x, kept), [array[kept] for array in beside]
+    elif validation is not None:
+        x_held = device_features(network, validation[0])
+        held_out = x_held, inputs.targets(validation[1], goal.loss, x_held.shape[0], outputs)
+    if sample_weight is not None:
+        beside[1] = inputs.unit_mean(beside[1])
+    return x, [device_targets(network, array) for array in beside], held_out
+
+
+def _split(samples: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows are trained on and which are kept out."""
+    if not 0 <= share < 1:
+        raise InputError(f"validation must be a share from 0 to 1, not {share:g}")
+    count = round(share * samples)
+    if count == samples:
+        raise InputError(f"validation of {share:g} leaves none of {samples} rows to train on")
+    # Epochs count from 1, so no epoch has this order.
+    order = batches.shuffled(samples, seed, 0)
+    return np.sort(order[count:]), np.sort(order[:count])
+
+
+def _rows(network: MLP, x: Array, rows: np.ndarray) -> Array:
+    backend = network.backend
+    return backend.xp.take(x, backend.asarray(rows, dtype=index_dtype(backend.xp)), axis=0)
+
+
+def _batch_size(batch_size: int | None, samples: int) -> int:
+    if batch_size is None:
+        return samples
+    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise InputError(f"batch_size must be a whole number, 1 or more, not {batch_size!r}")
+    return min(int(batch_size), samples)
