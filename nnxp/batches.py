@@ -1,12 +1,13 @@
 """Shuffled mini-batches, cut into chunks.
 
-Orders come from a host generator seeded by (seed, epoch): the same on every backend, and any
-epoch's can be made without the ones before it.
+Orders are drawn on the host from (seed, epoch): the same on every backend.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
+
+from nnxp.randomness import Purpose, generator
 
 STEPS_PER_CHUNK = 64
 """Steps handed to a backend at once: enough to hide what a hand-over costs, few enough to watch."""
@@ -14,7 +15,7 @@ STEPS_PER_CHUNK = 64
 
 def shuffled(samples: int, seed: int, epoch: int) -> np.ndarray:
     """The order in which `epoch` (1, 2, ...) visits the samples, (samples,), int64."""
-    return np.random.default_rng((seed, epoch)).permutation(samples)
+    return generator(seed, Purpose.BATCHES, epoch).permutation(samples)
 
 
 def chunks(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

@@ -34,4 +34,4 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> NoReturn:
     known = list(known)
     near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise InputError(f"unknown {kind} {name!r}: {hint}Known: {', '.join(known)}")
+    raise InputError(f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")

@@ -27,13 +27,13 @@ def normal(
 def xavier(
     rng: np.random.Generator, fan_in: int, fan_out: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights from N(0, 2 / (fan_in + fan_out)), biases zero; for sigmoid, tanh and softmax.
+    """Weights uniform in +-sqrt(6 / (fan_in + fan_out)), biases zero; for sigmoid, tanh, softmax.
 
     Source: Glorot and Bengio, Understanding the difficulty of training deep feedforward
-    neural networks, 2010.
+    neural networks, 2010, equation 16.
     """
-    deviation = sqrt(2 / (fan_in + fan_out))
-    return deviation * rng.standard_normal((fan_in, fan_out)), np.zeros(fan_out)
+    limit = sqrt(6 / (fan_in + fan_out))
+    return rng.uniform(-limit, limit, (fan_in, fan_out)), np.zeros(fan_out)
 
 
 def he(rng: np.random.Generator, fan_in: int, fan_out: int) -> tuple[np.ndarray, np.ndarray]:

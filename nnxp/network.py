@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from nnxp.initializers import initializer as find_initializer
 from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward
 from nnxp.objectives import Objective, objective
 from nnxp.optimizers import Parameters
+from nnxp.randomness import Purpose, generator
 
 
 def propagate(
@@ -88,6 +90,7 @@ class MLP:
         device: "cpu", "cuda", "cuda:1", ...; None for `$NNXP_DEVICE`, else the backend's own.
         dtype: "float32" or "float64".
         seed: of the initial parameters, which are equal on every backend.
+        parameters: one (weight, bias) per layer to start from, instead of drawing them.
 
     Raises:
         InputError: a size, a name or the seed is not valid.
@@ -116,6 +119,7 @@ class MLP:
         device: str | None = None,
         dtype: str = "float32",
         seed: int = 0,
+        parameters: Sequence[Sequence[Any]] | None = None,
     ) -> None:
         self.sizes = _sizes(sizes)
         layers = len(self.sizes) - 2
@@ -128,13 +132,15 @@ class MLP:
         self.dtype = dtype
         self.loss = objective("auto", self.output).loss
         self.metadata: dict[str, Any] = {}
-        rng = np.random.default_rng((check_seed(seed), 0))
-        self.parameters = [
-            find_initializer(initializer, activation)(rng, fan_in, fan_out)
-            for fan_in, fan_out, activation in zip(
-                self.sizes, self.sizes[1:], (*self.hidden, self.output), strict=False
-            )
-        ]
+        if parameters is None:
+            rng = generator(seed, Purpose.PARAMETERS)
+            parameters = [
+                find_initializer(initializer, activation)(rng, fan_in, fan_out)
+                for (fan_in, fan_out), activation in zip(
+                    pairwise(self.sizes), (*self.hidden, self.output), strict=True
+                )
+            ]
+        self.parameters = parameters
 
     @property
     def parameters(self) -> Parameters:
@@ -143,10 +149,7 @@ class MLP:
 
     @parameters.setter
     def parameters(self, parameters: Sequence[Sequence[Any]]) -> None:
-        shapes = [
-            ((fan_in, fan_out), (fan_out,))
-            for fan_in, fan_out in zip(self.sizes, self.sizes[1:], strict=False)
-        ]
+        shapes = [((fan_in, fan_out), (fan_out,)) for fan_in, fan_out in pairwise(self.sizes)]
         dtype = self.backend.dtype(self.dtype)
         copies = [
             tuple(self.backend.asarray(array, dtype=dtype, copy=True) for array in layer)
@@ -297,13 +300,6 @@ def device_targets(network: MLP, targets: np.ndarray) -> Array:
     classes = targets.dtype.kind == "i"
     dtype = index_dtype(backend.xp) if classes else backend.dtype(network.dtype)
     return backend.asarray(targets, dtype=dtype)
-
-
-def check_seed(seed: int) -> int:
-    """`seed`, if it is a whole number that is not negative."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise InputError(f"seed must be a whole number, 0 or more, not {seed!r}")
-    return int(seed)
 
 
 def _sizes(sizes: Sequence[int]) -> tuple[int, ...]:

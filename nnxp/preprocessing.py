@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -32,10 +31,6 @@ class Preprocessing:
     def invert(self, x: np.ndarray) -> np.ndarray:
         """The values that `apply` made `x` of."""
         return np.asarray(x, dtype=np.float64) * np.asarray(self.scale) + np.asarray(self.shift)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it; `Preprocessing(**...)` reads it back."""
-        return asdict(self)
 
 
 def pixels(largest: float) -> Preprocessing:

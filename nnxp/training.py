@@ -19,13 +19,13 @@ from nnxp.errors import DivergenceError, InputError
 from nnxp.network import (
     MLP,
     backpropagate,
-    check_seed,
     device_features,
     device_targets,
     evaluate,
 )
 from nnxp.objectives import Objective, objective
 from nnxp.optimizers import SGD, Optimizer
+from nnxp.randomness import Purpose, generator
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,6 @@ def train(
         True
     """
     goal = objective(loss, network.output)
-    check_seed(seed)
     if not isinstance(epochs, (int, np.integer)) or epochs < 0:
         raise InputError(f"epochs must be a whole number, 0 or more, not {epochs!r}")
     x, arrays, held_out = _prepare(network, x, targets, goal, seed, validation, sample_weight)
@@ -220,8 +219,7 @@ def _split(samples: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarra
     count = round(share * samples)
     if count == samples:
         raise InputError(f"validation of {share:g} leaves none of {samples} rows to train on")
-    # Epochs count from 1, so no epoch has this order.
-    order = batches.shuffled(samples, seed, 0)
+    order = generator(seed, Purpose.SPLIT).permutation(samples)
     return np.sort(order[count:]), np.sort(order[:count])
 
 

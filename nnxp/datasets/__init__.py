@@ -6,16 +6,17 @@ A new named set is a module here with a `read(...)` that returns a `Raw`, and a 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nnxp import preprocessing
 from nnxp.datasets import digits, mnist, moons, tables
 from nnxp.datasets.raw import Raw, split
-from nnxp.errors import DataError, InputError, unknown_name
-from nnxp.preprocessing import Preprocessing, pixels, standardize
+from nnxp.errors import DataError, unknown_name
+from nnxp.preprocessing import Preprocessing
 
 __all__ = ["NAMES", "Dataset", "load", "load_features"]
 
@@ -55,6 +56,19 @@ class Dataset:
     target_preprocessing: Preprocessing | None
     features: tuple[str, ...] | None
     target: str | None
+
+    def metadata(self) -> dict[str, Any]:
+        """What a model trained on this must know of it to be used on other data, for JSON."""
+        return {
+            "data": self.name,
+            "task": self.task,
+            "classes": self.classes,
+            "shape": self.shape,
+            "features": self.features,
+            "target": self.target,
+            "preprocessing": asdict(self.preprocessing),
+            "target_preprocessing": self.target_preprocessing and asdict(self.target_preprocessing),
+        }
 
     @property
     def outputs(self) -> int:
@@ -103,8 +117,8 @@ def load(
     raw = _read(name_or_path, data_dir, target, n, noise, seed, like)
     if raw.y is None:
         raise DataError(f"{raw.name}: no column {like and like.get('target')!r} to compare with")
-    if like is not None:
-        task = like["task"]
+    if like:
+        task = like.get("task", task)
     if task is not None and task not in TASKS:
         unknown_name("task", task, TASKS)
     known = like.get("classes") if like else None
@@ -118,13 +132,11 @@ def load(
         only = classes[int(y[0])] if classes and len(y) else "none"
         raise DataError(f"{raw.name}: only one class, {only!r}: there is nothing to tell apart")
 
-    if like is not None:
-        done = Preprocessing(**like["preprocessing"])
-        target_done = like.get("target_preprocessing")
-        target_done = Preprocessing(**target_done) if target_done else None
-    else:
+    if like is None:
         done = _preprocessing(raw, x, standardize)
-        target_done = _standardize(y) if task == "regress" else None
+        target_done = preprocessing.standardize(y) if task == "regress" else None
+    else:
+        done, target_done = _done(raw, like), _saved(like, "target_preprocessing")
     if target_done:
         y, y_test = ((t - target_done.shift) / target_done.scale for t in (y, y_test))
     return Dataset(
@@ -149,7 +161,7 @@ def load_features(
         x = raw.x[split(raw.y, 0.2, 0, stratified=True)[1]] if named else raw.x
     else:
         x = raw.x_test
-    return Preprocessing(**like["preprocessing"]).apply(x)
+    return _done(raw, like).apply(x)
 
 
 def _read(
@@ -181,10 +193,18 @@ def _read(
     unknown_name("data set", name, [*NAMES, "FILE.csv", "FILE.npz"])
 
 
+def _done(raw: Raw, like: dict[str, Any]) -> Preprocessing:
+    """What the model's training did to its features; what this data's would do to pixels, if it
+    is not said."""
+    return _saved(like, "preprocessing") or _preprocessing(raw, raw.x, False)
+
+
+def _saved(like: dict[str, Any], key: str) -> Preprocessing | None:
+    return Preprocessing(**like[key]) if like.get(key) else None
+
+
 def _preprocessing(raw: Raw, x: np.ndarray, wanted: bool) -> Preprocessing:
     if raw.largest_pixel:
-        return pixels(raw.largest_pixel)
-    return _standardize(x) if raw.from_file and wanted else Preprocessing()
+        return preprocessing.pixels(raw.largest_pixel)
+    return preprocessing.standardize(x) if raw.from_file and wanted else Preprocessing()
 
-
-_standardize = standardize

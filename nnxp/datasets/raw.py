@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnxp.errors import InputError
+from nnxp.randomness import Purpose, generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ def split(
     """
     if not 0 <= test_share <= 1:
         raise InputError(f"the test share must be from 0 to 1, not {test_share:g}")
-    rows = np.random.default_rng(seed).permutation(len(y))
+    rows = generator(seed, Purpose.SPLIT).permutation(len(y))
     groups = [rows[y[rows] == label] for label in np.unique(y)] if stratified else [rows]
     counts = [round(test_share * len(group)) for group in groups]
     if test_share < 1:

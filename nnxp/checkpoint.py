@@ -1,0 +1,134 @@
+"""Models on disk: a safetensors file whose one metadata entry describes the network.
+
+The tensors are `layers.0.weight`, (fan_in, fan_out), `layers.0.bias`, (fan_out,), and so on.
+The metadata entry `nnxp` is JSON: the format's number, sizes, activations, dtype, loss, the
+model's own metadata, and a SHA-256 of the whole file as it is with the digest's digits at zero.
+Loading parses data and runs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnxp.arrays import to_numpy
+from nnxp.backends import Backend
+from nnxp.errors import InputError, ModelError
+from nnxp.files import write
+from nnxp.network import MLP
+
+FORMAT = 1
+_NO_DIGEST = "0" * 64
+
+
+def save(network: MLP, path: str | os.PathLike[str]) -> None:
+    """Write `network` to `path`, at once or not at all.
+
+    Raises:
+        InputError: `network.metadata` holds something that JSON cannot.
+        OSError: the folder or the disk refuses; what was at `path` is still there.
+    """
+    import safetensors.numpy
+
+    description = {
+        "format": FORMAT,
+        "sha256": _NO_DIGEST,
+        "sizes": network.sizes,
+        "hidden": network.hidden,
+        "output": network.output,
+        "dtype": network.dtype,
+        "loss": network.loss,
+        "metadata": network.metadata,
+    }
+    try:
+        text = json.dumps(description, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the network's metadata is not JSON: {error}") from None
+    tensors = {
+        f"layers.{i}.{name}": np.ascontiguousarray(to_numpy(array))
+        for i, layer in enumerate(network.parameters)
+        for name, array in zip(("weight", "bias"), layer, strict=True)
+    }
+    content = safetensors.numpy.save(tensors, metadata={"nnxp": text})
+    digest = hashlib.sha256(content).hexdigest()
+    write(path, content.replace(_NO_DIGEST.encode(), digest.encode(), 1))
+
+
+def load(
+    path: str | os.PathLike[str],
+    backend: str | Backend | None = None,
+    device: str | None = None,
+) -> MLP:
+    """Read the network that `save` wrote to `path`.
+
+    Raises:
+        ModelError: the file is missing, damaged, or not an nnxp model.
+    """
+    import safetensors
+    import safetensors.numpy
+
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror or error}") from None
+    description = _description(path, content)
+    digest = str(description.get("sha256"))
+    blank = content.replace(digest.encode(), _NO_DIGEST.encode(), 1)
+    if hashlib.sha256(blank).hexdigest() != digest:
+        raise ModelError(f"{path}: damaged: its content does not match its checksum")
+    if description.get("format") != FORMAT:
+        raise ModelError(
+            f"{path}: format {description.get('format')}; this nnxp reads {FORMAT}: update nnxp"
+        )
+    try:
+        tensors = safetensors.numpy.load(content)
+        layers = len(description["sizes"]) - 1
+        parameters = [
+            (tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]) for i in range(layers)
+        ]
+        network = MLP(
+            description["sizes"],
+            description["hidden"],
+            description["output"],
+            dtype=description["dtype"],
+            parameters=parameters,
+            backend=backend,
+            device=device,
+        )
+        network.loss = description["loss"]
+        network.metadata = dict(description["metadata"])
+    except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise ModelError(f"{path}: not a model that nnxp can use ({error})") from None
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ModelError(f"{path}: {name} holds values that are not finite: train anew")
+    return network
+
+
+def is_model(path: str | os.PathLike[str]) -> bool:
+    """Whether the file at `path` says that it is an nnxp model."""
+    try:
+        _description(Path(path), Path(path).read_bytes())
+        return True
+    except (ModelError, OSError):
+        return False
+
+
+def _description(path: Path, content: bytes) -> dict[str, Any]:
+    """The JSON object that describes the network, from the file's header."""
+    try:
+        (length,) = struct.unpack_from("<Q", content)
+        header = json.loads(content[8 : 8 + length].decode())
+        description = json.loads(header["__metadata__"]["nnxp"])
+        if not isinstance(description, dict):
+            raise TypeError
+    except (struct.error, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        raise ModelError(f"{path}: not an nnxp model; 'nnxp train' makes one") from None
+    return description

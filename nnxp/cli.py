@@ -1,0 +1,496 @@
+"""The command line: train, evaluate, predict, import-weights, backends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+import nnxp
+from nnxp import backends, checkpoint, datasets, files
+from nnxp.errors import BackendError, DataError, DivergenceError, InputError, NnxpError
+from nnxp.kernels import ACTIVATIONS
+from nnxp.network import MLP
+from nnxp.objectives import objective
+from nnxp.optimizers import optimizer as find_optimizer
+from nnxp.preprocessing import Preprocessing
+from nnxp.training import History
+
+app = typer.Typer(
+    name="nnxp",
+    help="Train neural networks on NumPy, CuPy, PyTorch or JAX: one set of kernels, a flag picks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# Output that a person reads as it comes; off a terminal rich adds no control characters.
+_console = Console(highlight=False, soft_wrap=True, markup=False)
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number") from None
+
+
+def _int_option(text: str) -> Any:
+    return typer.Option(help=text, parser=_whole_number, metavar="INTEGER")
+
+
+def _float_option(text: str) -> Any:
+    return typer.Option(help=text, parser=_number, metavar="NUMBER")
+
+
+Data = Annotated[
+    str, typer.Argument(help="digits, moons, mnist, fashion-mnist, FILE.csv or FILE.npz")
+]
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        "--backend", envvar="NNXP_BACKEND", help="numpy, cupy, torch, jax, array-api-strict or auto"
+    ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", envvar="NNXP_DEVICE", help="cpu, cuda, cuda:1, mps; else its own"),
+]
+DataDirOption = Annotated[
+    str | None, typer.Option("--data-dir", help="where to look for data sets' folders first")
+]
+TargetOption = Annotated[str | None, typer.Option(help="the csv's target column; else the last")]
+
+_DEFAULT_RATE = {"sgd": 0.1, "adam": 0.001}
+_DEFAULT_OUTPUT = {"classify": "softmax", "multilabel": "sigmoid", "regress": "identity"}
+
+
+def main() -> None:
+    """Run the command line; every foreseen error is one line on stderr and an exit status.
+
+    2 for bad input, 1 for training that diverged or a disk that refused, 130 for Ctrl-C.
+    """
+    usage_error: Any = typer.BadParameter.__base__  # click's, wherever typer keeps it
+    try:
+        status = app(standalone_mode=False) or 0
+    except usage_error as error:
+        text = error.format_message().strip()
+        status = _fail(" ".join(text.split()) + " (nnxp --help)", 2) if text else 2
+    except DivergenceError as error:
+        status = _fail(str(error), 1)
+    except NnxpError as error:
+        status = _fail(str(error), 2)
+    except MemoryError as error:
+        status = _fail(f"out of memory: {error or 'choose smaller sizes or batches'}", 2)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except OSError as error:
+        status = _fail(f"{error.filename or 'disk'}: {error.strerror or error}", 1)
+    except (KeyboardInterrupt, typer.Abort):
+        status = _fail("interrupted", 130)
+    sys.exit(status)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"nnxp: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"nnxp {nnxp.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    data: Data = "digits",
+    hidden: Annotated[str, typer.Option(help="sizes of the hidden layers; '' for none")] = "128,64",
+    activation: Annotated[
+        str, typer.Option(help="of the hidden layers, one or one each: " + ", ".join(ACTIVATIONS))
+    ] = "relu",
+    output_activation: Annotated[
+        str, typer.Option(help="auto: softmax for classes, sigmoid for labels, identity for values")
+    ] = "auto",
+    loss: Annotated[
+        str, typer.Option(help="auto, quadratic, binary- or categorical-cross-entropy")
+    ] = "auto",
+    optimizer: Annotated[str, typer.Option(help="sgd or adam")] = "sgd",
+    learning_rate: Annotated[
+        float | None, _float_option("0.1 for sgd and 0.001 for adam if not given")
+    ] = None,
+    momentum: Annotated[float, _float_option("of sgd, 0 to 1")] = 0.0,
+    nesterov: Annotated[bool, typer.Option("--nesterov", help="look ahead by momentum")] = False,
+    weight_decay: Annotated[float, _float_option("L2 penalty on the weights")] = 0.0,
+    initializer: Annotated[str, typer.Option(help="auto, normal, xavier or he")] = "auto",
+    epochs: Annotated[int, _int_option("passes over the data")] = 20,
+    batch_size: Annotated[str, typer.Option(help="samples a step; 'all' for one batch")] = "32",
+    validation: Annotated[float, _float_option("share kept to validate on")] = 0.1,
+    seed: Annotated[int, _int_option("of parameters and batches")] = 0,
+    dtype: Annotated[str, typer.Option(help="float32 or float64")] = "float32",
+    backend: BackendOption = "auto",
+    device: DeviceOption = None,
+    data_dir: DataDirOption = None,
+    target: TargetOption = None,
+    task: Annotated[str | None, typer.Option(help="classify or regress, if not as guessed")] = None,
+    standardize: Annotated[
+        bool, typer.Option("--standardize/--no-standardize", help="scale a file's features")
+    ] = True,
+    save: Annotated[str, typer.Option(help="where the model goes")] = "model.safetensors",
+    report: Annotated[str | None, typer.Option(help="write options and history as JSON")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
+) -> None:
+    """Train a network: nnxp train mnist --hidden 128 --backend torch."""
+    options = {
+        name: value for name, value in locals().items() if name not in ("report", "quiet", "data")
+    }
+    files.check_writable(save, "--save")
+    if os.path.isfile(save) and os.path.getsize(save) and not checkpoint.is_model(save):
+        raise InputError(f"--save {save}: is not an nnxp model, and would be lost; name another")
+    if report is not None:
+        files.check_writable(report, "--report")
+    layers, activations = _hidden(hidden, activation)
+    rate = _DEFAULT_RATE.get(optimizer.lower(), 0.1) if learning_rate is None else learning_rate
+    rule = find_optimizer(optimizer.lower(), **_hyperparameters(rate, momentum, nesterov, weight_decay))
+    opened = backends.get(backend, device)
+
+    dataset = datasets.load(data, data_dir, target=target, task=task, standardize=standardize)
+    output = _DEFAULT_OUTPUT[dataset.task] if output_activation == "auto" else output_activation
+    network = MLP(
+        (dataset.x.shape[1], *layers, dataset.outputs),
+        activations,
+        output,
+        initializer=initializer,
+        backend=opened,
+        dtype=dtype,
+        seed=seed,
+    )
+    network.metadata = dataset.metadata()
+    size = _batch_size(batch_size)
+    goal = objective(loss, network.output)
+
+    console = Console(quiet=True) if quiet else _console
+    held = round(validation * len(dataset.x)) if 0 <= validation < 1 else 0
+    console.print(_headline(network, goal.loss))
+    console.print(
+        f"on {opened.describe()}, {dtype}"
+        + (" (auto)" if backend == "auto" else "")
+        + f"; {len(dataset.x) - held:,} samples to train on, {held:,} to validate, "
+        f"{len(dataset.x_test):,} to test\n"
+    )
+    show = _EpochTable(console, epochs, (len(dataset.x) - held) * epochs)
+    with show:
+        history = nnxp.train(
+            network,
+            dataset.x,
+            dataset.y,
+            loss=loss,
+            optimizer=rule,
+            epochs=epochs,
+            batch_size=size,
+            seed=seed,
+            validation=validation,
+            callbacks=[show.row],
+            progress=show.advance,
+        )
+    test = network.evaluate(dataset.x_test, dataset.y_test) if len(dataset.x_test) else {}
+    network.save(save)
+    options |= {
+        "hidden": list(network.sizes[1:-1]),
+        "activation": list(network.hidden),
+        "output_activation": network.output,
+        "loss": goal.loss,
+        "learning_rate": rate,
+        "batch_size": size,
+        "task": dataset.task,
+    }
+    if report is not None:
+        files.write(report, _report(network, data, options, history, test).encode())
+    if test:
+        console.print(f"\ntest {_figures(test)}")
+    console.print(f"saved {save}")
+    where = f"{data} --data-dir {data_dir}" if data_dir else data
+    console.print(f"next: nnxp evaluate {save} {where}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="a file that 'nnxp train' saved")],
+    data: Data = "digits",
+    backend: BackendOption = "auto",
+    device: DeviceOption = None,
+    data_dir: DataDirOption = None,
+    target: TargetOption = None,
+) -> None:
+    """Evaluate a model on a set's test part, or on the whole of a file without one."""
+    network = MLP.load(model, backends.get(backend, device))
+    dataset = datasets.load(
+        data, data_dir, target=target, test_share=_test_share(data), like=network.metadata
+    )
+    if not len(dataset.x_test):
+        raise DataError(f"{data}: nothing to test on")
+    _check_width(network, dataset.x_test, model, data)
+    figures = network.evaluate(dataset.x_test, dataset.y_test)
+    _console.print(
+        f"{data}: {_figures(figures)} ({len(dataset.x_test):,} samples, {network.backend.describe()})"
+    )
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="a file that 'nnxp train' saved")],
+    data: Annotated[str, typer.Argument(help="as for train; a file needs no targets")],
+    output: Annotated[str | None, typer.Option(help="a csv file; else standard output")] = None,
+    backend: BackendOption = "auto",
+    device: DeviceOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Write a csv: each sample's prediction, then every output of the network."""
+    if output is not None:
+        files.check_writable(output, "--output")
+    network = MLP.load(model, backends.get(backend, device))
+    x = datasets.load_features(data, data_dir, like=network.metadata)
+    _check_width(network, x, model, data)
+    text = _predictions(network, network.predict(x))
+    if output is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        files.write(output, text.encode())
+        _console.print(f"wrote {len(x):,} predictions to {output}")
+
+
+@app.command("import-weights")
+def import_weights(
+    file: Annotated[str, typer.Argument(help="an npz with W1, b1, W2, b2, ..., (fan_in, fan_out)")],
+    hidden_activation: Annotated[str, typer.Option(help="one, or one per hidden layer")] = "relu",
+    output_activation: Annotated[str, typer.Option(help="of the last layer")] = "softmax",
+    dtype: Annotated[str, typer.Option(help="float32 or float64")] = "float32",
+    save: Annotated[str, typer.Option(help="where the model goes")] = "model.safetensors",
+) -> None:
+    """Make a model of weights that were trained elsewhere."""
+    files.check_writable(save, "--save")
+    parameters = _imported(Path(file))
+    sizes = [parameters[0][0].shape[0], *(weight.shape[1] for weight, _ in parameters)]
+    names = [name.strip() for name in hidden_activation.split(",")]
+    network = MLP(
+        sizes,
+        names * (len(sizes) - 2) if len(names) == 1 else names,
+        output_activation,
+        backend="numpy",
+        device="cpu",
+        dtype=dtype,
+        parameters=parameters,
+    )
+    network.save(save)
+    _console.print(f"saved {save}: {_headline(network, network.loss)}")
+
+
+@app.command("backends")
+def list_backends() -> None:
+    """List every backend: version, devices, and what to install where it cannot be used."""
+    for found in backends.availability():
+        version = found.version or "-"
+        state = f"usable: {', '.join(found.devices)}" if not found.problem else found.problem
+        _console.print(f"{found.name:<18}{version:<14}{state}")
+
+
+class _EpochTable:
+    """A row per epoch and, on a terminal, a bar below them while training goes on."""
+
+    def __init__(self, console: Console, epochs: int, samples: int) -> None:
+        self.console = console
+        self.width = max(5, len(str(epochs)))
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("training", total=samples)
+
+    def __enter__(self) -> None:
+        self.bar.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def advance(self, samples: int) -> None:
+        self.bar.advance(self.task, samples)
+
+    def row(self, network: MLP, history: History) -> None:
+        last = history.epochs[-1]
+        heading = f"{'epoch':>{self.width}} {'loss':>10}"
+        line = f"{last.epoch:>{self.width}} {last.loss:>10.4f}"
+        if history.metric is not None:
+            heading += f" {'val. loss':>10} {'val. ' + history.metric:>13}"
+            line += f" {last.validation_loss:>10.4f} {last.validation_metric:>13.4f}"
+        if last.epoch == 1:
+            self.console.print(f"{heading} {'seconds':>8} {'samples/s':>11}")
+        self.console.print(f"{line} {last.seconds:>8.3f} {last.samples_per_second:>11,.0f}")
+
+
+def _hidden(sizes: str, activation: str) -> tuple[list[int], list[str]]:
+    """Sizes and activations of the hidden layers."""
+    layers = []
+    for text in sizes.split(",") if sizes.strip() else []:
+        if not text.strip().isdecimal() or int(text) < 1:
+            raise InputError(
+                f"--hidden {sizes!r}: {text.strip()!r} is not a size; give whole numbers like 128,64"
+            )
+        layers.append(int(text))
+    names = [name.strip() for name in activation.split(",")]
+    return layers, names * len(layers) if len(names) == 1 else names
+
+
+def _hyperparameters(
+    learning_rate: float, momentum: float, nesterov: bool, weight_decay: float
+) -> dict[str, Any]:
+    """What was asked for; what was left at zero need not exist in every optimizer."""
+    asked = {"momentum": momentum, "nesterov": nesterov}
+    return {
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        **{name: value for name, value in asked.items() if value},
+    }
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"--batch-size {text!r}: give a whole number, 1 or more, or 'all'")
+    return int(text)
+
+
+def _test_share(data: str) -> float:
+    """Of a file without test data, all is evaluated: whoever names it means it."""
+    return 0.2 if data in datasets.NAMES else 1.0
+
+
+def _check_width(network: MLP, x: np.ndarray, model: str, data: str) -> None:
+    if x.shape[1] != network.sizes[0]:
+        raise InputError(
+            f"{data} has {x.shape[1]} features a sample, {model} takes {network.sizes[0]}: "
+            "it was trained on other data"
+        )
+
+
+def _headline(network: MLP, loss: str) -> str:
+    sizes = "-".join(map(str, network.sizes))
+    hidden = ", ".join(dict.fromkeys(network.hidden)) or "no hidden layer"
+    return f"{sizes}, {hidden}, {network.output} with {loss.replace('_', ' ')}"
+
+
+def _figures(figures: dict[str, float]) -> str:
+    *_, metric = figures
+    return f"{metric} {figures[metric]:.4f}, loss {figures['loss']:.4f}"
+
+
+def _report(
+    network: MLP, data: str, options: dict[str, Any], history: History, test: dict[str, float]
+) -> str:
+    backend = network.backend
+    versions = {
+        "nnxp": nnxp.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        backend.name: backend.version,
+    }
+    return json.dumps(
+        {
+            "data": data,
+            "backend": backend.name,
+            "device": backend.device_name,
+            "versions": versions,
+            "dtype": network.dtype,
+            "sizes": network.sizes,
+            "options": options,
+            "history": history.to_list(),
+            "test": test,
+        },
+        indent=2,
+    )
+
+
+def _predictions(network: MLP, outputs: np.ndarray) -> str:
+    known = network.metadata
+    names = known.get("classes")
+    count = outputs.shape[1]
+    if names:
+        predicted = [names[i] for i in np.argmax(outputs, axis=1)]
+        header = ["prediction", *names]
+        rows = [[label, *row] for label, row in zip(predicted, outputs.tolist(), strict=True)]
+    elif known.get("task", "classify") == "classify" and count > 1:
+        header = ["prediction", *map(str, range(count))]
+        rows = [[int(np.argmax(row)), *row.tolist()] for row in outputs]
+    else:
+        if known.get("target_preprocessing"):
+            outputs = Preprocessing(**known["target_preprocessing"]).invert(outputs)
+        header = ["prediction"] if count == 1 else [f"prediction_{i}" for i in range(count)]
+        rows = outputs.tolist()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([[f"{v:.9g}" if isinstance(v, float) else v for v in row] for row in rows])
+    return text.getvalue()
+
+
+def _imported(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(weight, bias) per layer of an npz of W1, b1, W2, b2, ...; checked to fit each other."""
+    arrays = datasets.tables.load_npz(path)
+    layers = max((int(n[1:]) for n in arrays if n[:1] in "Wb" and n[1:].isdecimal()), default=0)
+    if not layers:
+        raise DataError(f"{path}: has no W1, b1, ...; it has {', '.join(arrays) or 'nothing'}")
+    parameters: list[tuple[np.ndarray, np.ndarray]] = []
+    for i in range(1, layers + 1):
+        for name in (f"W{i}", f"b{i}"):
+            if name not in arrays:
+                raise DataError(f"{path}: has no {name}")
+            if arrays[name].dtype.kind not in "fiu" or not np.isfinite(arrays[name]).all():
+                raise DataError(f"{path}: {name} holds values that are not finite numbers")
+        weight, bias = arrays[f"W{i}"], arrays[f"b{i}"].reshape(-1)
+        fan_in = parameters[-1][0].shape[1] if parameters else weight.shape[0] if weight.ndim else 0
+        if weight.ndim != 2 or weight.shape != (fan_in, bias.size):
+            raise DataError(
+                f"{path}: W{i} is {weight.shape}; after the layer before it and with b{i} it must "
+                f"be {(fan_in, bias.size)}, rows the inputs"
+            )
+        parameters.append((weight, bias))
+    return parameters
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Writing files so that a reader sees the old content or the new, never a part."""
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from nnxp.errors import InputError
+
+
+def write(path: str | os.PathLike[str], data: bytes) -> None:
+    """Put `data` at `path`, at once: a temporary file beside it, fsync, rename, fsync the folder.
+
+    A device or pipe, such as /dev/stdout, is written to as it is. A symbolic link stays one.
+
+    Raises:
+        OSError: the folder or the disk refuses; what was at `path` is still there.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), _mode(path))
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    _sync_folder(path.parent)
+
+
+def check_writable(path: str | os.PathLike[str], option: str) -> None:
+    """Raise InputError, naming `option`, if `write` could not put a file at `path`."""
+    real = Path(os.path.realpath(path))
+    if real.is_dir():
+        raise InputError(f"{option} {path}: is a folder; name a file in it")
+    if real.exists() and not real.is_file():
+        return
+    try:
+        with tempfile.TemporaryFile(dir=real.parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{option} {path}: cannot write there ({error.strerror}); name a folder that you can "
+            "write to"
+        ) from None
+
+
+def _mode(path: Path) -> int:
+    """What the file's permissions are, or would be if it were made the ordinary way."""
+    if path.exists():
+        return stat.S_IMODE(path.stat().st_mode)
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # folders cannot be opened there, and renames are durable enough
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

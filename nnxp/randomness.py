@@ -1,0 +1,32 @@
+"""Host random generators, one independent stream for each purpose of a seed.
+
+The Array API standard has no random numbers, so parameters, splits and orders are drawn on the
+host and moved: the same seed then gives the same on every backend.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+from nnxp.errors import InputError
+
+
+class Purpose(IntEnum):
+    """What is drawn. The numbers are part of what a seed means: never change one."""
+
+    PARAMETERS = 1
+    SPLIT = 2
+    BATCHES = 3
+
+
+def generator(seed: int, purpose: Purpose, epoch: int = 0) -> np.random.Generator:
+    """The generator for one purpose of `seed`, and for batches of one epoch.
+
+    Any epoch's can be made without those before it.
+
+    Raises:
+        InputError: the seed is not a whole number, or negative.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise InputError(f"seed must be a whole number, 0 or more, not {seed!r}")
+    return np.random.default_rng((int(seed), int(purpose), epoch))
