@@ -1,4 +1,4 @@
-"""Shuffled mini-batches, cut into chunks.
+"""Which samples go where: shuffled mini-batches, cut into chunks, and rows held out.
 
 Orders are drawn on the host from (seed, epoch): the same on every backend.
 """
@@ -31,3 +31,21 @@ def chunks(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
         yield from np.array_split(whole, -(-steps // STEPS_PER_CHUNK))
     if rest := len(order) - steps * batch_size:
         yield order[-rest:].reshape(1, rest)
+
+
+def split(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to keep and rows to hold out, each in ascending order.
+
+    Stratified: each label gives its share of the rows that are held out, to the nearest row.
+
+    Args:
+        labels: (samples,); all equal where there is nothing to stratify by.
+        share: of the rows, how many are held out, from 0 to 1.
+        seed: of the choice.
+    """
+    rows = generator(seed, Purpose.SPLIT).permutation(len(labels))
+    count = round(share * len(rows))
+    by_label = rows[np.argsort(labels[rows], kind="stable")]
+    # Evenly spaced over rows that are sorted by label, so in proportion to each label's.
+    held = by_label[((np.arange(count) + 0.5) * (len(rows) / max(count, 1))).astype(np.int64)]
+    return np.setdiff1d(rows, held), np.sort(held)

@@ -180,7 +180,9 @@ def train(
         files.check_writable(report, "--report")
     layers, activations = _hidden(hidden, activation)
     rate = _DEFAULT_RATE.get(optimizer.lower(), 0.1) if learning_rate is None else learning_rate
-    rule = find_optimizer(optimizer.lower(), **_hyperparameters(rate, momentum, nesterov, weight_decay))
+    rule = find_optimizer(
+        optimizer.lower(), **_hyperparameters(rate, momentum, nesterov, weight_decay)
+    )
     opened = backends.get(backend, device)
 
     dataset = datasets.load(data, data_dir, target=target, task=task, standardize=standardize)

@@ -14,9 +14,7 @@ from nnxp.errors import unknown_name
 Initializer = Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]
 
 
-def normal(
-    rng: np.random.Generator, fan_in: int, fan_out: int
-) -> tuple[np.ndarray, np.ndarray]:
+def normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> tuple[np.ndarray, np.ndarray]:
     """Weights and biases from N(0, 1): the books' first choice, too wide for deep networks.
 
     Source: Nielsen, chapter 1, network.py.
@@ -24,9 +22,7 @@ def normal(
     return rng.standard_normal((fan_in, fan_out)), rng.standard_normal(fan_out)
 
 
-def xavier(
-    rng: np.random.Generator, fan_in: int, fan_out: int
-) -> tuple[np.ndarray, np.ndarray]:
+def xavier(rng: np.random.Generator, fan_in: int, fan_out: int) -> tuple[np.ndarray, np.ndarray]:
     """Weights uniform in +-sqrt(6 / (fan_in + fan_out)), biases zero; for sigmoid, tanh, softmax.
 
     Source: Glorot and Bengio, Understanding the difficulty of training deep feedforward

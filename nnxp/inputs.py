@@ -118,7 +118,9 @@ def _check_finite(x: Array, name: str) -> None:
         host = to_numpy(x)
         bad = np.argwhere(~np.isfinite(host))
         if len(bad):
-            place = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), bad[0], strict=False))
+            place = ", ".join(
+                f"{axis} {i}" for axis, i in zip(("row", "column"), bad[0], strict=False)
+            )
             raise InputError(
                 f"{name} holds {host[tuple(bad[0])]} at {place} (rows and columns from 0): "
                 "remove it or fill it in"

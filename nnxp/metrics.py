@@ -47,4 +47,6 @@ def r2(predicted: np.ndarray, targets: np.ndarray) -> float:
     residual = np.sum((targets - predicted) ** 2, axis=0, dtype=np.float64)
     total = np.sum((targets - targets.mean(axis=0)) ** 2, axis=0, dtype=np.float64)
     constant = np.where(residual == 0, 1.0, 0.0)
-    return float(np.mean(np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), constant)))
+    return float(
+        np.mean(np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), constant))
+    )

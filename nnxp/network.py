@@ -212,7 +212,9 @@ class MLP:
         """
         x = device_features(self, x)
         goal = objective(loss or self.loss, self.output)
-        return evaluate(self, x, inputs.targets(targets, goal.loss, x.shape[0], self.sizes[-1]), goal)
+        return evaluate(
+            self, x, inputs.targets(targets, goal.loss, x.shape[0], self.sizes[-1]), goal
+        )
 
     def loss_and_gradients(
         self, x: Any, targets: Any, loss: str = "auto", *, sample_weight: Any = None
@@ -291,7 +293,9 @@ def evaluate(network: MLP, x: Array, targets: np.ndarray, goal: Objective) -> di
 
 def device_features(network: MLP, x: Any) -> Array:
     """`x` checked and on the network's device."""
-    return inputs.features(x, network.sizes[0], network.backend, network.backend.dtype(network.dtype))
+    return inputs.features(
+        x, network.sizes[0], network.backend, network.backend.dtype(network.dtype)
+    )
 
 
 def device_targets(network: MLP, targets: np.ndarray) -> Array:

@@ -25,7 +25,9 @@ class Preprocessing:
             return np.asarray(x, dtype=np.float32)
         if self.kind == "pixels":  # in float32 from the start: the images may be many
             return np.asarray(x, dtype=np.float32) / np.float32(self.scale)
-        scaled: np.ndarray = ((x - np.asarray(self.shift)) / np.asarray(self.scale)).astype(np.float32)
+        scaled: np.ndarray = ((x - np.asarray(self.shift)) / np.asarray(self.scale)).astype(
+            np.float32
+        )
         return scaled
 
     def invert(self, x: np.ndarray) -> np.ndarray:

@@ -14,9 +14,9 @@ from nnxp.errors import InputError
 class Purpose(IntEnum):
     """What is drawn. The numbers are part of what a seed means: never change one."""
 
-    PARAMETERS = 1
-    SPLIT = 2
-    BATCHES = 3
+    PARAMETERS = 0
+    SPLIT = 1
+    BATCHES = 2
 
 
 def generator(seed: int, purpose: Purpose, epoch: int = 0) -> np.random.Generator:
@@ -29,4 +29,4 @@ def generator(seed: int, purpose: Purpose, epoch: int = 0) -> np.random.Generato
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise InputError(f"seed must be a whole number, 0 or more, not {seed!r}")
-    return np.random.default_rng((int(seed), int(purpose), epoch))
+    return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=(purpose, epoch)))

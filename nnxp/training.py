@@ -25,7 +25,6 @@ from nnxp.network import (
 )
 from nnxp.objectives import Objective, objective
 from nnxp.optimizers import SGD, Optimizer
-from nnxp.randomness import Purpose, generator
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ def _prepare(
         beside.append(inputs.sample_weight(sample_weight, samples))
     held_out = None
     if isinstance(validation, (int, float)):
-        kept, held = _split(samples, validation, seed)
+        kept, held = _split(beside[0], validation, seed)
         if len(held):
             held_out = _rows(network, x, held), beside[0][held]
             x, beside = _rows(network, x, kept), [array[kept] for array in beside]
@@ -212,15 +211,17 @@ def _prepare(
     return x, [device_targets(network, array) for array in beside], held_out
 
 
-def _split(samples: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows are trained on and which are kept out."""
+def _split(targets: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows are trained on and which are kept out, in proportion from every class."""
     if not 0 <= share < 1:
         raise InputError(f"validation must be a share from 0 to 1, not {share:g}")
-    count = round(share * samples)
-    if count == samples:
+    samples = len(targets)
+    if round(share * samples) == samples:
         raise InputError(f"validation of {share:g} leaves none of {samples} rows to train on")
-    order = generator(seed, Purpose.SPLIT).permutation(samples)
-    return np.sort(order[count:]), np.sort(order[:count])
+    labels = np.zeros(samples)
+    if np.isin(targets, (0, 1)).all() or targets.ndim == 1:
+        labels = np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
+    return batches.split(labels, share, seed)
 
 
 def _rows(network: MLP, x: Array, rows: np.ndarray) -> Array:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from nnxp import preprocessing
+from nnxp.batches import split
 from nnxp.datasets import digits, mnist, moons, tables
-from nnxp.datasets.raw import Raw, split
-from nnxp.errors import DataError, unknown_name
+from nnxp.datasets.raw import Raw
+from nnxp.errors import DataError, InputError, unknown_name
 from nnxp.preprocessing import Preprocessing
 
 __all__ = ["NAMES", "Dataset", "load", "load_features"]
@@ -126,7 +127,9 @@ def load(
 
     x, x_test = raw.x, raw.x_test
     if x_test is None:
-        train, test = split(y, test_share, seed, stratified=task == "classify")
+        if not 0 <= test_share <= 1:
+            raise InputError(f"test_share must be from 0 to 1, not {test_share!r}")
+        train, test = split(y if task == "classify" else np.zeros(len(y)), test_share, seed)
         x, x_test, y, y_test = x[train], x[test], y[train], y[test]
     if like is None and task == "classify" and len(np.unique(y)) < 2:
         only = classes[int(y[0])] if classes and len(y) else "none"
@@ -158,7 +161,7 @@ def load_features(
     raw = _read(name_or_path, data_dir, None, moons.N, moons.NOISE, 0, like)
     if raw.y is None or raw.x_test is None:
         named = str(name_or_path) in NAMES
-        x = raw.x[split(raw.y, 0.2, 0, stratified=True)[1]] if named else raw.x
+        x = raw.x[split(raw.y, 0.2, 0)[1]] if named else raw.x
     else:
         x = raw.x_test
     return _done(raw, like).apply(x)
@@ -207,4 +210,3 @@ def _preprocessing(raw: Raw, x: np.ndarray, wanted: bool) -> Preprocessing:
     if raw.largest_pixel:
         return preprocessing.pixels(raw.largest_pixel)
     return preprocessing.standardize(x) if raw.from_file and wanted else Preprocessing()
-

@@ -50,7 +50,9 @@ def read(path: Path, dimensions: int) -> np.ndarray:
 def _parse(file, path: Path, dimensions: int, largest: int) -> np.ndarray:  # type: ignore[no-untyped-def]
     magic = file.read(4)
     if len(magic) < 4 or magic[:3] != b"\0\0\x08":
-        raise DataError(f"{path}: not an IDX file of bytes (it begins {magic.hex(' ') or 'nowhere'})")
+        raise DataError(
+            f"{path}: not an IDX file of bytes (it begins {magic.hex(' ') or 'nowhere'})"
+        )
     if magic[3] != dimensions:
         raise DataError(
             f"{path}: has {magic[3]} dimensions, not {dimensions}: "

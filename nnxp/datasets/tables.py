@@ -18,9 +18,7 @@ LONGEST_LINE = 2**24
 """Characters; a longer line is no table, and is not read into memory to find out."""
 
 
-def read_csv(
-    path: Path, target: str | None = None, features: Sequence[str] | None = None
-) -> Raw:
+def read_csv(path: Path, target: str | None = None, features: Sequence[str] | None = None) -> Raw:
     """A csv file: a header, then one sample a line.
 
     Args:
@@ -41,9 +39,7 @@ def read_csv(
         raise DataError(f"{path}: {error.strerror or error}") from None
 
 
-def _read_csv(
-    file: TextIO, path: Path, target: str | None, features: Sequence[str] | None
-) -> Raw:
+def _read_csv(file: TextIO, path: Path, target: str | None, features: Sequence[str] | None) -> Raw:
     rows = csv.reader(_lines(file, path), strict=True)
     try:
         header = [name.strip() for name in next(rows, [])]
@@ -78,7 +74,9 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
     while line := file.readline(LONGEST_LINE):
         number += 1
         if len(line) == LONGEST_LINE:
-            raise DataError(f"{path}:{number}: longer than {LONGEST_LINE:,} characters: not a table")
+            raise DataError(
+                f"{path}:{number}: longer than {LONGEST_LINE:,} characters: not a table"
+            )
         if "\0" in line:
             raise DataError(f"{path}:{number}: holds a NUL character: not text")
         yield line
@@ -150,7 +148,9 @@ def read_npz(path: Path, features_only: bool = False) -> Raw:
             _check_pair(path, arrays, x_name, y_name)
     x, x_test = arrays["x"], arrays.get("x_test")
     if x_test is not None and x_test.shape[1:] != x.shape[1:]:
-        raise DataError(f"{path}: x is {x.shape}, x_test {x_test.shape}: their rows differ in length")
+        raise DataError(
+            f"{path}: x is {x.shape}, x_test {x_test.shape}: their rows differ in length"
+        )
     return Raw(
         str(path), x.reshape(len(x), -1), arrays.get("y"), x.shape[1:],
         None if x_test is None else x_test.reshape(len(x_test), -1), arrays.get("y_test"),
@@ -224,7 +224,9 @@ def encode_targets(
     for part in parts:
         if part.dtype.kind == "U":
             row = next(i for i, text in enumerate(part) if not _is_number(text))
-            raise DataError(f"{raw.name}: target {row} is {str(part[row])!r}, not a number to regress on")
+            raise DataError(
+                f"{raw.name}: target {row} is {str(part[row])!r}, not a number to regress on"
+            )
     encoded = [part.astype(np.float64).reshape(len(part), -1) for part in parts]
     return task, None, encoded[0], encoded[1] if len(encoded) > 1 else None
 

@@ -157,9 +157,7 @@ def _positive(y: Array) -> Array:
     return xp.clip(y, min=float(xp.finfo(y.dtype).smallest_normal))
 
 
-def _negative_log_likelihood(
-    log_p: Array, targets: Array, sample_weight: Array | None
-) -> Array:
+def _negative_log_likelihood(log_p: Array, targets: Array, sample_weight: Array | None) -> Array:
     xp = namespace(log_p)
     batch, classes = log_p.shape
     if targets.ndim == 2:

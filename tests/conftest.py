@@ -1,0 +1,162 @@
+"""The array libraries that every test runs on, and what stands in for a GPU where there is none."""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nnxp import backends
+from nnxp.arrays import to_numpy
+
+MODULES = {
+    "numpy": "numpy",
+    "array-api-strict": "array_api_strict",
+    "torch": "torch",
+    "jax": "jax",
+    "cupy": "cupy",
+}
+STRICT_VERSIONS = ("2023.12", "2024.12", "2025.12")
+LIBRARIES = {
+    "numpy": "numpy",
+    "numpy-readonly": "numpy",
+    **{f"strict-{version}": "array-api-strict" for version in STRICT_VERSIONS},
+    "strict-minimal": "array-api-strict",
+    "strict-device1": "array-api-strict",
+    "torch": "torch",
+    "jax": "jax",
+    "cupy": "cupy",
+}
+"""Each variant's backend."""
+BACKENDS = ("numpy", "array-api-strict", "strict-device1", "torch", "jax", "cupy")
+"""One variant per backend, for what is about backends rather than kernels."""
+
+
+def require(name: str) -> None:
+    """Skip where a backend is missing; fail where NNXP_REQUIRE says that it must be there."""
+    required = os.environ.get("NNXP_REQUIRE", "").split(",")
+    if importlib.util.find_spec(MODULES[name]) is None:
+        if name in required:
+            pytest.fail(f"NNXP_REQUIRE names {name}, which is not installed")
+        pytest.skip(f"{name} is not installed")
+    if name == "cupy":
+        import cupy
+
+        if not cupy.is_available():
+            if name in required:
+                pytest.fail("NNXP_REQUIRE names cupy, which finds no CUDA device")
+            pytest.skip("cupy finds no CUDA device")
+
+
+@dataclass
+class Library:
+    """An array library as tests use it."""
+
+    name: str
+    backend: backends.Backend
+
+    @property
+    def xp(self) -> Any:
+        return self.backend.xp
+
+    def asarray(self, x: Any) -> Any:
+        """A NumPy array on the library's device, its dtype kept."""
+        x = np.asarray(x)
+        array = self.backend.asarray(x, dtype=getattr(self.xp, x.dtype.name), copy=True)
+        if self.name == "numpy-readonly":
+            array.flags.writeable = False
+        return array
+
+    def to_numpy(self, x: Any) -> np.ndarray:
+        return to_numpy(x)
+
+
+class Conversions:
+    """Counts Python scalars made of arrays on strict's device1: on a GPU each would wait."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+@pytest.fixture
+def conversions(monkeypatch: pytest.MonkeyPatch) -> Conversions:
+    """Close the two holes through which device1 lets values reach the host.
+
+    `__dlpack__` raises there, as `__array__` does; `float()` and its kin are counted.
+    """
+    require("array-api-strict")
+    import array_api_strict
+    from array_api_strict import Device
+
+    array = type(array_api_strict.zeros(1))
+    counter = Conversions()
+
+    def counted(method: str) -> Any:
+        original = getattr(array, method)
+
+        def convert(self: Any) -> Any:
+            counter.count += self.device != Device("CPU_DEVICE")
+            return original(self)
+
+        return convert
+
+    for method in ("__float__", "__bool__", "__int__", "__index__", "__complex__"):
+        monkeypatch.setattr(array, method, counted(method))
+    export = array.__dlpack__
+
+    def guarded(self: Any, **options: Any) -> Any:
+        if self.device != Device("CPU_DEVICE"):
+            raise RuntimeError("an array on device1 was exported to the host")
+        return export(self, **options)
+
+    monkeypatch.setattr(array, "__dlpack__", guarded)
+    return counter
+
+
+def _open(name: str, request: pytest.FixtureRequest, stack: ExitStack) -> Library:
+    backend = LIBRARIES.get(name, name)
+    require(backend)
+    if backend == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+    if backend == "array-api-strict":
+        from array_api_strict import ArrayAPIStrictFlags
+
+        version = name.removeprefix("strict-")
+        if version in STRICT_VERSIONS:
+            stack.enter_context(ArrayAPIStrictFlags(api_version=version))
+        if name == "strict-minimal":
+            stack.enter_context(
+                ArrayAPIStrictFlags(
+                    boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
+                )
+            )
+    if name == "strict-device1":
+        request.getfixturevalue("conversions")
+        return Library(name, backends.get(backend, "device1"))
+    return Library(name, backends.get(backend, "cuda" if backend == "cupy" else "cpu"))
+
+
+@pytest.fixture(params=list(LIBRARIES))
+def library(request: pytest.FixtureRequest) -> Iterator[Library]:
+    """Every library and every strictness: for kernels."""
+    with ExitStack() as stack:
+        yield _open(request.param, request, stack)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
+    """Every backend: for networks and training."""
+    with ExitStack() as stack:
+        yield _open(request.param, request, stack).backend
+
+
+@pytest.fixture(autouse=True)
+def _no_defaults_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NNXP_BACKEND", "NNXP_DEVICE"):
+        monkeypatch.delenv(name, raising=False)

@@ -1,0 +1,98 @@
+"""The import rules of the package, read off its syntax trees."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nnxp
+
+ROOT = Path(nnxp.__file__).parent
+LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict"}
+STANDARD = {"arrays", "errors"}
+ALLOWED = {
+    # Where a module may import from, besides the standard library; imports run one way.
+    "arrays": set(),
+    "errors": set(),
+    "kernels.affine": {"arrays"},
+    "kernels.activations": {"arrays"},
+    "kernels.softmax": {"arrays"},
+    "kernels.losses": {"arrays", "kernels.activations", "kernels.softmax"},
+    "objectives": {"arrays", "errors", "kernels"},
+    "optimizers": {"arrays", "errors"},
+    "initializers": {"errors"},
+    "randomness": {"errors"},
+    "batches": {"randomness"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "nnxp":
+                found |= {f"nnxp.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module or "")
+    return found
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+MODULES = {module_name(path): imports(path) for path in ROOT.rglob("*.py")}
+
+
+@pytest.mark.parametrize("module", ALLOWED)
+def test_imports_run_one_way(module):
+    ours = {name.removeprefix("nnxp.") for name in MODULES[module] if name.startswith("nnxp")}
+    assert ours <= ALLOWED[module]
+
+
+def test_no_kernel_names_an_array_library():
+    kernels = [module for module in MODULES if module.startswith("kernels.")]
+    assert len(kernels) >= 5
+    for module in kernels:
+        assert not {name.split(".")[0] for name in MODULES[module]} & (
+            LIBRARIES | {"array_api_compat"}
+        )
+
+
+def test_only_backends_name_other_array_libraries_than_numpy():
+    for module, found in MODULES.items():
+        named = {name.split(".")[0] for name in found} & (LIBRARIES - {"numpy"})
+        assert not named or module.startswith("backends."), f"{module} imports {named}"
+
+
+def test_array_api_compat_has_one_door():
+    users = {m for m, found in MODULES.items() if any("array_api_compat" in n for n in found)}
+    assert {m for m in users if not m.startswith("backends.")} == {"arrays"}
+
+
+def test_nothing_imports_the_command_line_and_training_imports_no_user_of_it():
+    for module, found in MODULES.items():
+        assert "nnxp.cli" not in found, module
+    assert not MODULES["network"] & {"nnxp.training", "nnxp.datasets"}
+    assert "nnxp.training" not in MODULES["checkpoint"]
+
+
+def test_import_nnxp_is_light():
+    heavy = ("torch", "jax", "cupy", "array_api_strict", "typer", "rich", "pooch", "requests",
+             "safetensors", "sklearn", "matplotlib")  # fmt: skip
+    code = f"import sys, nnxp; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_model_or_data_is_loaded_by_running_it():
+    for path in ROOT.rglob("*.py"):
+        names = {n.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Name)}
+        assert not names & {"eval", "exec", "pickle"}, path
+        assert "allow_pickle=True" not in path.read_text()

@@ -1,0 +1,154 @@
+"""Backpropagation against central differences and against torch's autograd, in float64."""
+
+import numpy as np
+import pytest
+from conftest import require
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from test_kernels import torch_loss, torch_reference
+
+from nnxp import MLP
+from nnxp.kernels import ACTIVATIONS
+from nnxp.network import backpropagate, propagate
+from nnxp.objectives import LOSSES, PROBABILITIES, Objective
+
+KINKED = {"relu", "leaky_relu", "leaky_tanh", "step"}
+
+
+def drawn(rng, sizes, hidden, output, loss, batch):
+    """A network with everything in general position, and a batch for it."""
+    network = MLP(sizes, hidden, output, dtype="float64", backend="numpy")
+    network.parameters = [
+        (rng.standard_normal((i, o)) / i**0.5, 0.5 * rng.standard_normal(o))
+        for i, o in zip(sizes, sizes[1:], strict=False)
+    ]
+    x = rng.standard_normal((batch, sizes[0]))
+    targets = rng.random((batch, sizes[-1])) + 0.1
+    targets /= targets.sum(axis=1, keepdims=True)
+    if loss == "categorical_cross_entropy" and rng.random() < 0.5:
+        targets = rng.integers(0, sizes[-1], batch)
+    weight = rng.random(batch) if rng.random() < 0.5 else None
+    return network, x, targets, weight
+
+
+def pre_activations(network, x):
+    """Every layer's z."""
+    _, given_ = propagate(network.parameters, network.hidden, x)
+    return [y @ w + b for y, (w, b) in zip(given_, network.parameters, strict=True)]
+
+
+def central_differences(parameters, loss, h=1e-6):
+    """The gradient, one parameter at a time."""
+    gradients = []
+    for layer in parameters:
+        for array in layer:
+            gradient = np.zeros_like(array)
+            for i in np.ndindex(array.shape):
+                before = array[i]
+                array[i] = before + h
+                above = loss()
+                array[i] = before - h
+                gradient[i] = (above - loss()) / (2 * h)
+                array[i] = before
+            gradients.append(gradient)
+    return gradients
+
+
+def near_a_kink(network, x):
+    """Whether the derivative might not exist within reach of a difference."""
+    return any(
+        name in KINKED and np.abs(z).min() < 1e-4
+        for z, name in zip(
+            pre_activations(network, x), (*network.hidden, network.output), strict=True
+        )
+    )
+
+
+def check_against_central_differences(network, x, targets, weight, loss):
+    objective = Objective(loss, network.output)
+
+    def value():
+        z, _ = propagate(network.parameters, network.hidden, x)
+        return float(objective.value(z, targets, weight))
+
+    loss_, gradients = backpropagate(
+        network.parameters, network.hidden, objective, x, targets, weight
+    )
+    assert float(loss_) == pytest.approx(value(), rel=1e-12)
+    numeric = central_differences(network.parameters, value)
+    found = [array for layer in gradients for array in layer]
+    # Central differences lose the loss's own digits, so a gradient that is nearly nothing is
+    # compared with those.
+    scale = max(1e-3 * abs(float(loss_)), *(np.abs(g).max() for g in numeric))
+    for analytic, reference in zip(found, numeric, strict=True):
+        assert np.abs(analytic - reference).max() <= 1e-6 * scale
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_network_has_the_gradient_that_central_differences_see(data):
+    layers = data.draw(st.integers(0, 4))
+    sizes = [data.draw(st.integers(1, 4)) for _ in range(layers + 1)] + [
+        data.draw(st.integers(2, 4))
+    ]
+    hidden = [data.draw(st.sampled_from(list(ACTIVATIONS))) for _ in range(layers)]
+    output = data.draw(st.sampled_from(list(ACTIVATIONS)))
+    loss = data.draw(st.sampled_from(LOSSES))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    batch = data.draw(st.integers(1, 33))
+    network, *arguments = drawn(rng, sizes, hidden, output, loss, batch)
+    assume(not near_a_kink(network, arguments[0]))
+    check_against_central_differences(network, *arguments, loss)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("output", ACTIVATIONS)
+@pytest.mark.parametrize("hidden", ACTIVATIONS)
+def test_every_activation_with_every_loss(hidden, output, loss):
+    rng = np.random.default_rng(0)
+    network, *arguments = drawn(rng, [3, 4, 3], hidden, output, loss, 4)
+    assert not near_a_kink(network, arguments[0])
+    check_against_central_differences(network, *arguments, loss)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("output", [name for name in ACTIVATIONS if name != "step"])
+@pytest.mark.parametrize("hidden", ACTIVATIONS)
+def test_every_activation_with_every_loss_as_torch_has_it(hidden, output, loss):
+    require("torch")
+    import torch
+
+    rng = np.random.default_rng(3)
+    network, x, targets, weight = drawn(rng, [3, 5, 4, 4], hidden, output, loss, 6)
+    parameters = [
+        tuple(torch.tensor(array, requires_grad=True) for array in layer)
+        for layer in network.parameters
+    ]
+    y = torch.tensor(x)
+    for (w, b), name in zip(parameters, (hidden, hidden, output), strict=True):
+        y = torch_reference(name)(y @ w + b)
+    name = loss
+    if "cross_entropy" in loss and output not in PROBABILITIES:
+        name += "_with_logits"
+    expected = torch_loss(
+        name, y, torch.tensor(targets), torch.tensor(1.0 if weight is None else weight)
+    )
+    expected.backward()
+
+    value, gradients = backpropagate(
+        network.parameters, network.hidden, Objective(loss, output), x, targets, weight
+    )
+    assert float(value) == pytest.approx(expected.item(), rel=1e-12)
+    for ours, theirs in zip(gradients, parameters, strict=True):
+        for gradient, parameter in zip(ours, theirs, strict=True):
+            reference = 0 * parameter if parameter.grad is None else parameter.grad
+            np.testing.assert_allclose(gradient, reference.detach(), rtol=1e-11, atol=1e-13)
+
+
+def test_a_wrong_derivative_is_caught(monkeypatch):
+    forward, _ = ACTIVATIONS["tanh"]
+    monkeypatch.setitem(ACTIVATIONS, "tanh", (forward, lambda dy, y: dy * (1 - y)))
+    rng = np.random.default_rng(0)
+    network, *arguments = drawn(rng, [3, 4, 3], "tanh", "identity", "quadratic", 4)
+    with pytest.raises(AssertionError):
+        check_against_central_differences(network, *arguments, "quadratic")

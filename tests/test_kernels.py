@@ -1,0 +1,384 @@
+"""Every kernel, on every library, against formulas and derivatives that nobody here wrote."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mpmath
+import numpy as np
+import pytest
+from conftest import require
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnxp import kernels
+from nnxp.arrays import device, namespace, to_numpy
+
+ACTIVATIONS = [name for name in kernels.ACTIVATIONS if name != "softmax"]
+LOSSES = [
+    "quadratic",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "categorical_cross_entropy",
+    "categorical_cross_entropy_with_logits",
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel and something to call it with."""
+
+    name: str
+    arguments: Callable[[np.random.Generator, str], tuple]
+
+    @property
+    def kernel(self):
+        return getattr(kernels, self.name)
+
+
+def normal(*shapes):
+    return lambda rng, dtype: tuple(rng.standard_normal(shape).astype(dtype) for shape in shapes)
+
+
+def probabilities(rng, dtype, shape=(5, 4)):
+    p = rng.random(shape) + 0.1
+    return (p / p.sum(axis=1, keepdims=True)).astype(dtype)
+
+
+def backward_of(name):
+    def arguments(rng, dtype):
+        z, dy = normal((5, 4), (5, 4))(rng, dtype)
+        return dy, getattr(kernels, name)(z)
+
+    return arguments
+
+
+def loss_arguments(name, classes=False, weighted=False):
+    def arguments(rng, dtype):
+        if name == "quadratic" or "logits" in name:
+            y = 3 * rng.standard_normal((5, 4)).astype(dtype)
+        else:
+            y = probabilities(rng, dtype)
+        targets = rng.integers(0, 4, 5) if classes else probabilities(rng, dtype)
+        return (y, targets, rng.random(5).astype(dtype)) if weighted else (y, targets)
+
+    return arguments
+
+
+CASES = {
+    "affine": Case("affine", normal((5, 3), (3, 4), (4,))),
+    "affine_backward": Case("affine_backward", normal((5, 4), (5, 3))),
+    "affine_input_backward": Case("affine_input_backward", normal((5, 4), (3, 4))),
+}
+for name in [*ACTIVATIONS, "softmax", "log_softmax"]:
+    CASES[name] = Case(name, normal((5, 4)))
+    CASES[f"{name}_backward"] = Case(f"{name}_backward", backward_of(name))
+for name in LOSSES:
+    for suffix in ("", "_gradient"):
+        full = name + suffix
+        CASES[full] = Case(full, loss_arguments(name))
+        CASES[f"{full}, weighted"] = Case(full, loss_arguments(name, weighted=True))
+        if name.startswith("categorical"):
+            CASES[f"{full}, classes"] = Case(full, loss_arguments(name, classes=True))
+
+each_kernel = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def outputs(result):
+    return result if isinstance(result, tuple) else (result,)
+
+
+def test_no_kernel_is_without_a_case():
+    functions = {n for n in kernels.__all__ if inspect.isfunction(getattr(kernels, n))}
+    assert functions == {case.name for case in CASES.values()}
+
+
+@each_kernel
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_library_computes_what_numpy_does(library, case, dtype):
+    arguments = case.arguments(np.random.default_rng(0), dtype)
+    expected = outputs(case.kernel(*arguments))
+    with library.backend.active():
+        given_ = [library.asarray(argument) for argument in arguments]
+        result = outputs(case.kernel(*given_))
+    assert len(result) == len(expected)
+    for array, reference in zip(result, expected, strict=True):
+        assert namespace(array) is library.xp
+        assert device(array) == device(given_[0])
+        assert array.dtype == getattr(library.xp, dtype)
+        assert tuple(array.shape) == reference.shape
+        tolerance = 2e-6 if dtype == "float32" else 1e-14
+        np.testing.assert_allclose(to_numpy(array), reference, rtol=tolerance, atol=tolerance)
+    for argument, before in zip(given_, arguments, strict=True):
+        np.testing.assert_array_equal(to_numpy(argument), before, err_msg="an argument changed")
+
+
+@each_kernel
+def test_no_kernel_waits_for_a_value(conversions, case):
+    import array_api_strict
+
+    gpu = array_api_strict.Device("device1")
+    arguments = case.arguments(np.random.default_rng(0), "float32")
+    case.kernel(*(array_api_strict.asarray(argument, device=gpu) for argument in arguments))
+    assert conversions.count == 0
+
+
+def test_the_stand_in_for_a_gpu_notices_what_waits(conversions):
+    import array_api_strict
+
+    x = array_api_strict.ones((), device=array_api_strict.Device("device1"))
+    float(x)
+    assert conversions.count == 1
+    with pytest.raises(RuntimeError, match="exported to the host"):
+        x.__dlpack__()
+    with pytest.raises((RuntimeError, TypeError, BufferError)):
+        np.asarray(x)
+
+
+@each_kernel
+def test_kernels_trace_under_jit(case):
+    require("jax")
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    arguments = case.arguments(np.random.default_rng(0), "float64")
+    result = outputs(jax.jit(case.kernel)(*arguments))
+    for array, reference in zip(result, outputs(case.kernel(*arguments)), strict=True):
+        np.testing.assert_allclose(array, reference, rtol=1e-13, atol=1e-15)
+
+
+@each_kernel
+def test_kernels_run_on_torch_meta_where_no_value_exists(case):
+    require("torch")
+    import torch
+
+    arguments = case.arguments(np.random.default_rng(0), "float32")
+    result = outputs(case.kernel(*(torch.asarray(a, device="meta") for a in arguments)))
+    for array, reference in zip(result, outputs(case.kernel(*arguments)), strict=True):
+        assert array.device.type == "meta"
+        assert tuple(array.shape) == reference.shape
+
+
+# Values, against mpmath at 50 digits.
+
+FORMULAS = {
+    "identity": lambda z: z,
+    "step": lambda z: mpmath.mpf(z > 0),
+    "sigmoid": lambda z: 1 / (1 + mpmath.exp(-z)),
+    "tanh": mpmath.tanh,
+    "relu": lambda z: max(z, mpmath.mpf(0)),
+    "leaky_relu": lambda z: z if z > 0 else z * mpmath.mpf("0.01"),
+    "leaky_tanh": lambda z: mpmath.tanh(z) * (1 if z > 0 else mpmath.mpf("0.25")),
+}
+POINTS = [0.0, 1e-6, 0.1, 0.5, 1.0, 3.0, 5.0, 17.0, 30.0, 80.0, 1e4]
+POINTS = sorted({sign * point for point in POINTS for sign in (-1.0, 1.0)})
+
+
+def ulps(values, exact, dtype):
+    """How many units in the last place of the exact result lie between; tiny numbers as zero."""
+    tiny = np.finfo(dtype).smallest_normal
+    return max(
+        float(abs(mpmath.mpf(float(v)) - e) / max(np.spacing(dtype(abs(float(e)))), tiny))
+        for v, e in zip(values, exact, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_activations_are_exact_to_four_ulp_and_finite_everywhere(library, name, dtype):
+    z = np.array(POINTS, dtype=dtype)
+    y = to_numpy(getattr(kernels, name)(library.asarray(z)))
+    with mpmath.workdps(50):
+        assert ulps(y, [FORMULAS[name](mpmath.mpf(float(v))) for v in z], dtype) <= 4
+
+
+ROWS = [[0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [88.0, 89.0, 90.0]]
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softmax_is_exact_to_four_ulp_for_logits_that_overflow_exp(library, name, dtype):
+    z = np.array(ROWS, dtype=dtype)
+    y = to_numpy(getattr(kernels, name)(library.asarray(z)))
+    with mpmath.workdps(50):
+        for row, result in zip(z, y, strict=True):
+            logits = [mpmath.mpf(float(v)) for v in row]
+            total = mpmath.log(mpmath.fsum(mpmath.exp(v) for v in logits))
+            exact = [v - total for v in logits]
+            assert (
+                ulps(result, exact if name == "log_softmax" else map(mpmath.exp, exact), dtype) <= 4
+            )
+
+
+LOGITS = [-1e4, -30.0, -2.0, 0.0, 0.5, 30.0, 1e4]
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_binary_cross_entropy_from_logits_neither_overflows_nor_cancels(library, target, dtype):
+    for z in LOGITS:
+        batch = library.asarray(np.array([[z]], dtype=dtype))
+        loss = kernels.binary_cross_entropy_with_logits(
+            batch, library.asarray(np.array([[target]], dtype=dtype))
+        )
+        with mpmath.workdps(5000):  # the exact loss at 1e4 differs from it by 1e-4343
+            p = 1 / (1 + mpmath.exp(-mpmath.mpf(z)))
+            exact = -mpmath.log(p if target else 1 - p)
+            assert ulps([to_numpy(loss)], [exact], dtype) <= 4
+
+
+def test_cross_entropy_of_certain_and_wrong_predictions_is_finite(library):
+    y = library.asarray(np.array([[0.0, 1.0]], dtype=np.float32))
+    wrong = library.asarray(np.array([[1.0, 0.0]], dtype=np.float32))
+    for name in ("categorical_cross_entropy", "binary_cross_entropy"):
+        for suffix in ("", "_gradient"):
+            assert np.isfinite(to_numpy(getattr(kernels, name + suffix)(y, wrong))).all()
+
+
+# Derivatives, against torch's own.
+
+
+def torch_reference(name):
+    """The same function in torch, to differentiate."""
+    import torch
+    from torch.nn import functional as F
+
+    return {
+        "identity": lambda z: z * 1,
+        "step": lambda z: (z > 0).to(z.dtype) + 0 * z,
+        "sigmoid": torch.sigmoid,
+        "tanh": torch.tanh,
+        "relu": torch.relu,
+        "leaky_relu": F.leaky_relu,
+        "leaky_tanh": lambda z: torch.where(z > 0, torch.tanh(z), 0.25 * torch.tanh(z)),
+        "softmax": lambda z: F.softmax(z, dim=-1),
+        "log_softmax": lambda z: F.log_softmax(z, dim=-1),
+    }[name]
+
+
+@pytest.mark.parametrize("name", [*ACTIVATIONS, "softmax", "log_softmax"])
+def test_backward_kernels_are_torchs_derivatives(name):
+    require("torch")
+    import torch
+
+    rng = np.random.default_rng(1)
+    z, dy = 2 * rng.standard_normal((2, 7, 5))
+    x = torch.tensor(z, requires_grad=True)
+    torch_reference(name)(x).backward(torch.tensor(dy))
+    y = getattr(kernels, name)(z)
+    dz = getattr(kernels, f"{name}_backward")(dy, y)
+    np.testing.assert_allclose(dz, x.grad.numpy(), rtol=1e-12, atol=1e-14)
+
+
+def torch_loss(name, y, targets, weight):
+    import torch
+    from torch.nn import functional as F
+
+    if name == "quadratic":
+        per_sample = 0.5 * ((y - targets) ** 2).sum(1)
+    elif name == "binary_cross_entropy":
+        per_sample = F.binary_cross_entropy(y, targets, reduction="none").sum(1)
+    elif name == "binary_cross_entropy_with_logits":
+        per_sample = F.binary_cross_entropy_with_logits(y, targets, reduction="none").sum(1)
+    elif name == "categorical_cross_entropy":
+        rows = F.one_hot(targets, 4) if targets.ndim == 1 else targets
+        per_sample = -(rows * torch.log(y)).sum(1)
+    else:
+        per_sample = F.cross_entropy(y, targets, reduction="none")
+    return (per_sample * weight).mean()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("classes", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_and_their_gradients_are_torchs(name, classes, weighted):
+    require("torch")
+    import torch
+
+    if classes and not name.startswith("categorical"):
+        classes = False
+    arguments = loss_arguments(name, classes, weighted)(np.random.default_rng(2), "float64")
+    y = torch.tensor(arguments[0], requires_grad=True)
+    weight = torch.tensor(arguments[2]) if weighted else torch.ones(5, dtype=torch.float64)
+    loss = torch_loss(name, y, torch.tensor(arguments[1]), weight)
+    loss.backward()
+    np.testing.assert_allclose(getattr(kernels, name)(*arguments), loss.item(), rtol=1e-12)
+    gradient = getattr(kernels, f"{name}_gradient")(*arguments)
+    np.testing.assert_allclose(gradient, y.grad.numpy(), rtol=1e-12, atol=1e-15)
+
+
+# Properties.
+
+rows = st.lists(st.lists(st.floats(-50, 50), min_size=3, max_size=3), min_size=1, max_size=5).map(
+    np.array
+)
+
+
+@given(rows, st.floats(-1e3, 1e3))
+def test_softmax_does_not_notice_a_shift(z, shift):
+    np.testing.assert_allclose(kernels.softmax(z + shift), kernels.softmax(z), rtol=1e-9)
+
+
+@given(rows)
+def test_softmax_rows_are_distributions(z):
+    y = kernels.softmax(z)
+    assert (y >= 0).all()
+    np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-12)
+
+
+@given(rows)
+def test_log_softmax_is_the_logarithm_of_softmax(z):
+    np.testing.assert_allclose(np.exp(kernels.log_softmax(z)), kernels.softmax(z), atol=1e-13)
+
+
+@given(rows)
+def test_softmax_of_two_classes_is_the_sigmoid_of_their_difference(z):
+    two = z[:, :2]
+    expected = kernels.sigmoid(two[:, 0] - two[:, 1])
+    np.testing.assert_allclose(kernels.softmax(two)[:, 0], expected, rtol=1e-12)
+
+
+@given(rows)
+def test_sigmoid_is_antisymmetric_about_one_half(z):
+    np.testing.assert_allclose(kernels.sigmoid(z) + kernels.sigmoid(-z), 1, rtol=1e-15)
+
+
+@given(rows)
+def test_sigmoid_is_tanh_rescaled(z):
+    np.testing.assert_allclose(kernels.sigmoid(z), (1 + np.tanh(z / 2)) / 2, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@given(a=st.floats(-1e6, 1e6), b=st.floats(-1e6, 1e6))
+def test_activations_never_decrease(name, a, b):
+    low, high = getattr(kernels, name)(np.array([min(a, b), max(a, b)]))
+    assert low <= high
+
+
+@given(rows)
+def test_softmax_gradients_sum_to_zero_over_a_row(z):
+    dz = kernels.softmax_backward(z[::-1].copy(), kernels.softmax(z))
+    np.testing.assert_allclose(dz.sum(axis=1), 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_losses_are_not_negative(name, seed):
+    assert (
+        getattr(kernels, name)(*loss_arguments(name)(np.random.default_rng(seed), "float64")) >= 0
+    )
+
+
+@given(rows)
+def test_quadratic_is_zero_exactly_at_the_targets(z):
+    assert kernels.quadratic(z, z) == 0
+    assert (kernels.quadratic_gradient(z, z) == 0).all()
+
+
+@given(rows, st.integers(0, 2))
+def test_classes_and_one_hot_rows_mean_the_same(z, label):
+    classes = np.full(len(z), label)
+    one_hot = np.eye(3)[classes]
+    for suffix in ("", "_gradient"):
+        kernel = getattr(kernels, f"categorical_cross_entropy_with_logits{suffix}")
+        np.testing.assert_allclose(kernel(z, classes), kernel(z, one_hot), rtol=1e-12, atol=1e-15)
