@@ -23,7 +23,8 @@ def features(x: Any, fan_in: int, backend: Backend, dtype: Any) -> Array:
         raise InputError(f"x has shape {shape}, the network takes (samples, {fan_in}){cure}")
     if shape[0] == 0:
         raise InputError("x has no rows")
-    x = backend.asarray(x, dtype=dtype)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found
+        x = backend.asarray(x, dtype=dtype)
     _check_finite(x, "x")
     return x
 

@@ -143,8 +143,11 @@ class Adam:
     def init(self, parameters: Parameters) -> Any:
         """(means, magnitudes, c1, c2), all zero."""
         like = parameters[0][1]
-        zero = namespace(like).zeros((), dtype=like.dtype, device=device(like))
-        return _zeros_like(parameters), _zeros_like(parameters), zero, zero
+        # Two arrays, not one twice: a backend may give each buffer of the state away for reuse.
+        c1, c2 = (
+            namespace(like).zeros((), dtype=like.dtype, device=device(like)) for _ in range(2)
+        )
+        return _zeros_like(parameters), _zeros_like(parameters), c1, c2
 
     def update(
         self, parameters: Parameters, state: Any, gradients: Parameters, learning_rate: Any

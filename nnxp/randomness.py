@@ -14,9 +14,9 @@ from nnxp.errors import InputError
 class Purpose(IntEnum):
     """What is drawn. The numbers are part of what a seed means: never change one."""
 
-    PARAMETERS = 0
-    SPLIT = 1
-    BATCHES = 2
+    PARAMETERS = 4
+    SPLIT = 5
+    BATCHES = 6
 
 
 def generator(seed: int, purpose: Purpose, epoch: int = 0) -> np.random.Generator:

@@ -51,17 +51,14 @@ class Backend:
     def __init__(self, device: str | None = None) -> None:
         self.xp, self.version = self.load()
         available = self.devices()
-        if device is None:
-            device = available[0]
-        elif device == "cuda":
-            device = "cuda:0"
-        if device not in available:
+        found = "cuda:0" if device == "cuda" else device or available[0]
+        if found not in available:
             raise BackendError(
                 f"backend {self.name!r} has no device {device!r} here; "
                 f"it has {', '.join(available)}"
             )
-        self.device_name = device
-        self.device = self.open_device(device)
+        self.device_name = found
+        self.device = self.open_device(found)
 
     @classmethod
     def load(cls) -> tuple[Any, str]:

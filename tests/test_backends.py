@@ -1,0 +1,164 @@
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+from conftest import require
+
+from nnxp import MLP, BackendError, InputError, backends
+from nnxp.arrays import device, to_numpy
+from nnxp.backends import cupy as cupy_backend
+
+
+def test_numpy_is_the_default_and_the_environment_only_moves_it(monkeypatch):
+    assert backends.get().name == "numpy"
+    monkeypatch.setenv("NNXP_BACKEND", "array-api-strict")
+    monkeypatch.setenv("NNXP_DEVICE", "device1")
+    assert backends.get().device_name == "device1"
+    assert MLP([2, 2]).backend.name == "array-api-strict"
+    assert backends.get("numpy", "cpu").name == "numpy"
+
+
+def test_names_are_forgiving_about_case_and_hyphens_only():
+    assert backends.get("Array_API_strict").name == "array-api-strict"
+    with pytest.raises(InputError, match="unknown backend 'nunpy': did you mean 'numpy'"):
+        backends.get("nunpy")
+
+
+def test_an_open_backend_is_taken_as_it_is(backend):
+    assert backends.get(backend) is backend
+
+
+def test_auto_takes_numpy_where_no_cuda_driver_answers(monkeypatch):
+    monkeypatch.setattr(backends, "_cuda_driver_answers", lambda: False)
+    assert backends.get("auto").describe().startswith("numpy ")
+
+
+def test_auto_takes_the_first_library_that_reaches_the_gpu(monkeypatch):
+    """Decisions only: the classes stand in for libraries that see a GPU, or do not."""
+    asked = []
+
+    def stand_in(name, reaches):
+        def make(device):
+            asked.append((name, device))
+            if not reaches:
+                raise BackendError(f"{name} does not reach {device}")
+            return types.SimpleNamespace(name=name, device_name=device)
+
+        return make
+
+    found = {"cupy": stand_in("cupy", False), "torch": stand_in("torch", True)}
+    monkeypatch.setattr(backends, "_cuda_driver_answers", lambda: True)
+    monkeypatch.setattr(backends, "_backend_class", found.__getitem__)
+    assert backends.get("auto").name == "torch"
+    assert asked == [("cupy", "cuda"), ("torch", "cuda")]
+
+
+def test_auto_with_a_cuda_device_never_falls_back(monkeypatch):
+    def refuse(device):
+        raise BackendError("no")
+
+    monkeypatch.setattr(backends, "_backend_class", lambda name: refuse)
+    with pytest.raises(BackendError, match="device 'cuda:1': none of cupy, torch, jax reaches it"):
+        backends.get("auto", "cuda:1")
+
+
+def test_a_missing_device_is_an_error_that_lists_those_there_are():
+    with pytest.raises(BackendError, match="'numpy' has no device 'cuda' here; it has cpu"):
+        backends.get("numpy", "cuda")
+
+
+@pytest.mark.parametrize("name", ["cupy", "torch", "jax", "array-api-strict"])
+def test_a_missing_library_is_an_error_that_says_what_to_install(name):
+    module = {"array-api-strict": "array_api_strict"}.get(name, name)
+    code = (
+        f"import sys; sys.modules['{module}'] = None\n"
+        "import nnxp\n"
+        f"try: nnxp.backends.get('{name}')\n"
+        "except nnxp.BackendError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"backend '{name}' is not installed: pip install")
+
+
+def test_cupy_without_a_driver_says_so(monkeypatch):
+    driverless = types.ModuleType("cupy")
+    driverless.__version__ = "14.2.0"
+    driverless.is_available = lambda: False
+    monkeypatch.setitem(sys.modules, "cupy", driverless)
+    with pytest.raises(BackendError, match="finds no CUDA device: install an NVIDIA driver"):
+        backends.get("cupy")
+    found = cupy_backend.CuPyBackend.availability()
+    assert (found.version, found.devices) == ("14.2.0", ())
+
+
+def test_a_cupy_wheel_for_another_cuda_says_so(monkeypatch, tmp_path):
+    (tmp_path / "cupy.py").write_text("raise ImportError('libnvrtc.so.12: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    with pytest.raises(BackendError, match=r"does not import \(libnvrtc.so.12: cannot open\)"):
+        backends.get("cupy")
+
+
+def test_jax_refuses_float64_unless_told_to_compute_in_it(monkeypatch):
+    require("jax")
+    import jax
+
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with pytest.raises(BackendError, match="set JAX_ENABLE_X64=1"):
+            MLP([2, 2], dtype="float64", backend="jax")
+        assert MLP([2, 2], backend="jax").predict([[0.0, 1.0]]).dtype == np.float32
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+def test_jax_compiles_a_step_once(monkeypatch):
+    """Training twice with the same options must not compile twice."""
+    require("jax")
+    from nnxp import SGD, train
+    from nnxp.backends import jit
+    from nnxp.objectives import objective
+    from nnxp.training import training_step
+
+    x, t = np.random.default_rng(0).random((40, 3)), np.arange(40) % 2
+    for _ in range(2):
+        train(MLP([3, 5, 2], backend="jax"), x, t, optimizer=SGD(0.123), epochs=2, batch_size=8)
+    run = jit.runner(training_step(("relu",), objective("auto", "softmax"), SGD(0.123)))
+    assert run._cache_size() == 1
+
+
+def test_availability_covers_every_backend():
+    found = {each.name: each for each in backends.availability()}
+    assert list(found) == list(backends.BACKENDS)
+    assert found["numpy"].problem is None
+    assert found["numpy"].version == np.__version__
+    for each in found.values():
+        assert bool(each.devices) == (each.problem is None)
+
+
+def test_arrays_move_between_every_two_backends(library, backend):
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    moved = backend.asarray(library.asarray(x))
+    assert device(moved) == backend.device
+    np.testing.assert_array_equal(to_numpy(moved), x)
+
+
+def test_a_copy_shares_nothing(backend):
+    x = np.zeros(3, dtype=np.float32)
+    copied = backend.asarray(x, copy=True)
+    x[:] = 1
+    assert not to_numpy(copied).any()
+
+
+def test_torch_arrays_that_require_gradients_are_taken_without():
+    require("torch")
+    import torch
+
+    x = torch.ones((2, 3), requires_grad=True)
+    for name in ("torch", "numpy"):
+        y = MLP([3, 2], backend=name).predict(x)
+        assert isinstance(y, torch.Tensor)
+        assert not y.requires_grad

@@ -1,0 +1,284 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnxp import MLP, SGD, Adam, DivergenceError, InputError, backends, batches, train
+from nnxp.arrays import index_dtype, is_array, to_numpy
+from nnxp.objectives import objective
+from nnxp.training import training_step
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((203, 6))
+    return x, (x[:, 0] + x[:, 1] > 0).astype(int) + (x[:, 2] > 1)
+
+
+def arrays(parameters):
+    return [to_numpy(array) for layer in parameters for array in layer]
+
+
+RULES = [SGD(0.1), SGD(0.05, momentum=0.9, nesterov=True), Adam(0.01, weight_decay=0.01)]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=["sgd", "nesterov", "adam"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-4)])
+def test_backends_agree_after_100_steps(backend, data, rule, dtype, tolerance):
+    trained = []
+    for each in ("numpy", backend):
+        network = MLP([6, 9, 7, 3], ("relu", "tanh"), dtype=dtype, seed=4, backend=each)
+        # 203 samples in batches of 8 are 26 steps an epoch, the last of them a smaller one.
+        train(network, *data, optimizer=rule, epochs=4, batch_size=8, seed=4)
+        trained.append(arrays(network.parameters))
+    for reference, array in zip(*trained, strict=True):
+        assert np.linalg.norm(array - reference) <= tolerance * np.linalg.norm(reference)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=["sgd", "nesterov", "adam"])
+def test_nothing_in_a_chunk_of_steps_waits_for_the_device(conversions, data, rule):
+    gpu = backends.get("array-api-strict", "device1")
+    network = MLP([6, 8, 3], backend=gpu)
+    x = gpu.asarray(data[0], dtype=gpu.xp.float32)
+    t = gpu.asarray(data[1], dtype=index_dtype(gpu.xp))
+    order = gpu.asarray(np.arange(200).reshape(100, 2))
+    run = gpu.runner(training_step(("relu",), objective("auto", "softmax"), rule))
+    state = network.parameters, rule.init(network.parameters)
+    (parameters, _), total = run(state, (x, t), order, 0.1)
+    assert conversions.count == 0
+    assert str(parameters[0][0].device) == str(total.device) == str(gpu.device)
+
+
+def test_one_epoch_is_the_steps_written_out():
+    """The trainer against a loop of plain NumPy, as the books have it."""
+    rng = np.random.default_rng(1)
+    x, t = rng.standard_normal((10, 3)), rng.integers(0, 2, 10)
+    network = MLP([3, 2], output="sigmoid", dtype="float64", seed=5, backend="numpy")
+    weight, bias = (array.copy() for array in network.parameters[0])
+    history = train(network, x, t, loss="quadratic", optimizer=SGD(0.7), epochs=1, batch_size=4)
+    order, losses = batches.shuffled(10, 0, 1), []
+    for start in (0, 4, 8):
+        rows = order[start : start + 4]
+        y = 1 / (1 + np.exp(-(x[rows] @ weight + bias)))
+        error = y - np.eye(2)[t[rows]]
+        losses.extend(0.5 * (error**2).sum(axis=1))
+        delta = error * y * (1 - y) / len(rows)
+        weight, bias = weight - 0.7 * x[rows].T @ delta, bias - 0.7 * delta.sum(axis=0)
+    np.testing.assert_allclose(network.parameters[0][0], weight, rtol=1e-12)
+    np.testing.assert_allclose(network.parameters[0][1], bias, rtol=1e-12)
+    assert history.epochs[0].loss == pytest.approx(np.mean(losses), rel=1e-12)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic"])
+def test_batch_gradient_descent_is_scikit_learns(data, activation):
+    from sklearn.neural_network import MLPClassifier
+
+    x, t = data
+    theirs = MLPClassifier(
+        (5,), activation=activation, solver="sgd", alpha=0, batch_size=len(x), shuffle=False,
+        learning_rate_init=0.3, momentum=0, random_state=0,
+    )  # fmt: skip
+    theirs.partial_fit(x, t, classes=[0, 1, 2])
+    start = [(w.copy(), b.copy()) for w, b in zip(theirs.coefs_, theirs.intercepts_, strict=True)]
+    for _ in range(5):
+        theirs.partial_fit(x, t)
+    hidden = {"logistic": "sigmoid"}.get(activation, activation)
+    network = MLP([6, 5, 3], hidden, dtype="float64", parameters=start, backend="numpy")
+    train(network, x, t, optimizer=SGD(0.3), epochs=5, batch_size=None)
+    for ours, weight, bias in zip(
+        network.parameters, theirs.coefs_, theirs.intercepts_, strict=True
+    ):
+        np.testing.assert_allclose(ours[0], weight, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(ours[1], bias, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(None, 1), (1, 203), (8, 26), (1000, 1)])
+def test_batch_stochastic_and_mini_batch(data, batch_size, steps):
+    seen = []
+
+    class Counting(type(backends.get("numpy"))):
+        def runner(self, step):
+            run = super().runner(step)
+            return lambda *chunk: (seen.extend(chunk[2]), run(*chunk))[1]
+
+    train(MLP([6, 3], backend=Counting()), *data, epochs=1, batch_size=batch_size)
+    assert len(seen) == steps
+    np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(203))
+
+
+def test_training_leaves_the_callers_arrays_alone(library, data):
+    x, t = library.asarray(data[0]), library.asarray(data[1])
+    network = MLP([6, 4, 3], backend=library.backend, dtype="float64")
+    held = network.parameters
+    before = [array.copy() for array in arrays(held)]
+    train(network, x, t, epochs=1, batch_size=16)
+    np.testing.assert_array_equal(to_numpy(x), data[0])
+    np.testing.assert_array_equal(to_numpy(t), data[1])
+    for array, old in zip(arrays(held), before, strict=True):
+        np.testing.assert_array_equal(array, old)
+    assert not np.array_equal(arrays(network.parameters)[0], before[0])
+
+
+def test_two_runs_with_one_seed_are_equal_bit_for_bit(backend, data):
+    runs = []
+    for _ in range(2):
+        network = MLP([6, 5, 3], backend=backend, seed=1)
+        history = train(network, *data, epochs=2, batch_size=10, seed=1, validation=0.2)
+        runs.append((arrays(network.parameters), [e.loss for e in history.epochs]))
+    for first, second in zip(runs[0][0], runs[1][0], strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert runs[0][1] == runs[1][1]
+
+
+def test_history_counts_and_measures(data):
+    network = MLP([6, 5, 3], backend="numpy")
+    history = train(network, *data, epochs=3, batch_size=10, validation=data)
+    assert [epoch.epoch for epoch in history.epochs] == [1, 2, 3]
+    assert history.metric == "accuracy"
+    last = history.epochs[-1]
+    figures = network.evaluate(*data)
+    assert (last.validation_loss, last.validation_metric) == (
+        figures["loss"],
+        figures["accuracy"],
+    )
+    assert last.samples_per_second == pytest.approx(203 / last.seconds)
+    plain = json.loads(history.to_json())
+    assert list(plain[0]) == [
+        "epoch", "loss", "validation_loss", "validation_metric", "seconds", "samples_per_second",
+    ]  # fmt: skip
+    assert plain == history.to_list()
+
+
+def test_without_validation_there_is_no_metric(data):
+    history = train(MLP([6, 3], backend="numpy"), *data, epochs=1, batch_size=10)
+    assert history.metric is history.epochs[0].validation_metric is None
+
+
+def test_validation_is_kept_out_of_training(backend, data):
+    """What is held out does not change what is learnt: its targets may be anything."""
+    x, t = data
+    network = MLP([6, 3], backend=backend)
+    train(network, x, t, epochs=1, batch_size=10, validation=0.25)
+    kept, held = batches.split(t, 0.25, 0)
+    other = MLP([6, 3], backend=backend)
+    train(other, x[kept], t[kept], epochs=1, batch_size=10, validation=(x[held], t[held]))
+    for first, second in zip(arrays(network.parameters), arrays(other.parameters), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_callbacks_see_every_epoch_and_may_end_training(data):
+    epochs = []
+
+    def stop_after_two(network, history):
+        epochs.append(history.epochs[-1].epoch)
+        assert is_array(network.predict(data[0]))
+        return len(epochs) == 2
+
+    history = train(
+        MLP([6, 3], backend="numpy"), *data, epochs=9, batch_size=50, callbacks=[stop_after_two]
+    )
+    assert epochs == [1, 2]
+    assert len(history.epochs) == 2
+
+
+def test_progress_adds_up_to_every_sample(data):
+    counts = []
+    train(MLP([6, 3], backend="numpy"), *data, epochs=2, batch_size=2, progress=counts.append)
+    assert sum(counts) == 2 * 203
+    assert max(counts) <= 64 * 2
+
+
+def test_divergence_is_said_and_the_last_good_parameters_are_kept(backend, data):
+    network = MLP([6, 8, 1], output="identity", backend=backend)
+    x, t = data[0], data[1].astype(float)
+    train(network, x, t, optimizer=SGD(0.01), epochs=1, batch_size=10)
+    kept = arrays(network.parameters)
+    with pytest.raises(DivergenceError, match=r"the loss is (nan|inf) in epoch 1: lower the"):
+        train(network, x, t, optimizer=SGD(1e3), epochs=9, batch_size=10)
+    for now, then in zip(arrays(network.parameters), kept, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_sample_weights_are_repetitions(backend, data):
+    x, t = data[0][:20], data[1][:20]
+    counts = np.arange(20) % 3
+    weighted, repeated = (MLP([6, 3], backend=backend, dtype="float64") for _ in range(2))
+    train(weighted, x, t, epochs=3, batch_size=None, sample_weight=counts)
+    rows = np.repeat(np.arange(20), counts)
+    train(repeated, x[rows], t[rows], epochs=3, batch_size=None)
+    for first, second in zip(arrays(weighted.parameters), arrays(repeated.parameters), strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-10, atol=1e-13)
+
+
+TARGETS = {
+    "classes": ("softmax", lambda x: (x[:, 0] > 0).astype(int), 2),
+    "boolean": ("sigmoid", lambda x: x[:, 0] > 0, 1),
+    "one-hot": ("softmax", lambda x: np.eye(2)[(x[:, 0] > 0).astype(int)], 2),
+    "labels": ("sigmoid", lambda x: (x[:, :2] > 0).astype(int), 2),
+    "values": ("identity", lambda x: x[:, :2] - x[:, 1:3], 2),
+    "one value": ("identity", lambda x: x[:, 0] - x[:, 1], 1),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_every_kind_of_target_is_learnt(backend, data, kind):
+    output, make, outputs = TARGETS[kind]
+    network = MLP([6, 16, outputs], "tanh", output, backend=backend)
+    history = train(network, data[0], make(data[0]), epochs=40, batch_size=16)
+    figures = network.evaluate(data[0], make(data[0]))
+    assert figures["r2" if "value" in kind else "accuracy"] > 0.9
+    assert history.epochs[-1].loss < 0.5 * history.epochs[0].loss
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    rate=st.just(0.0),
+    batch_size=st.integers(1, 40),
+    seed=st.integers(0, 999),
+)
+def test_a_learning_rate_of_zero_trains_nothing(rate, batch_size, seed):
+    rng = np.random.default_rng(seed)
+    network = MLP([3, 4, 2], seed=seed, backend="numpy")
+    before = arrays(network.parameters)
+    train(
+        network, rng.standard_normal((30, 3)), rng.integers(0, 2, 30), optimizer=SGD(rate),
+        epochs=2, batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    for now, then in zip(arrays(network.parameters), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"epochs": -1}, "epochs must be a whole number, 0 or more, not -1"),
+        ({"epochs": 1.5}, "not 1.5"),
+        ({"batch_size": 0}, "batch_size must be a whole number, 1 or more, not 0"),
+        ({"batch_size": 2.0}, "not 2.0"),
+        ({"seed": -3}, "seed must be a whole number, 0 or more, not -3"),
+        ({"validation": 1.0}, "validation must be a share from 0 to 1, not 1"),
+        ({"validation": -0.1}, "not -0.1"),
+        ({"validation": 0.999}, "leaves none of 203 rows"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'"),
+        ({"sample_weight": [1.0]}, r"sample_weight has shape \(1,\), x has 203 rows"),
+        ({"sample_weight": np.zeros(203)}, "zero everywhere"),
+        ({"sample_weight": -np.ones(203)}, r"sample_weight\[0\] is -1"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_trained(data, options, says):
+    network = MLP([6, 3], backend="numpy")
+    before = arrays(network.parameters)
+    with pytest.raises(InputError, match=says):
+        train(network, *data, **{"epochs": 1, "batch_size": 8, **options})
+    for now, then in zip(arrays(network.parameters), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_training_again_does_not_make_another_step():
+    """A backend that compiles keeps what it compiled by the step function."""
+    goal = objective("auto", "softmax")
+    assert training_step(("relu",), goal, SGD(0.1)) is training_step(("relu",), goal, SGD(0.1))
+    assert training_step(("relu",), goal, SGD(0.1)) is not training_step(("relu",), goal, SGD(0.2))
