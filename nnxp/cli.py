@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
 import platform
 import sys
@@ -19,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import nnxp
 from nnxp import backends, checkpoint, datasets, files
-from nnxp.errors import BackendError, DataError, DivergenceError, InputError, NnxpError
+from nnxp.errors import DataError, DivergenceError, InputError, NnxpError
 from nnxp.kernels import ACTIVATIONS
 from nnxp.network import MLP
 from nnxp.objectives import objective
@@ -262,9 +261,8 @@ def evaluate(
         raise DataError(f"{data}: nothing to test on")
     _check_width(network, dataset.x_test, model, data)
     figures = network.evaluate(dataset.x_test, dataset.y_test)
-    _console.print(
-        f"{data}: {_figures(figures)} ({len(dataset.x_test):,} samples, {network.backend.describe()})"
-    )
+    where = network.backend.describe()
+    _console.print(f"{data}: {_figures(figures)} ({len(dataset.x_test):,} samples, {where})")
 
 
 @app.command()
@@ -370,7 +368,7 @@ def _hidden(sizes: str, activation: str) -> tuple[list[int], list[str]]:
     for text in sizes.split(",") if sizes.strip() else []:
         if not text.strip().isdecimal() or int(text) < 1:
             raise InputError(
-                f"--hidden {sizes!r}: {text.strip()!r} is not a size; give whole numbers like 128,64"
+                f"--hidden {sizes!r}: {text.strip()!r} is no size; give whole numbers like 128,64"
             )
         layers.append(int(text))
     names = [name.strip() for name in activation.split(",")]

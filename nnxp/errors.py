@@ -1,8 +1,7 @@
-"""The errors nnxp raises on purpose: one clear line that names the value, the place and the cure."""
+"""The errors nnxp raises on purpose: one line that names the value, the place and the cure."""
 
 import difflib
 from collections.abc import Iterable
-from typing import NoReturn
 
 
 class NnxpError(Exception):
@@ -29,9 +28,9 @@ class DivergenceError(NnxpError, ArithmeticError):
     """Training left the finite numbers."""
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str]) -> NoReturn:
-    """Raise `InputError` for a name nobody knows, with the nearest one that somebody does."""
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
+    """The error for a name that nobody knows, with the nearest one that somebody does."""
     known = list(known)
     near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise InputError(f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")
+    return InputError(f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")

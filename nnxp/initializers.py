@@ -53,5 +53,5 @@ def initializer(name: str, activation: str) -> Initializer:
     if name == "auto":
         return he if activation in ("relu", "leaky_relu") else xavier
     if name not in INITIALIZERS:
-        unknown_name("initializer", name, ["auto", *INITIALIZERS])
+        raise unknown_name("initializer", name, ["auto", *INITIALIZERS])
     return INITIALIZERS[name]

@@ -26,7 +26,7 @@ def metric(objective: Objective, outputs: np.ndarray, targets: np.ndarray) -> tu
 
 
 def classes(outputs: np.ndarray, threshold: float) -> np.ndarray:
-    """The predicted class of each row: the largest output, or of one output, whether it says yes."""
+    """The predicted class of each row: the largest output, or whether the only one says yes."""
     if outputs.shape[1] == 1:
         return (outputs[:, 0] > threshold).astype(np.int64)
     return np.argmax(outputs, axis=1)

@@ -158,7 +158,7 @@ class MLP:
         found = [tuple(tuple(array.shape) for array in layer) for layer in copies]
         if found != shapes:
             raise InputError(f"parameters have shapes {found}, the network's are {shapes}")
-        self._parameters: Parameters = copies  # type: ignore[assignment]
+        self._parameters: Parameters = copies
 
     def forward(self, x: Any) -> Array:
         """The outputs for `x`, (samples, features), as an array on the network's device."""
@@ -319,5 +319,5 @@ def _sizes(sizes: Sequence[int]) -> tuple[int, ...]:
 def _activation(name: str) -> str:
     canonical = str(name).lower().replace("-", "_")
     if canonical not in ACTIVATIONS:
-        unknown_name("activation", name, ACTIVATIONS)
+        raise unknown_name("activation", name, ACTIVATIONS)
     return canonical

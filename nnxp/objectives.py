@@ -102,5 +102,5 @@ def objective(loss: str, output: str) -> Objective:
     if loss == "auto":
         loss = _FUSED.get(output, "quadratic")
     if loss not in LOSSES:
-        unknown_name("loss", loss, ["auto", *LOSSES])
+        raise unknown_name("loss", loss, ["auto", *LOSSES])
     return Objective(loss, output)

@@ -23,6 +23,8 @@ Parameters = list[tuple[Array, Array]]
 class Optimizer(Protocol):
     """What the trainer asks of an optimizer. It must be hashable: compiled steps are kept by it."""
 
+    def __hash__(self) -> int: ...
+
     @property
     def learning_rate(self) -> float:
         """The step size, where no schedule says otherwise."""
@@ -194,7 +196,7 @@ def optimizer(name: str, **hyperparameters: Any) -> Optimizer:
         InputError: no optimizer has this name, or it does not take one of the hyper-parameters.
     """
     if name not in OPTIMIZERS:
-        unknown_name("optimizer", name, OPTIMIZERS)
+        raise unknown_name("optimizer", name, OPTIMIZERS)
     known = [field.name for field in dataclasses.fields(OPTIMIZERS[name])]
     for key in hyperparameters:
         if key not in known:

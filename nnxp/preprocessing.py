@@ -21,14 +21,11 @@ class Preprocessing:
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Preprocessed features, float32, (samples, features)."""
-        if self.kind == "none":
-            return np.asarray(x, dtype=np.float32)
-        if self.kind == "pixels":  # in float32 from the start: the images may be many
-            return np.asarray(x, dtype=np.float32) / np.float32(self.scale)
-        scaled: np.ndarray = ((x - np.asarray(self.shift)) / np.asarray(self.scale)).astype(
-            np.float32
-        )
-        return scaled
+        if self.kind == "standardize":
+            x = (x - np.asarray(self.shift)) / np.asarray(self.scale)
+        scaled = np.asarray(x, dtype=np.float32)
+        # Pixels are divided in float32, for the images may be many.
+        return scaled / np.float32(np.asarray(self.scale)) if self.kind == "pixels" else scaled
 
     def invert(self, x: np.ndarray) -> np.ndarray:
         """The values that `apply` made `x` of."""

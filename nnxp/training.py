@@ -69,7 +69,7 @@ def train(
     targets: Any,
     *,
     loss: str = "auto",
-    optimizer: Optimizer = SGD(0.1),
+    optimizer: Optimizer = SGD(0.1),  # noqa: B008, it is frozen
     epochs: int,
     batch_size: int | None,
     seed: int = 0,
@@ -159,7 +159,8 @@ def train(
         history.epochs.append(
             Epoch(epoch, mean, validation_loss, metric, seconds, samples / seconds)
         )
-        if any([callback(network, history) for callback in callbacks]):
+        stops = [callback(network, history) for callback in callbacks]
+        if any(stops):
             break
     return history
 
@@ -218,7 +219,7 @@ def _split(targets: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np
     samples = len(targets)
     if round(share * samples) == samples:
         raise InputError(f"validation of {share:g} leaves none of {samples} rows to train on")
-    labels = np.zeros(samples)
+    labels: np.ndarray = np.zeros(samples)
     if np.isin(targets, (0, 1)).all() or targets.ndim == 1:
         labels = np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
     return batches.split(labels, share, seed)

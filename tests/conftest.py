@@ -35,6 +35,9 @@ LIBRARIES = {
 BACKENDS = ("numpy", "array-api-strict", "strict-device1", "torch", "jax", "cupy")
 """One variant per backend, for what is about backends rather than kernels."""
 
+TEST_DEVICE = os.environ.get("NNXP_TEST_DEVICE", "cpu")
+"""Where PyTorch and JAX are tested: `ci/gpu` says cuda."""
+
 
 def require(name: str) -> None:
     """Skip where a backend is missing; fail where NNXP_REQUIRE says that it must be there."""
@@ -139,7 +142,8 @@ def _open(name: str, request: pytest.FixtureRequest, stack: ExitStack) -> Librar
     if name == "strict-device1":
         request.getfixturevalue("conversions")
         return Library(name, backends.get(backend, "device1"))
-    return Library(name, backends.get(backend, "cuda" if backend == "cupy" else "cpu"))
+    device = {"cupy": "cuda", "torch": TEST_DEVICE, "jax": TEST_DEVICE}.get(backend, "cpu")
+    return Library(name, backends.get(backend, device))
 
 
 @pytest.fixture(params=list(LIBRARIES))

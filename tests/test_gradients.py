@@ -1,5 +1,7 @@
 """Backpropagation against central differences and against torch's autograd, in float64."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from conftest import require
@@ -20,7 +22,7 @@ def drawn(rng, sizes, hidden, output, loss, batch):
     network = MLP(sizes, hidden, output, dtype="float64", backend="numpy")
     network.parameters = [
         (rng.standard_normal((i, o)) / i**0.5, 0.5 * rng.standard_normal(o))
-        for i, o in zip(sizes, sizes[1:], strict=False)
+        for i, o in pairwise(sizes)
     ]
     x = rng.standard_normal((batch, sizes[0]))
     targets = rng.random((batch, sizes[-1])) + 0.1

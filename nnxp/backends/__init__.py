@@ -62,7 +62,7 @@ def availability() -> list[Availability]:
 
 def _backend_class(name: str) -> type[Backend]:
     if name not in BACKENDS:
-        unknown_name("backend", name, ["auto", *BACKENDS])
+        raise unknown_name("backend", name, ["auto", *BACKENDS])
     module, _, attribute = BACKENDS[name].partition(":")
     backend: type[Backend] = getattr(importlib.import_module(module), attribute)
     return backend

@@ -1,6 +1,7 @@
 """JAX on whatever device XLA was built for."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from nnxp.backends import jit
@@ -45,11 +46,13 @@ class JAXBackend(Backend):
             )
         return super().dtype(name)
 
-    def active(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def active(self) -> Iterator[None]:
         import jax
 
-        context: AbstractContextManager[Any] = jax.default_device(self.device)
-        return context
+        # Left alone, XLA multiplies float32 on a GPU with fewer bits than the other libraries.
+        with jax.default_device(self.device), jax.default_matmul_precision("highest"):
+            yield
 
     def runner(self, step: Step) -> Runner:
         compiled = jit.runner(step)

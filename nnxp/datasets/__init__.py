@@ -14,7 +14,7 @@ import numpy as np
 
 from nnxp import preprocessing
 from nnxp.batches import split
-from nnxp.datasets import digits, mnist, moons, tables
+from nnxp.datasets import digits, mnist, moons, tables, targets
 from nnxp.datasets.raw import Raw
 from nnxp.errors import DataError, InputError, unknown_name
 from nnxp.preprocessing import Preprocessing
@@ -23,8 +23,6 @@ __all__ = ["NAMES", "Dataset", "load", "load_features"]
 
 NAMES = ("digits", "moons", "mnist", "fashion-mnist")
 """The sets that go by name; everything else is the path of a .csv or .npz file."""
-
-TASKS = ("classify", "multilabel", "regress")
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,33 +113,40 @@ def load(
         InputError: nothing goes by this name.
         DataError: a file is missing, damaged or cannot be trained on; names the place.
     """
+    if not 0 <= test_share <= 1:
+        raise InputError(f"test_share must be from 0 to 1, not {test_share!r}")
     raw = _read(name_or_path, data_dir, target, n, noise, seed, like)
     if raw.y is None:
-        raise DataError(f"{raw.name}: no column {like and like.get('target')!r} to compare with")
-    if like:
-        task = like.get("task", task)
-    if task is not None and task not in TASKS:
-        unknown_name("task", task, TASKS)
-    known = like.get("classes") if like else None
-    task, classes, y, y_test = tables.encode_targets(raw, task, known)
+        raise DataError(f"{raw.name}: has no targets to compare with")
+    like, new = like or {}, like is None
+    parts = [raw.y] if raw.y_test is None else [raw.y, raw.y_test]
+    if raw.classes is None:
+        task, classes, parts = targets.encode(
+            raw.name, parts, like.get("task", task), like.get("classes")
+        )
+    else:  # a named set: its classes are numbered already
+        task, classes = "classify", raw.classes
+        if tuple(like.get("classes") or classes) != classes:
+            raise DataError(f"{raw.name}: its classes are not those that the model was trained on")
 
-    x, x_test = raw.x, raw.x_test
-    if x_test is None:
-        if not 0 <= test_share <= 1:
-            raise InputError(f"test_share must be from 0 to 1, not {test_share!r}")
-        train, test = split(y if task == "classify" else np.zeros(len(y)), test_share, seed)
-        x, x_test, y, y_test = x[train], x[test], y[train], y[test]
-    if like is None and task == "classify" and len(np.unique(y)) < 2:
-        only = classes[int(y[0])] if classes and len(y) else "none"
-        raise DataError(f"{raw.name}: only one class, {only!r}: there is nothing to tell apart")
+    if raw.x_test is None:
+        labels = parts[0] if task == "classify" else np.zeros(len(parts[0]))
+        rows = split(labels, test_share, seed)
+        x, x_test, y, y_test = (array[part] for array in (raw.x, parts[0]) for part in rows)
+    else:
+        x, x_test, (y, y_test) = raw.x, raw.x_test, parts
+    if new and classes is not None and len(classes) < 2:
+        raise DataError(
+            f"{raw.name}: only one class, {classes[0]!r}: there is nothing to tell apart"
+        )
 
-    if like is None:
+    if new:
         done = _preprocessing(raw, x, standardize)
         target_done = preprocessing.standardize(y) if task == "regress" else None
     else:
         done, target_done = _done(raw, like), _saved(like, "target_preprocessing")
-    if target_done:
-        y, y_test = ((t - target_done.shift) / target_done.scale for t in (y, y_test))
+    if target_done is not None:
+        y, y_test = target_done.apply(y), target_done.apply(y_test)
     return Dataset(
         raw.name, done.apply(x), y, done.apply(x_test), y_test, task, classes, raw.shape,
         done, target_done, raw.features, raw.target,
@@ -159,11 +164,9 @@ def load_features(
     A file needs no targets. `like` is the model's `metadata`.
     """
     raw = _read(name_or_path, data_dir, None, moons.N, moons.NOISE, 0, like)
-    if raw.y is None or raw.x_test is None:
-        named = str(name_or_path) in NAMES
-        x = raw.x[split(raw.y, 0.2, 0)[1]] if named else raw.x
-    else:
-        x = raw.x_test
+    x = raw.x if raw.x_test is None else raw.x_test
+    if raw.x_test is None and raw.classes is not None and raw.y is not None:
+        x = x[split(raw.y, 0.2, 0)[1]]
     return _done(raw, like).apply(x)
 
 
@@ -193,7 +196,7 @@ def _read(
         raise DataError(f"{name}: know how to read .csv and .npz, not {path.suffix or 'this'!r}")
     if path.suffix or path.parent != Path("."):
         raise DataError(f"{name}: no such file")
-    unknown_name("data set", name, [*NAMES, "FILE.csv", "FILE.npz"])
+    raise unknown_name("data set", name, [*NAMES, "FILE.csv", "FILE.npz"])
 
 
 def _done(raw: Raw, like: dict[str, Any]) -> Preprocessing:

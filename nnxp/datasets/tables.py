@@ -88,7 +88,7 @@ def _columns(
     """The feature columns' names and the target's."""
     if not header:
         raise DataError(f"{path}: is empty")
-    if all(_is_number(name) for name in header):
+    if all(finite_number(name) is not None for name in header):
         raise DataError(f"{path}:1: all numbers: the first line must name the columns")
     for name in header:
         if header.count(name) > 1:
@@ -106,21 +106,20 @@ def _columns(
     return [name for name in header if name != target], target
 
 
-def _is_number(text: str) -> bool:
+def finite_number(text: str) -> float | None:
+    """The number that `text` is; None for anything else, "nan", "inf" and "1_000" among it."""
     try:
-        float(text)
-        return True
+        number = float(text)
     except ValueError:
-        return False
+        return None
+    return number if math.isfinite(number) and "_" not in text else None
 
 
 def _number(text: str, place: str) -> float:
-    if not _is_number(text) or "_" in text:
-        what = f"is {text.strip()[:40]!r}, not a number" if text.strip() else "is empty"
-        raise DataError(f"{place} {what}: fill it in, or leave the column out")
-    number = float(text)
-    if not math.isfinite(number):
-        raise DataError(f"{place} is {text.strip()}: fill it in, or leave the row out")
+    number = finite_number(text)
+    if number is None:
+        what = f"{text.strip()[:40]!r}, not a finite number" if text.strip() else "empty"
+        raise DataError(f"{place} is {what}: fill it in, or leave the row or the column out")
     return number
 
 
@@ -193,81 +192,3 @@ def _check_pair(path: Path, arrays: dict[str, np.ndarray], x_name: str, y_name: 
             )
         if len(x) != len(y):
             raise DataError(f"{path}: {x_name} has {len(x)} rows, {y_name} has {len(y)}")
-
-
-def encode_targets(
-    raw: Raw, task: str | None, known_classes: Sequence[str] | None
-) -> tuple[str, tuple[str, ...] | None, np.ndarray, np.ndarray | None]:
-    """Task, class names, and both parts' targets as a network takes them.
-
-    Args:
-        raw: as read.
-        task: "classify", "multilabel", "regress", or None to tell from the targets: text and
-            whole numbers are classes.
-        known_classes: the class names of a trained model; no other label may occur.
-    """
-    parts = [raw.y] if raw.y_test is None else [raw.y, raw.y_test]
-    if raw.classes is not None:  # a named set: its classes are numbered already
-        if known_classes is not None and tuple(known_classes) != raw.classes:
-            raise DataError(f"{raw.name}: its classes are not those that the model was trained on")
-        encoded = parts
-        return "classify", raw.classes, raw.y, raw.y_test
-    parts = [_numbers_or_text(part) for part in parts]
-    if task is None:
-        task = _guess_task(parts)
-    if task == "classify":
-        if parts[0].ndim == 2:
-            parts = [np.argmax(part, axis=1).astype(np.float64) for part in parts]
-        names = _class_names(parts[0]) if known_classes is None else list(known_classes)
-        encoded = [_encode_classes(raw, part, names) for part in parts]
-        return task, tuple(names), encoded[0], encoded[1] if len(encoded) > 1 else None
-    for part in parts:
-        if part.dtype.kind == "U":
-            row = next(i for i, text in enumerate(part) if not _is_number(text))
-            raise DataError(
-                f"{raw.name}: target {row} is {str(part[row])!r}, not a number to regress on"
-            )
-    encoded = [part.astype(np.float64).reshape(len(part), -1) for part in parts]
-    return task, None, encoded[0], encoded[1] if len(encoded) > 1 else None
-
-
-def _numbers_or_text(y: np.ndarray) -> np.ndarray:
-    """Text that is all numbers becomes numbers; "nan" and "inf" stay text."""
-    if y.dtype.kind != "U":
-        return y.astype(np.float64)
-    if all(_is_number(text) and math.isfinite(float(text)) for text in y):
-        return y.astype(np.float64)
-    return y
-
-
-def _guess_task(parts: list[np.ndarray]) -> str:
-    if parts[0].ndim == 2:
-        binary = all(np.isin(part, (0, 1)).all() for part in parts)
-        if binary and parts[0].shape[1] > 1:
-            one_hot = all((part.sum(axis=1) == 1).all() for part in parts)
-            return "classify" if one_hot else "multilabel"
-        return "regress"
-    whole = all(part.dtype.kind == "U" or (part == np.floor(part)).all() for part in parts)
-    return "classify" if whole else "regress"
-
-
-def _class_names(y: np.ndarray) -> list[str]:
-    return [_class_name(label) for label in np.unique(y)]
-
-
-def _class_name(label: object) -> str:
-    return f"{label:.17g}" if isinstance(label, float) else str(label)
-
-
-def _encode_classes(raw: Raw, y: np.ndarray, names: list[str]) -> np.ndarray:
-    number = {name: i for i, name in enumerate(names)}
-    encoded = np.empty(len(y), dtype=np.int64)
-    for row, label in enumerate(y):
-        name = _class_name(label)
-        if name not in number:
-            raise DataError(
-                f"{raw.name}: target {row} is {name!r}, which is none of the classes "
-                f"{', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
-            )
-        encoded[row] = number[name]
-    return encoded
