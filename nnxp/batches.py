@@ -36,7 +36,8 @@ def chunks(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
 def split(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows to keep and rows to hold out, each in ascending order.
 
-    Stratified: each label gives its share of the rows that are held out, to the nearest row.
+    Stratified: of the rows that are held out, each label gives its share, but never its last
+    row, unless all are held out.
 
     Args:
         labels: (samples,); all equal where there is nothing to stratify by.
@@ -44,8 +45,12 @@ def split(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.n
         seed: of the choice.
     """
     rows = generator(seed, Purpose.SPLIT).permutation(len(labels))
-    count = round(share * len(rows))
     by_label = rows[np.argsort(labels[rows], kind="stable")]
+    if share < 1:
+        first = np.unique(labels[by_label], return_index=True)[1]
+        by_label = np.delete(by_label, first)
+    count = min(round(share * len(rows)), len(by_label))
     # Evenly spaced over rows that are sorted by label, so in proportion to each label's.
-    held = by_label[((np.arange(count) + 0.5) * (len(rows) / max(count, 1))).astype(np.int64)]
+    places = (np.arange(count) + 0.5) * (len(by_label) / max(count, 1))
+    held = by_label[places.astype(np.int64)]
     return np.setdiff1d(rows, held), np.sort(held)

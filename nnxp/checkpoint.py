@@ -22,6 +22,7 @@ from nnxp.backends import Backend
 from nnxp.errors import InputError, ModelError
 from nnxp.files import write
 from nnxp.network import MLP
+from nnxp.objectives import objective
 
 FORMAT = 1
 _NO_DIGEST = "0" * 64
@@ -50,12 +51,7 @@ def save(network: MLP, path: str | os.PathLike[str]) -> None:
         text = json.dumps(description, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"the network's metadata is not JSON: {error}") from None
-    tensors = {
-        f"layers.{i}.{name}": np.ascontiguousarray(to_numpy(array))
-        for i, layer in enumerate(network.parameters)
-        for name, array in zip(("weight", "bias"), layer, strict=True)
-    }
-    content = safetensors.numpy.save(tensors, metadata={"nnxp": text})
+    content = safetensors.numpy.save(_named(network), metadata={"nnxp": text})
     digest = hashlib.sha256(content).hexdigest()
     write(path, content.replace(_NO_DIGEST.encode(), digest.encode(), 1))
 
@@ -102,12 +98,12 @@ def load(
             backend=backend,
             device=device,
         )
-        network.loss = description["loss"]
+        network.loss = objective(description["loss"], network.output).loss
         network.metadata = dict(description["metadata"])
-    except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, safetensors.SafetensorError) as error:
         raise ModelError(f"{path}: not a model that nnxp can use ({error})") from None
-    for name, tensor in tensors.items():
-        if not np.isfinite(tensor).all():
+    for name, array in _named(network).items():
+        if not np.isfinite(array).all():
             raise ModelError(f"{path}: {name} holds values that are not finite: train anew")
     return network
 
@@ -119,6 +115,15 @@ def is_model(path: str | os.PathLike[str]) -> bool:
         return True
     except (ModelError, OSError):
         return False
+
+
+def _named(network: MLP) -> dict[str, np.ndarray]:
+    """The parameters on the host, by their names in the file."""
+    return {
+        f"layers.{i}.{name}": np.ascontiguousarray(to_numpy(array))
+        for i, layer in enumerate(network.parameters)
+        for name, array in zip(("weight", "bias"), layer, strict=True)
+    }
 
 
 def _description(path: Path, content: bytes) -> dict[str, Any]:

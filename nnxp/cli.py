@@ -7,6 +7,7 @@ import io
 import json
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,6 +92,8 @@ def main() -> None:
     usage_error: Any = typer.BadParameter.__base__  # click's, wherever typer keeps it
     try:
         status = app(standalone_mode=False) or 0
+        if status == 130:  # typer makes this of Ctrl-C, without a word
+            status = _fail("interrupted", 130)
     except usage_error as error:
         text = error.format_message().strip()
         status = _fail(" ".join(text.split()) + " (nnxp --help)", 2) if text else 2
@@ -172,11 +175,11 @@ def train(
     options = {
         name: value for name, value in locals().items() if name not in ("report", "quiet", "data")
     }
-    files.check_writable(save, "--save")
-    if os.path.isfile(save) and os.path.getsize(save) and not checkpoint.is_model(save):
-        raise InputError(f"--save {save}: is not an nnxp model, and would be lost; name another")
+    _check_model_path(save)
     if report is not None:
         files.check_writable(report, "--report")
+        if os.path.realpath(report) == os.path.realpath(save):
+            raise InputError(f"--save and --report are both {save}; name two files")
     layers, activations = _hidden(hidden, activation)
     rate = _DEFAULT_RATE.get(optimizer.lower(), 0.1) if learning_rate is None else learning_rate
     rule = find_optimizer(
@@ -239,8 +242,8 @@ def train(
     if test:
         console.print(f"\ntest {_figures(test)}")
     console.print(f"saved {save}")
-    where = f"{data} --data-dir {data_dir}" if data_dir else data
-    console.print(f"next: nnxp evaluate {save} {where}")
+    where = ["--data-dir", data_dir] if data_dir else []
+    console.print(f"next: {shlex.join(['nnxp', 'evaluate', save, data, *where])}")
 
 
 @app.command()
@@ -278,7 +281,7 @@ def predict(
     if output is not None:
         files.check_writable(output, "--output")
     network = MLP.load(model, backends.get(backend, device))
-    x = datasets.load_features(data, data_dir, like=network.metadata)
+    x = datasets.load_features(data, data_dir, like=network.metadata, count=network.sizes[0])
     _check_width(network, x, model, data)
     text = _predictions(network, network.predict(x))
     if output is None:
@@ -298,8 +301,8 @@ def import_weights(
     save: Annotated[str, typer.Option(help="where the model goes")] = "model.safetensors",
 ) -> None:
     """Make a model of weights that were trained elsewhere."""
-    files.check_writable(save, "--save")
-    parameters = _imported(Path(file))
+    _check_model_path(save)
+    parameters = _imported(Path(file), dtype)
     sizes = [parameters[0][0].shape[0], *(weight.shape[1] for weight, _ in parameters)]
     names = [name.strip() for name in hidden_activation.split(",")]
     network = MLP(
@@ -360,6 +363,12 @@ class _EpochTable:
         if last.epoch == 1:
             self.console.print(f"{heading} {'seconds':>8} {'samples/s':>11}")
         self.console.print(f"{line} {last.seconds:>8.3f} {last.samples_per_second:>11,.0f}")
+
+
+def _check_model_path(save: str) -> None:
+    files.check_writable(save, "--save")
+    if os.path.isfile(save) and os.path.getsize(save) and not checkpoint.is_model(save):
+        raise InputError(f"--save {save}: is not an nnxp model, and would be lost; name another")
 
 
 def _hidden(sizes: str, activation: str) -> tuple[list[int], list[str]]:
@@ -468,7 +477,7 @@ def _predictions(network: MLP, outputs: np.ndarray) -> str:
     return text.getvalue()
 
 
-def _imported(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+def _imported(path: Path, dtype: str) -> list[tuple[np.ndarray, np.ndarray]]:
     """(weight, bias) per layer of an npz of W1, b1, W2, b2, ...; checked to fit each other."""
     arrays = datasets.tables.load_npz(path)
     layers = max((int(n[1:]) for n in arrays if n[:1] in "Wb" and n[1:].isdecimal()), default=0)
@@ -479,8 +488,12 @@ def _imported(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
         for name in (f"W{i}", f"b{i}"):
             if name not in arrays:
                 raise DataError(f"{path}: has no {name}")
-            if arrays[name].dtype.kind not in "fiu" or not np.isfinite(arrays[name]).all():
-                raise DataError(f"{path}: {name} holds values that are not finite numbers")
+            if arrays[name].dtype.kind not in "fiu":
+                raise DataError(f"{path}: {name} is {arrays[name].dtype}, not numbers")
+            with np.errstate(over="ignore"):
+                finite = np.isfinite(arrays[name].astype(dtype)).all()
+            if not finite:
+                raise DataError(f"{path}: {name} holds values that are not finite in {dtype}")
         weight, bias = arrays[f"W{i}"], arrays[f"b{i}"].reshape(-1)
         fan_in = parameters[-1][0].shape[1] if parameters else weight.shape[0] if weight.ndim else 0
         if weight.ndim != 2 or weight.shape != (fan_in, bias.size):

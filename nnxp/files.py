@@ -20,7 +20,7 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".nnxp-")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -37,11 +37,11 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
 def check_writable(path: str | os.PathLike[str], option: str) -> None:
     """Raise InputError, naming `option`, if `write` could not put a file at `path`."""
     real = Path(os.path.realpath(path))
-    if real.is_dir():
-        raise InputError(f"{option} {path}: is a folder; name a file in it")
-    if real.exists() and not real.is_file():
-        return
     try:
+        if real.is_dir():
+            raise InputError(f"{option} {path}: is a folder; name a file in it")
+        if real.exists() and not real.is_file():
+            return
         with tempfile.TemporaryFile(dir=real.parent):
             pass
     except OSError as error:

@@ -151,10 +151,11 @@ class MLP:
     def parameters(self, parameters: Sequence[Sequence[Any]]) -> None:
         shapes = [((fan_in, fan_out), (fan_out,)) for fan_in, fan_out in pairwise(self.sizes)]
         dtype = self.backend.dtype(self.dtype)
-        copies = [
-            tuple(self.backend.asarray(array, dtype=dtype, copy=True) for array in layer)
-            for layer in parameters
-        ]
+        with np.errstate(over="ignore"):
+            copies = [
+                tuple(self.backend.asarray(array, dtype=dtype, copy=True) for array in layer)
+                for layer in parameters
+            ]
         found = [tuple(tuple(array.shape) for array in layer) for layer in copies]
         if found != shapes:
             raise InputError(f"parameters have shapes {found}, the network's are {shapes}")

@@ -22,10 +22,15 @@ class Preprocessing:
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Preprocessed features, float32, (samples, features)."""
         if self.kind == "standardize":
-            x = (x - np.asarray(self.shift)) / np.asarray(self.scale)
-        scaled = np.asarray(x, dtype=np.float32)
+            x = self.standardized(x)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is found where it enters
+            scaled = np.asarray(x, dtype=np.float32)
         # Pixels are divided in float32, for the images may be many.
         return scaled / np.float32(np.asarray(self.scale)) if self.kind == "pixels" else scaled
+
+    def standardized(self, x: np.ndarray) -> np.ndarray:
+        """(x - shift) / scale in x's own precision."""
+        return (x - np.asarray(self.shift)) / np.asarray(self.scale)
 
     def invert(self, x: np.ndarray) -> np.ndarray:
         """The values that `apply` made `x` of."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from nnxp import batches, inputs
 from nnxp.arrays import Array, index_dtype, to_numpy
-from nnxp.backends.base import Step
+from nnxp.backends.base import Backend, Step
 from nnxp.errors import DivergenceError, InputError
 from nnxp.network import (
     MLP,
@@ -24,7 +24,7 @@ from nnxp.network import (
     evaluate,
 )
 from nnxp.objectives import Objective, objective
-from nnxp.optimizers import SGD, Optimizer
+from nnxp.optimizers import SGD, Optimizer, Parameters
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,8 @@ def train(
                 progress(chunk.size)
         mean = sum(float(to_numpy(total)) * size for total, size in totals) / samples
         seconds = time.perf_counter() - start
-        if not math.isfinite(mean):
+        if not math.isfinite(mean) or not _finite(backend, state[0]):
+            mean = mean if not math.isfinite(mean) else math.inf
             raise DivergenceError(
                 f"the loss is {mean} in epoch {epoch}: lower the learning rate "
                 f"({optimizer.learning_rate:g}), or scale the inputs"
@@ -228,6 +229,14 @@ def _split(targets: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np
 def _rows(network: MLP, x: Array, rows: np.ndarray) -> Array:
     backend = network.backend
     return backend.xp.take(x, backend.asarray(rows, dtype=index_dtype(backend.xp)), axis=0)
+
+
+def _finite(backend: Backend, parameters: Parameters) -> bool:
+    """Whether every parameter is finite: the last step of an epoch shows in no loss of it."""
+    xp = backend.xp
+    with backend.active():
+        sums = xp.stack([xp.sum(array) for layer in parameters for array in layer])
+    return math.isfinite(float(to_numpy(xp.sum(sums))))
 
 
 def _batch_size(batch_size: int | None, samples: int) -> int:

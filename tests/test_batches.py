@@ -38,9 +38,13 @@ def test_split_takes_every_row_once_and_each_label_in_proportion(labels, share, 
     labels = np.array(labels)
     kept, held = split(labels, share, seed)
     np.testing.assert_array_equal(np.sort(np.concatenate([kept, held])), np.arange(len(labels)))
-    assert len(held) == round(share * len(labels))
+    if share < 1:
+        assert set(labels[kept]) == set(labels)
+    spare = len(labels) - (len(set(labels)) if share < 1 else 0)
+    assert len(held) == min(round(share * len(labels)), spare)
     for label in np.unique(labels):
-        fair = len(held) / len(labels) * np.sum(labels == label)
+        of_label = np.sum(labels == label) - (share < 1)
+        fair = len(held) / max(spare, 1) * of_label
         assert abs(np.sum(labels[held] == label) - fair) <= 1
 
 

@@ -115,9 +115,13 @@ def load(
     """
     if not 0 <= test_share <= 1:
         raise InputError(f"test_share must be from 0 to 1, not {test_share!r}")
+    if task is not None and task not in targets.TASKS:
+        raise unknown_name("task", task, targets.TASKS)
     raw = _read(name_or_path, data_dir, target, n, noise, seed, like)
     if raw.y is None:
-        raise DataError(f"{raw.name}: has no targets to compare with")
+        column = (like or {}).get("target")
+        what = f"column {column!r}" if column else "targets"
+        raise DataError(f"{raw.name}: has no {what} to compare with")
     like, new = like or {}, like is None
     parts = [raw.y] if raw.y_test is None else [raw.y, raw.y_test]
     if raw.classes is None:
@@ -125,6 +129,8 @@ def load(
             raw.name, parts, like.get("task", task), like.get("classes")
         )
     else:  # a named set: its classes are numbered already
+        if target is not None or task not in (None, "classify"):
+            raise InputError(f"{raw.name} has classes: a target or another task is for files")
         task, classes = "classify", raw.classes
         if tuple(like.get("classes") or classes) != classes:
             raise DataError(f"{raw.name}: its classes are not those that the model was trained on")
@@ -146,10 +152,10 @@ def load(
     else:
         done, target_done = _done(raw, like), _saved(like, "target_preprocessing")
     if target_done is not None:
-        y, y_test = target_done.apply(y), target_done.apply(y_test)
+        y, y_test = target_done.standardized(y), target_done.standardized(y_test)
     return Dataset(
-        raw.name, done.apply(x), y, done.apply(x_test), y_test, task, classes, raw.shape,
-        done, target_done, raw.features, raw.target,
+        raw.name, _apply(raw, done, x), y, _apply(raw, done, x_test), y_test, task, classes,
+        raw.shape, done, target_done, raw.features, raw.target,
     )  # fmt: skip
 
 
@@ -158,16 +164,22 @@ def load_features(
     data_dir: str | os.PathLike[str] | None = None,
     *,
     like: dict[str, Any],
+    count: int | None = None,
 ) -> np.ndarray:
     """The features of a set's test part, or of a whole file, as a trained model takes them.
 
-    A file needs no targets. `like` is the model's `metadata`.
+    A file needs no targets.
+
+    Args:
+        name_or_path, data_dir: see `load`.
+        like: the model's `metadata`.
+        count: how many features the model takes; a csv with just as many columns has no target.
     """
-    raw = _read(name_or_path, data_dir, None, moons.N, moons.NOISE, 0, like)
+    raw = _read(name_or_path, data_dir, None, moons.N, moons.NOISE, 0, like, count)
     x = raw.x if raw.x_test is None else raw.x_test
     if raw.x_test is None and raw.classes is not None and raw.y is not None:
         x = x[split(raw.y, 0.2, 0)[1]]
-    return _done(raw, like).apply(x)
+    return _apply(raw, _done(raw, like), x)
 
 
 def _read(
@@ -178,6 +190,7 @@ def _read(
     noise: float,
     seed: int,
     like: dict[str, Any] | None,
+    count: int | None = None,
 ) -> Raw:
     name = str(name_or_path)
     if name == "digits":
@@ -188,8 +201,8 @@ def _read(
         return mnist.read(name, data_dir)
     path = Path(name)
     if path.suffix.lower() == ".csv":
-        features = like.get("features") if like else None
-        return tables.read_csv(path, target or (like.get("target") if like else None), features)
+        known = like or {}
+        return tables.read_csv(path, target or known.get("target"), known.get("features"), count)
     if path.suffix.lower() == ".npz":
         return tables.read_npz(path, like is not None)
     if path.exists():
@@ -203,6 +216,18 @@ def _done(raw: Raw, like: dict[str, Any]) -> Preprocessing:
     """What the model's training did to its features; what this data's would do to pixels, if it
     is not said."""
     return _saved(like, "preprocessing") or _preprocessing(raw, raw.x, False)
+
+
+def _apply(raw: Raw, done: Preprocessing, x: np.ndarray) -> np.ndarray:
+    prepared = done.apply(x)
+    if raw.from_file and not np.isfinite(prepared).all():
+        row, column = (int(i) for i in np.argwhere(~np.isfinite(prepared))[0])
+        name = repr(raw.features[column]) if raw.features else f"feature {column}"
+        raise DataError(
+            f"{raw.name}: {name} of sample {row} is {x[row, column]:g}, more than float32 holds: "
+            "scale it"
+        )
+    return prepared
 
 
 def _saved(like: dict[str, Any], key: str) -> Preprocessing | None:

@@ -17,7 +17,7 @@ def read(n: int = N, noise: float = NOISE, seed: int = 0) -> Raw:
         noise: standard deviation of the normal noise added to both coordinates.
         seed: of the noise.
     """
-    if n < 4 or noise < 0:
+    if n < 4 or not 0 <= noise < np.inf:
         raise InputError(f"moons take 4 or more points and no negative noise, not {n}, {noise}")
     upper, lower = np.linspace(0, np.pi, n // 2), np.linspace(0, np.pi, n - n // 2)
     x = np.concatenate(

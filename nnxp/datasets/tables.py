@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import math
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -15,10 +16,20 @@ from nnxp.datasets.raw import Raw
 from nnxp.errors import DataError
 
 LONGEST_LINE = 2**24
-"""Characters; a longer line is no table, and is not read into memory to find out."""
+"""Bytes; a longer line is no table, and is not read into memory to find out."""
+
+LARGEST_RATIO = 200
+"""Unpacked to packed; images and tables stay well under it, zeros come to 1000."""
+SMALLEST_BOMB = 2**26
+"""Bytes that are no harm at any ratio."""
 
 
-def read_csv(path: Path, target: str | None = None, features: Sequence[str] | None = None) -> Raw:
+def read_csv(
+    path: Path,
+    target: str | None = None,
+    features: Sequence[str] | None = None,
+    count: int | None = None,
+) -> Raw:
     """A csv file: a header, then one sample a line.
 
     Args:
@@ -26,81 +37,112 @@ def read_csv(path: Path, target: str | None = None, features: Sequence[str] | No
         target: the target column; by default the last.
         features: the columns that a model was trained on: exactly these are read, in this
             order, and the target may be absent.
+        count: how many features are wanted, where they have no names: a file with just as many
+            columns has no target.
 
     Raises:
         DataError: `file:line: what is wrong`, or the column.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _read_csv(file, path, target, features)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text at byte {error.start}: save it as UTF-8") from None
+        with path.open("rb") as file:
+            return _read_csv(file, path, target, features, count)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
 
 
-def _read_csv(file: TextIO, path: Path, target: str | None, features: Sequence[str] | None) -> Raw:
+def _read_csv(
+    file: BinaryIO,
+    path: Path,
+    target: str | None,
+    features: Sequence[str] | None,
+    count: int | None,
+) -> Raw:
     rows = csv.reader(_lines(file, path), strict=True)
     try:
         header = [name.strip() for name in next(rows, [])]
-        names, target = _columns(header, path, target, features)
-        wanted = [header.index(name) for name in names]
-        target_column = header.index(target) if target in header else None
-        x, y = [], []
+        names, target = _columns(header, path, target, features, count)
+        place = {name: i for i, name in enumerate(header)}
+        wanted, target_place = [place[name] for name in names], place.get(target)
+        x, y, lines = [], [], []
         for row in rows:
             if not row:
                 continue
+            line = f"{path}:{rows.line_num}"
             if len(row) != len(header):
-                raise DataError(
-                    f"{path}:{rows.line_num}: {len(row)} fields, the header has {len(header)}"
-                )
-            x.append([_number(row[i], f"{path}:{rows.line_num}: {header[i]!r}") for i in wanted])
-            if target_column is not None:
-                y.append(row[target_column].strip())
-                if not y[-1]:
-                    raise DataError(f"{path}:{rows.line_num}: {target!r} is empty: fill it in")
+                raise DataError(f"{line}: {len(row)} fields, the header has {len(header)}")
+            x.append([_number(row[i], line, header[i]) for i in wanted])
+            if target_place is not None:
+                y.append(row[target_place].strip())
+                lines.append(line)
     except csv.Error as error:
         raise DataError(f"{path}:{rows.line_num}: {error}") from None
     if not x:
         raise DataError(f"{path}: has no rows under its header")
+    _check_targets(y, lines, target)
     return Raw(
         str(path), np.array(x), np.array(y) if y else None, (len(names),), from_file=True,
         features=tuple(names), target=target,
     )  # fmt: skip
 
 
-def _lines(file: TextIO, path: Path) -> Iterator[str]:
+def _check_targets(y: list[str], lines: list[str], target: str) -> None:
+    """No target is empty, and among numbers none is "nan" or infinite; among words it may be."""
+    numbers = all(_is_number(text) for text in y if text)
+    for text, line in zip(y, lines, strict=True):
+        if not text or (numbers and finite_number(text) is None):
+            what = text or "empty"
+            raise DataError(f"{line}: {target!r} is {what}: fill it in, or leave the row out")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _lines(file: BinaryIO, path: Path) -> Iterator[str]:
     number = 0
     while line := file.readline(LONGEST_LINE):
         number += 1
         if len(line) == LONGEST_LINE:
-            raise DataError(
-                f"{path}:{number}: longer than {LONGEST_LINE:,} characters: not a table"
-            )
-        if "\0" in line:
+            raise DataError(f"{path}:{number}: longer than {LONGEST_LINE:,} bytes: not a table")
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise DataError(f"{path}:{number}: not UTF-8 text: save the file as UTF-8") from None
+        if "\0" in text:
             raise DataError(f"{path}:{number}: holds a NUL character: not text")
-        yield line
+        yield text
 
 
 def _columns(
-    header: list[str], path: Path, target: str | None, features: Sequence[str] | None
+    header: list[str],
+    path: Path,
+    target: str | None,
+    features: Sequence[str] | None,
+    count: int | None,
 ) -> tuple[list[str], str]:
-    """The feature columns' names and the target's."""
+    """The feature columns' names and the target's; "" for a target that may be absent."""
     if not header:
         raise DataError(f"{path}: is empty")
     if all(finite_number(name) is not None for name in header):
         raise DataError(f"{path}:1: all numbers: the first line must name the columns")
-    for name in header:
-        if header.count(name) > 1:
-            raise DataError(f"{path}:1: two columns are called {name!r}: rename one")
+    (common, times), *_ = Counter(header).most_common(1)
+    if times > 1:
+        raise DataError(f"{path}:1: two columns are called {common!r}: rename one")
+    known = set(header)
     if features is not None:
-        missing = [name for name in features if name not in header]
-        if missing:
-            raise DataError(f"{path}:1: no column {missing[0]!r}, which the model was trained on")
+        for name in features:
+            if name not in known:
+                raise DataError(f"{path}:1: no column {name!r}, which the model was trained on")
         return list(features), target or ""
+    if count == len(header):
+        return header, ""
     target = target if target is not None else header[-1]
-    if target not in header:
-        raise DataError(f"{path}:1: no column {target!r}; there are {', '.join(header)}")
+    if target not in known:
+        raise DataError(f"{path}:1: no column {target!r}; there are {', '.join(header[:20])}")
     if len(header) < 2:
         raise DataError(f"{path}:1: one column only: features and a target are needed")
     return [name for name in header if name != target], target
@@ -115,11 +157,11 @@ def finite_number(text: str) -> float | None:
     return number if math.isfinite(number) and "_" not in text else None
 
 
-def _number(text: str, place: str) -> float:
+def _number(text: str, line: str, column: str) -> float:
     number = finite_number(text)
     if number is None:
         what = f"{text.strip()[:40]!r}, not a finite number" if text.strip() else "empty"
-        raise DataError(f"{place} is {what}: fill it in, or leave the row or the column out")
+        raise DataError(f"{line}: {column!r} is {what}: fill it in, or leave row or column out")
     return number
 
 
@@ -161,18 +203,51 @@ def load_npz(path: Path) -> dict[str, np.ndarray]:
     """Every array of an npz archive; pickled objects are refused.
 
     Raises:
-        DataError: missing, not an npz archive, or damaged.
+        DataError: missing, not an npz archive, damaged, or made to unpack into a great deal.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: not an npz archive: write it with numpy.savez")
-            return {name: archive[name] for name in archive.files}
+        with zipfile.ZipFile(path) as archive:
+            _check_sizes(path, archive)
+            arrays = {}
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    name = member.filename.removesuffix(".npy")
+                    arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+            return arrays
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError, NotImplementedError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive can fail in any layer that unpacks it
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: not a readable npz archive ({reason})") from None
+        raise DataError(
+            f"{path}: not a readable npz archive ({reason}): write it with numpy.savez"
+        ) from None
+
+
+def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse, before unpacking, what declares more than it holds or holds little but air."""
+    unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > SMALLEST_BOMB and unpacked > LARGEST_RATIO * path.stat().st_size:
+        raise DataError(
+            f"{path}: would unpack into {unpacked:,} bytes, over {LARGEST_RATIO} times its size: "
+            "write it with numpy.savez, uncompressed, if that is meant"
+        )
+    for member in archive.infolist():
+        with archive.open(member) as file:
+            version = np.lib.format.read_magic(file)
+            read = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }.get(version)
+            if read is None:
+                raise ValueError(f"array format {version}")
+            shape, _, dtype = read(file)
+            declared = math.prod(shape) * dtype.itemsize
+            if not dtype.hasobject and declared != member.file_size - file.tell():
+                raise DataError(
+                    f"{path}: {member.filename} declares {declared:,} bytes and does not hold them"
+                )
 
 
 def _check_pair(path: Path, arrays: dict[str, np.ndarray], x_name: str, y_name: str) -> None:
@@ -186,9 +261,13 @@ def _check_pair(path: Path, arrays: dict[str, np.ndarray], x_name: str, y_name: 
             place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise DataError(f"{path}: {name}{list(place)} is {array[place]}: fill it in")
     if y is not None:
-        if y.dtype.kind not in "buifU" or y.ndim not in (1, 2):
+        text = y.dtype.kind == "U"
+        if y.dtype.kind not in "buifU" or y.ndim not in ((1,) if text else (1, 2)) or not y.size:
             raise DataError(
-                f"{path}: {y_name} is {y.dtype} {y.shape}; it must be numbers or text, (samples,)"
+                f"{path}: {y_name} is {y.dtype} {y.shape}; it must be classes or text, (samples,), "
+                "or numbers, (samples, outputs)"
             )
         if len(x) != len(y):
             raise DataError(f"{path}: {x_name} has {len(x)} rows, {y_name} has {len(y)}")
+        if y.shape[1:] != arrays["y"].shape[1:]:
+            raise DataError(f"{path}: y is {arrays['y'].shape}, {y_name} {y.shape}: unlike rows")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nnxp.datasets.tables import finite_number
-from nnxp.errors import DataError, unknown_name
+from nnxp.errors import DataError
 
 TASKS = ("classify", "multilabel", "regress")
 
@@ -34,8 +34,6 @@ def encode(
     Raises:
         DataError: a target does not fit the task or is none of the known classes.
     """
-    if task is not None and task not in TASKS:
-        raise unknown_name("task", task, TASKS)
     parts = [_numbers_or_text(part) for part in parts]
     task = task or _guess_task(parts)
     if task == "classify":

@@ -1,0 +1,616 @@
+"""Model files: what is saved comes back, damage is noticed, and a save is never torn."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import random
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import nnxp
+from nnxp import files
+from nnxp.errors import DataError, InputError, ModelError, NnxpError
+
+METADATA = {"data": "größe.csv", "classes": ["u", "v"], "preprocessing": {"shift": [0.1, 1e-300]}}
+
+
+def network(sizes=(2, 3, 2), seed=0, **options) -> nnxp.MLP:
+    made = nnxp.MLP(sizes, "tanh", backend="numpy", device="cpu", seed=seed, **options)
+    made.metadata = dict(METADATA)
+    return made
+
+
+def flat(model) -> list[np.ndarray]:
+    return [nnxp.arrays.to_numpy(array) for layer in model.parameters for array in layer]
+
+
+def assert_same(one, other):
+    assert one.sizes == other.sizes
+    assert one.hidden == other.hidden
+    assert one.output == other.output
+    assert one.dtype == other.dtype
+    assert one.loss == other.loss
+    assert one.metadata == other.metadata
+    for a, b in zip(flat(one), flat(other), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """The path of a small model."""
+    path = tmp_path / "model.safetensors"
+    network().save(path)
+    return path
+
+
+# --- round trips
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", [(2, 1), (2, 3, 2), (1, 1, 1, 1), (64, 30, 20, 10)])
+def test_what_is_saved_comes_back(tmp_path, sizes, dtype):
+    saved = network(sizes, dtype=dtype)
+    saved.loss = "quadratic"
+    saved.save(tmp_path / "model")
+    loaded = nnxp.MLP.load(tmp_path / "model", "numpy")
+    assert_same(saved, loaded)
+    x = np.random.default_rng(0).normal(size=(5, sizes[0]))
+    np.testing.assert_array_equal(saved.predict(x), loaded.predict(x))
+
+
+def test_each_layers_activation_comes_back(tmp_path):
+    saved = nnxp.MLP((2, 3, 4, 1), ["relu", "leaky_tanh"], "sigmoid", backend="numpy")
+    saved.save(tmp_path / "model")
+    loaded = nnxp.MLP.load(tmp_path / "model", "numpy")
+    assert loaded.hidden == ("relu", "leaky_tanh")
+    assert loaded.output == "sigmoid"
+
+
+def test_extreme_finite_weights_come_back_bit_for_bit(tmp_path):
+    tiny, huge = np.finfo(np.float32).smallest_subnormal, np.finfo(np.float32).max
+    weights = [([[tiny, -0.0, huge], [-huge, 1.0, -tiny]], [0.0, -0.0, 1e-45])]
+    saved = nnxp.MLP((2, 3), backend="numpy", parameters=weights)
+    saved.save(tmp_path / "model")
+    loaded = nnxp.MLP.load(tmp_path / "model", "numpy")
+    for a, b in zip(flat(saved), flat(loaded), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_saving_what_was_loaded_writes_the_same_bytes(model, tmp_path):
+    nnxp.MLP.load(model, "numpy").save(tmp_path / "again")
+    assert model.read_bytes() == (tmp_path / "again").read_bytes()
+
+
+def test_saving_twice_writes_the_same_bytes(model, tmp_path):
+    network().save(tmp_path / "again")
+    assert model.read_bytes() == (tmp_path / "again").read_bytes()
+
+
+def test_saving_does_not_change_the_network(tmp_path):
+    saved, before = network(), network()
+    saved.save(tmp_path / "model")
+    assert_same(saved, before)
+
+
+def test_a_loaded_network_can_be_trained_on(model):
+    loaded = nnxp.MLP.load(model, "numpy")
+    x = np.array([[0.0, 1.0], [1.0, 0.0]])
+    history = nnxp.train(loaded, x, [0, 1], epochs=20, batch_size=None)
+    assert history.epochs[-1].loss < history.epochs[0].loss
+
+
+def require(library):
+    """Skip without the library; fail if $NNXP_REQUIRE says that it must be here."""
+    if library in os.environ.get("NNXP_REQUIRE", "").replace("-", "_").split(","):
+        __import__(library)
+    pytest.importorskip(library)
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax", "array-api-strict"])
+def test_a_model_moves_between_backends(model, tmp_path, backend):
+    require(backend.replace("-", "_"))
+    loaded = nnxp.MLP.load(model, backend=backend, device="cpu")
+    assert loaded.backend.name == backend
+    assert_same(network(), loaded)
+    loaded.save(tmp_path / "back")
+    assert model.read_bytes() == (tmp_path / "back").read_bytes()
+
+
+def test_the_file_is_safetensors_that_others_can_read(model):
+    tensors = safetensors.numpy.load(model.read_bytes())
+    assert {name: t.shape for name, t in tensors.items()} == {
+        "layers.0.weight": (2, 3),
+        "layers.0.bias": (3,),
+        "layers.1.weight": (3, 2),
+        "layers.1.bias": (2,),
+    }
+
+
+@pytest.mark.parametrize("value", [{1, 2}, float("nan"), np.float32(1), object()])
+def test_metadata_that_is_not_json_is_refused_and_the_old_file_kept(model, value):
+    old = model.read_bytes()
+    changed = network()
+    changed.metadata = {"bad": value}
+    with pytest.raises(InputError, match="JSON"):
+        changed.save(model)
+    assert model.read_bytes() == old
+
+
+# --- damage
+
+
+def refused(path) -> str:
+    with pytest.raises(ModelError) as error:
+        nnxp.MLP.load(path, "numpy")
+    message = str(error.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+def test_a_model_truncated_at_any_byte_is_refused(model):
+    whole = model.read_bytes()
+    for length in range(len(whole)):
+        model.write_bytes(whole[:length])
+        refused(model)
+
+
+def test_a_model_with_any_bit_flipped_is_refused(model):
+    whole = model.read_bytes()
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        model.write_bytes(damaged)
+        refused(model)
+
+
+def test_a_model_with_any_byte_missing_or_doubled_is_refused(model):
+    whole = model.read_bytes()
+    for i in range(len(whole)):
+        for damaged in (whole[:i] + whole[i + 1 :], whole[: i + 1] + whole[i:]):
+            if damaged != whole:
+                model.write_bytes(damaged)
+                refused(model)
+
+
+def test_two_models_glued_together_are_refused(model):
+    model.write_bytes(model.read_bytes() * 2)
+    refused(model)
+
+
+def test_a_model_whose_blocks_were_zeroed_is_refused(model):
+    whole = model.read_bytes()
+    for start in range(0, len(whole), 64):
+        model.write_bytes(whole[:start] + bytes(min(64, len(whole) - start)) + whole[start + 64 :])
+        refused(model)
+
+
+def sign(content: bytes) -> bytes:
+    """`content`, whose digest is all zeros, with the digest that it should have."""
+    return content.replace(b"0" * 64, hashlib.sha256(content).hexdigest().encode(), 1)
+
+
+def forge(path, tensors=None, **changes):
+    """A file whose checksum is right and whose description or tensors are not."""
+    network().save(path)
+    content = path.read_bytes()
+    (length,) = struct.unpack_from("<Q", content)
+    description = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["nnxp"])
+    description |= {"sha256": "0" * 64} | changes
+    kept = {name: value for name, value in description.items() if value is not ...}
+    tensors = safetensors.numpy.load(content) | (tensors or {})
+    tensors = {name: array for name, array in tensors.items() if array is not None}
+    path.write_bytes(sign(safetensors.numpy.save(tensors, {"nnxp": json.dumps(kept)})))
+    return path
+
+
+def test_a_forged_file_with_nothing_changed_is_accepted(tmp_path):
+    assert_same(nnxp.MLP.load(forge(tmp_path / "model"), "numpy"), network())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("tensor", ["layers.0.weight", "layers.1.bias"])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, tensor, value):
+    shape = {"layers.0.weight": (2, 3), "layers.1.bias": (2,)}[tensor]
+    array = np.zeros(shape, dtype=np.float32)
+    array.reshape(-1)[-1] = value
+    assert tensor in refused(forge(tmp_path / "model", {tensor: array}))
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"layers.0.weight": None},
+        {"layers.1.bias": None},
+        {"layers.0.weight": np.zeros((3, 2), np.float32)},
+        {"layers.0.bias": np.zeros((1,), np.float32)},
+        {"layers.0.bias": np.zeros((), np.float32)},
+        {"layers.0.bias": np.zeros((0,), np.float32)},
+    ],
+    ids=["no weight", "no bias", "turned", "short", "scalar", "empty"],
+)
+def test_tensors_that_do_not_fit_the_sizes_are_refused(tmp_path, tensors):
+    refused(forge(tmp_path / "model", tensors))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 2},
+        {"format": "1"},
+        {"format": ...},
+        {"sizes": ...},
+        {"sizes": 3},
+        {"sizes": []},
+        {"sizes": [2]},
+        {"sizes": [2, 3]},
+        {"sizes": [2, 3, 2, 2]},
+        {"sizes": [2, -3, 2]},
+        {"sizes": [2, 3.5, 2]},
+        {"sizes": [2, "3", 2]},
+        {"sizes": [10**12, 10**12, 2]},
+        {"sizes": {"a": 1}},
+        {"hidden": ...},
+        {"hidden": 5},
+        {"hidden": ["no such"]},
+        {"hidden": ["tanh", "tanh"]},
+        {"hidden": [["tanh"]]},
+        {"output": ...},
+        {"output": None},
+        {"output": "__import__('os')"},
+        {"dtype": ...},
+        {"dtype": "float16"},
+        {"dtype": ["float32"]},
+        {"dtype": "__class__"},
+        {"loss": ...},
+        {"loss": 5},
+        {"loss": "no such"},
+        {"metadata": ...},
+        {"metadata": 5},
+        {"metadata": [1]},
+        {"metadata": None},
+        {"sha256": ...},
+        {"sha256": 5},
+        {"sha256": ""},
+    ],
+    ids=str,
+)
+def test_a_description_that_makes_no_sense_is_refused(tmp_path, changes):
+    refused(forge(tmp_path / "model", **changes))
+
+
+def test_a_safetensors_file_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "foreign.safetensors"
+    for metadata in (None, {"format": "pt"}, {"nnxp": "{}"}, {"nnxp": "[]"}, {"nnxp": "x"}):
+        path.write_bytes(safetensors.numpy.save({"w": np.zeros(3, np.float32)}, metadata))
+        refused(path)
+
+
+def test_a_missing_model_and_a_folder_are_named(tmp_path):
+    assert "No such file" in refused(tmp_path / "nowhere.safetensors")
+    assert "directory" in refused(tmp_path).lower()
+
+
+def zip_of(content):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+    return buffer.getvalue()
+
+
+class Payload:
+    """Unpickling this leaves a mark."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return open, (str(self.mark), "w")
+
+
+def hostile_files(folder, mark):
+    """Files of other kinds, called .safetensors, some of which would run code if they could."""
+    payload = Payload(mark)
+    objects = np.array([payload, payload], dtype=object)
+    npy, npz = io.BytesIO(), io.BytesIO()
+    np.save(npy, objects, allow_pickle=True)
+    np.savez(npz, W1=objects)
+    deep = b'{"__metadata__":' + b"[" * 100_000
+    kinds = {
+        "empty": b"",
+        "text": b"hello",
+        "python": f"open({str(mark)!r}, 'w')".encode(),
+        "zeros": bytes(1000),
+        "huge header": struct.pack("<Q", 2**63) + b"{}",
+        "largest header": b"\xff" * 8 + b"{}",
+        "deep header": struct.pack("<Q", len(deep)) + deep,
+        "npy": npy.getvalue(),
+        "npz": npz.getvalue(),
+        "torch": zip_of(pickle.dumps(payload)),
+        **{f"pickle {p}": pickle.dumps(payload, protocol=p) for p in range(6)},
+        "pickle after a header": struct.pack("<Q", 2) + b"{}" + pickle.dumps(payload),
+    }
+    mark.unlink(missing_ok=True)
+    paths = []
+    for name, content in kinds.items():
+        paths.append(folder / f"{name}.safetensors")
+        paths[-1].write_bytes(content)
+    return paths
+
+
+def test_files_of_other_kinds_are_refused_and_not_run(tmp_path):
+    mark = tmp_path / "mark"
+    for path in hostile_files(tmp_path, mark):
+        refused(path)
+        assert not mark.exists(), path
+
+
+AUDITED = """
+import sys
+import nnxp
+good, *hostile = sys.argv[1:]
+nnxp.MLP.load(good, "numpy", "cpu")
+events = []
+sys.addaudithook(lambda event, args: events.append((event, args)) if watching else None)
+for path in (good, *hostile):
+    watching = True
+    try:
+        nnxp.MLP.load(path, "numpy", "cpu")
+    except nnxp.errors.ModelError:
+        assert path != good
+    watching = False
+    opened = [str(args[0]) for event, args in events if event == "open"]
+    assert opened == [path], (path, opened)
+    for event, args in events:
+        assert event.partition(".")[0] not in (
+            "import", "exec", "compile", "pickle", "marshal", "socket", "subprocess", "os",
+            "ctypes", "shutil", "urllib", "code",
+        ), (path, event, args)
+    events.clear()
+print("clean")
+"""
+
+
+def test_loading_opens_one_file_and_runs_nothing(tmp_path, model):
+    hostile = hostile_files(tmp_path, tmp_path / "mark")
+    done = subprocess.run(
+        [sys.executable, "-c", "watching = False\n" + AUDITED, model, *hostile],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout == "clean\n"
+
+
+# --- a save is old or new, never torn
+
+
+def entries(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_save_replaces_and_leaves_nothing_else(model):
+    network(seed=1).save(model)
+    assert_same(nnxp.MLP.load(model, "numpy"), network(seed=1))
+    assert entries(model.parent) == [model.name]
+
+
+def test_on_disk_the_file_is_synced_then_renamed_then_the_folder_synced(model, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+
+    def recorded_fsync(handle):
+        found = os.fstat(handle)
+        calls.append("fsync folder" if stat.S_ISDIR(found.st_mode) else f"fsync {found.st_size}")
+        fsync(handle)
+
+    def recorded_replace(source, target):
+        calls.append("rename")
+        assert os.path.dirname(source) == str(model.parent)
+        assert str(target) == str(model)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", recorded_replace)
+    monkeypatch.setattr(os, "rename", recorded_replace)
+    network(seed=1).save(model)
+    assert calls == [f"fsync {model.stat().st_size}", "rename", "fsync folder"]
+
+
+@pytest.mark.parametrize("function", ["replace", "fsync", "fchmod", "fdopen"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_system_call_that_fails_leaves_the_old_file_alone(model, monkeypatch, function, error):
+    old = model.read_bytes()
+
+    def fail(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, fail)
+        with pytest.raises(type(error)):
+            network(seed=1).save(model)
+    assert model.read_bytes() == old
+    assert entries(model.parent) == [model.name]
+
+
+def test_a_folder_that_cannot_be_synced_leaves_the_whole_new_file(model, monkeypatch):
+    fsync = os.fsync
+
+    def fail_for_folders(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(5, "Input/output error")
+        fsync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail_for_folders)
+        with pytest.raises(OSError, match="Input/output error"):
+            network(seed=1).save(model)
+    assert_same(nnxp.MLP.load(model, "numpy"), network(seed=1))
+    assert entries(model.parent) == [model.name]
+
+
+WRITE_WITH_A_LIMIT = """
+import os, pathlib, resource, signal, sys
+from nnxp import files
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path, new = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]).read_bytes()
+old = path.read_bytes()
+for limit in range(len(new)):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        files.write(path, new)
+    except OSError:
+        pass
+    else:
+        sys.exit(f"a limit of {limit} bytes went unnoticed")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    assert path.read_bytes() == old, limit
+    assert os.listdir(path.parent) == [path.name], limit
+files.write(path, new)
+assert path.read_bytes() == new
+"""
+
+
+def test_a_disk_that_fills_up_at_any_byte_leaves_the_old_file(model, tmp_path_factory):
+    new = tmp_path_factory.mktemp("new") / "model"
+    network(seed=1).save(new)
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE_WITH_A_LIMIT, model, new],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+SAVE_FOREVER = """
+import sys
+import nnxp
+models = [nnxp.MLP((300, 300, 300), backend="numpy", device="cpu", seed=seed) for seed in (0, 1)]
+print("ready", flush=True)
+while True:
+    for model in models:
+        model.save(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_kill_while_saving_leaves_the_old_file_or_the_new(tmp_path, kills):
+    path = tmp_path / "model.safetensors"
+    known = []
+    for seed in (0, 1):
+        nnxp.MLP((300, 300, 300), backend="numpy", device="cpu", seed=seed).save(path)
+        known.append(path.read_bytes())
+    assert known[0] != known[1]
+    delays = random.Random(kills)
+    for _ in range(kills):
+        with subprocess.Popen(
+            [sys.executable, "-c", SAVE_FOREVER, path], stdout=subprocess.PIPE
+        ) as saver:
+            assert saver.stdout.readline() == b"ready\n"
+            time.sleep(delays.uniform(0, 0.03))
+            assert saver.poll() is None
+            saver.send_signal(signal.SIGKILL)
+        assert path.read_bytes() in known
+
+
+def test_a_symbolic_link_stays_one(model):
+    link = model.parent / "latest"
+    link.symlink_to(model.name)
+    network(seed=1).save(link)
+    assert link.is_symlink()
+    assert os.readlink(link) == model.name
+    assert_same(nnxp.MLP.load(model, "numpy"), network(seed=1))
+
+
+def test_a_symbolic_link_to_another_folder_is_followed(model, tmp_path):
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "latest"
+    link.symlink_to(model)
+    network(seed=1).save(link)
+    assert link.is_symlink()
+    assert_same(nnxp.MLP.load(model, "numpy"), network(seed=1))
+    assert entries(link.parent) == ["latest"]
+
+
+def test_a_symbolic_link_to_nothing_makes_its_target(tmp_path):
+    link = tmp_path / "latest"
+    link.symlink_to("model")
+    network().save(link)
+    assert link.is_symlink()
+    assert_same(nnxp.MLP.load(tmp_path / "model", "numpy"), network())
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o664, 0o755])
+def test_an_old_files_mode_is_kept(model, mode):
+    model.chmod(mode)
+    network(seed=1).save(model)
+    assert stat.S_IMODE(model.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_new_files_mode_follows_the_umask(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        network().save(tmp_path / "model")
+        assert os.umask(umask) == umask  # and saving leaves it as it was
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "model").stat().st_mode) == mode
+
+
+def test_a_folder_that_is_not_there_is_an_error_and_not_made(tmp_path):
+    with pytest.raises(OSError, match="No such file"):
+        network().save(tmp_path / "nowhere" / "model")
+    assert entries(tmp_path) == []
+
+
+def test_a_device_is_written_to_and_not_replaced():
+    files.write("/dev/null", b"content")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+@pytest.mark.parametrize("name", ["a b.safetensors", "größe", "x" * 255, "-"])
+def test_any_file_name_will_do(tmp_path, name):
+    network().save(tmp_path / name)
+    assert_same(nnxp.MLP.load(tmp_path / name, "numpy"), network())
+
+
+def test_check_writable_says_no_where_write_would(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "nowhere" / "model", tmp_path / "file" / "model"):
+        with pytest.raises(InputError, match=f"--save {path}"):
+            files.check_writable(path, "--save")
+        with pytest.raises(OSError, match="directory"):
+            files.write(path, b"")
+    assert entries(tmp_path) == ["file"]
+
+
+def test_check_writable_changes_nothing(model):
+    old, before = model.read_bytes(), entries(model.parent)
+    files.check_writable(model, "--save")
+    files.check_writable(model.parent / "new", "--save")
+    assert model.read_bytes() == old
+    assert entries(model.parent) == before
+
+
+def test_model_errors_are_values_errors_of_nnxp_and_not_data_errors():
+    assert issubclass(ModelError, NnxpError)
+    assert issubclass(ModelError, ValueError)
+    assert not issubclass(ModelError, DataError)

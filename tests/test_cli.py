@@ -1,0 +1,894 @@
+"""The command line, through real processes."""
+
+import csv
+import gzip
+import io
+import json
+import os
+import pty
+import re
+import shlex
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import nnxp
+
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\x9b]")
+ROW = re.compile(r"^ +\d+ +\d+\.\d{4} ", re.MULTILINE)
+BACKENDS = ("torch", "jax", "array-api-strict")
+
+
+def environment(folder, **changes):
+    """This process's, without nnxp's own variables, without a network, with an empty cache."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NNXP_")}
+    nowhere = "http://127.0.0.1:9"
+    kept |= {"http_proxy": nowhere, "https_proxy": nowhere, "XDG_CACHE_HOME": str(folder / "cache")}
+    return kept | {name: str(value) for name, value in changes.items()}
+
+
+def run(folder, *arguments, timeout=60, **variables):
+    """`nnxp ARGUMENTS` in `folder`."""
+    return subprocess.run(
+        [sys.executable, "-m", "nnxp.cli", *map(str, arguments)],
+        cwd=folder,
+        env=environment(folder, **variables),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def succeed(folder, *arguments, **variables):
+    """What `nnxp ARGUMENTS` prints; it must succeed and complain of nothing."""
+    done = run(folder, *arguments, **variables)
+    assert done.stderr == ""
+    assert done.returncode == 0
+    return done.stdout
+
+
+def fail(folder, *arguments, status=2, **variables):
+    """The one line of an error, of a command that must fail."""
+    done = run(folder, *arguments, **variables)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("nnxp: ")
+    assert not CONTROL.search(done.stderr)
+    assert done.returncode == status
+    return done.stderr
+
+
+def figure(text, name="accuracy"):
+    return float(re.search(rf"{name} (-?\d+\.\d+)", text)[1])
+
+
+def table(text):
+    """A csv's header and its rows."""
+    header, *rows = csv.reader(io.StringIO(text))
+    return header, rows
+
+
+def require(backend):
+    """Skip without the library; fail if $NNXP_REQUIRE says that it must be here."""
+    library = backend.replace("-", "_")
+    if backend in os.environ.get("NNXP_REQUIRE", "").split(","):
+        __import__(library)
+    pytest.importorskip(library)
+
+
+# --- the main job: the digits
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A folder in which `nnxp train` ran alone; what it printed is in `printed`."""
+    folder = tmp_path_factory.mktemp("digits")
+    text = succeed(folder, "train", "--report", "report.json")
+    (folder / "printed").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def printed(digits):
+    return (digits / "printed").read_text()
+
+
+@pytest.fixture(scope="module")
+def report(digits):
+    return json.loads((digits / "report.json").read_text())
+
+
+def test_train_alone_learns_the_digits(printed):
+    assert figure(printed.partition("\ntest ")[2]) >= 0.96
+
+
+def test_train_prints_one_row_per_epoch(printed, report):
+    assert len(ROW.findall(printed)) == len(report["history"]) == report["options"]["epochs"]
+    assert printed.count("val. accuracy") == 1
+
+
+def test_off_a_terminal_there_is_no_bar_and_no_control_character(printed):
+    assert not CONTROL.search(printed)
+    assert "━" not in printed
+    assert "%" not in printed
+
+
+def test_train_says_what_it_trains_and_on_what(printed):
+    assert "64-128-64-10" in printed
+    assert re.search(r"on (numpy|cupy|torch|jax) .*\(auto\)", printed)
+
+
+def test_train_says_where_the_model_is(digits, printed):
+    assert "saved model.safetensors\n" in printed
+    assert (digits / "model.safetensors").is_file()
+
+
+def test_the_next_command_works_and_agrees(digits, printed):
+    command, *arguments = shlex.split(re.search(r"next: (.*)", printed)[1])
+    assert command == "nnxp"
+    text = succeed(digits, *arguments)
+    assert figure(text) == figure(printed.partition("\ntest ")[2])
+
+
+def test_the_next_command_works_when_names_need_quotes(tmp_path):
+    (tmp_path / "my data.csv").write_text(MOON_CSV)
+    name = "my model's.safetensors"
+    text = succeed(tmp_path, "train", "my data.csv", "--epochs", 1, "--save", name)
+    _, *arguments = shlex.split(re.search(r"next: (.*)", text)[1])
+    assert "accuracy" in succeed(tmp_path, *arguments)
+
+
+def test_the_report_has_every_key(report):
+    assert {
+        "backend", "device", "versions", "dtype", "sizes", "options", "history", "test",
+    } <= set(report)  # fmt: skip
+    for epoch in report["history"]:
+        assert set(epoch) == {
+            "epoch", "loss", "validation_loss", "validation_metric", "seconds",
+            "samples_per_second",
+        }  # fmt: skip
+        assert all(isinstance(value, (int, float)) for value in epoch.values())
+    assert [epoch["epoch"] for epoch in report["history"]] == list(range(1, 21))
+    assert set(report["test"]) == {"accuracy", "loss"}
+    assert report["sizes"] == [64, 128, 64, 10]
+    assert report["dtype"] == "float32"
+    assert report["versions"]["numpy"] == np.__version__
+    assert report["versions"]["nnxp"] == nnxp.__version__
+
+
+def test_the_report_says_every_option(report):
+    assert report["options"].items() >= {
+        "hidden": [128, 64], "activation": ["relu", "relu"], "output_activation": "softmax",
+        "loss": "categorical_cross_entropy", "optimizer": "sgd", "learning_rate": 0.1,
+        "momentum": 0, "weight_decay": 0, "initializer": "auto", "epochs": 20, "batch_size": 32,
+        "validation": 0.1, "seed": 0,
+    }.items()  # fmt: skip
+
+
+def test_the_report_agrees_with_what_was_printed(report, printed):
+    assert figure(printed.partition("\ntest ")[2]) == pytest.approx(
+        report["test"]["accuracy"], abs=5e-5
+    )
+    losses = [float(line.split()[1]) for line in printed.splitlines() if ROW.match(line)]
+    assert losses == pytest.approx([epoch["loss"] for epoch in report["history"]], abs=5.1e-5)
+
+
+def test_samples_per_second_are_those_that_were_trained_on(report):
+    for epoch in report["history"]:
+        assert epoch["samples_per_second"] * epoch["seconds"] == pytest.approx(1293, rel=1e-6)
+
+
+def test_training_again_gives_the_same_model_byte_for_byte(digits, tmp_path):
+    succeed(tmp_path, "train")
+    again = (tmp_path / "model.safetensors").read_bytes()
+    assert again == (digits / "model.safetensors").read_bytes()
+
+
+def test_another_seed_gives_another_model(digits, tmp_path):
+    succeed(tmp_path, "train", "--seed", 1, "--epochs", 1, "--quiet")
+    assert (tmp_path / "model.safetensors").read_bytes() != (
+        digits / "model.safetensors"
+    ).read_bytes()
+
+
+def test_quiet_prints_nothing_and_saves(tmp_path):
+    assert succeed(tmp_path, "train", "--epochs", 1, "--quiet") == ""
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+def test_evaluate_takes_the_digits_if_no_data_is_named(digits, report):
+    assert figure(succeed(digits, "evaluate", "model.safetensors")) == pytest.approx(
+        report["test"]["accuracy"], abs=5e-5
+    )
+
+
+def test_predict_writes_a_row_per_test_sample(digits, report):
+    header, rows = table(succeed(digits, "predict", "model.safetensors", "digits"))
+    assert header == ["prediction", *"0123456789"]
+    assert len(rows) == 360
+    outputs = np.array([row[1:] for row in rows], dtype=float)
+    np.testing.assert_allclose(outputs.sum(axis=1), 1, atol=1e-5)
+    predicted = np.array([int(row[0]) for row in rows])
+    np.testing.assert_array_equal(predicted, outputs.argmax(axis=1))
+    truth = nnxp.datasets.load("digits").y_test
+    assert (predicted == truth).mean() == pytest.approx(report["test"]["accuracy"])
+
+
+def test_predict_to_a_file_writes_what_it_prints(digits, tmp_path):
+    text = succeed(digits, "predict", "model.safetensors", "digits")
+    out = tmp_path / "out.csv"
+    said = succeed(digits, "predict", "model.safetensors", "digits", "--output", out)
+    assert out.read_text() == text
+    assert str(out) in said
+    assert "360" in said
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(digits):
+    command = (
+        f"{shlex.quote(sys.executable)} -m nnxp.cli predict model.safetensors digits | head -1"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        cwd=digits, env=environment(digits), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert done.stdout.startswith("prediction,0")
+
+
+def in_a_terminal(folder, *arguments):
+    """Everything that `nnxp ARGUMENTS` writes to a terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nnxp.cli", *map(str, arguments)],
+        cwd=folder,
+        env=environment(folder, TERM="xterm-256color", COLUMNS=100),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    seen = b""
+    try:
+        while block := os.read(ours, 65536):
+            seen += block
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    os.close(ours)
+    assert process.wait(60) == 0
+    return seen.decode()
+
+
+def test_in_a_terminal_a_bar_shows_while_training_goes_on(tmp_path):
+    seen = in_a_terminal(tmp_path, "train", "--epochs", 100)
+    assert "━" in seen
+    percentages = {int(text) for text in re.findall(r"(\d+)%", seen)}
+    assert len(percentages) > 1
+    assert max(percentages) <= 100
+    assert "test accuracy" in seen
+
+
+def test_in_a_terminal_quiet_is_quiet(tmp_path):
+    assert in_a_terminal(tmp_path, "train", "--epochs", 1, "--quiet") == ""
+
+
+# --- backends
+
+
+def test_backends_lists_each_with_its_version_or_its_cure(tmp_path):
+    text = succeed(tmp_path, "backends")
+    assert not CONTROL.search(text)
+    lines = {line.split()[0]: line for line in text.splitlines()}
+    assert list(lines) == ["numpy", "cupy", "torch", "jax", "array-api-strict"]
+    assert re.search(rf"{re.escape(np.__version__)} +usable: cpu", lines["numpy"])
+    for line in lines.values():
+        assert "usable: " in line or "install" in line
+
+
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory):
+    """The losses and test figures of three epochs on NumPy."""
+    return train_on(tmp_path_factory.mktemp("numpy"), "numpy")
+
+
+def train_on(folder, backend, *options, **variables):
+    succeed(
+        folder, "train", "--backend", backend, "--epochs", 3, "--report", "report.json", *options,
+        **variables,
+    )  # fmt: skip
+    report = json.loads((folder / "report.json").read_text())
+    assert report["backend"] == backend
+    assert report["device"] == "cpu"
+    assert report["versions"][backend]
+    figures = [[e["loss"], e["validation_loss"]] for e in report["history"]]
+    return np.array([*figures, [report["test"]["loss"], report["test"]["loss"]]])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_backend_trains_the_digits_to_the_same_losses(tmp_path, losses, backend):
+    require(backend)
+    found = train_on(tmp_path, backend)
+    np.testing.assert_allclose(found, losses, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_model_is_evaluated_alike_on_every_backend(digits, printed, backend):
+    require(backend)
+    text = succeed(digits, "evaluate", "model.safetensors", "--backend", backend)
+    assert backend in text
+    assert figure(text) == figure(printed.partition("\ntest ")[2])
+
+
+def test_cupy_without_a_driver_is_one_line(tmp_path):
+    if any(a.name == "cupy" and not a.problem for a in nnxp.backends.availability()):
+        pytest.skip("there is a CUDA device here")
+    line = fail(tmp_path, "train", "--backend", "cupy")
+    assert "cupy" in line
+    assert "install" in line
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_the_environment_sets_the_default_backend_and_device(tmp_path):
+    require("array-api-strict")
+    variables = {"NNXP_BACKEND": "array-api-strict", "NNXP_DEVICE": "device1"}
+    text = succeed(tmp_path, "train", "--epochs", 1, **variables)
+    assert re.search(r"on array-api-strict \S+ on device1", text)
+
+
+def test_a_flag_wins_over_the_environment(tmp_path):
+    variables = {"NNXP_BACKEND": "no-such", "NNXP_DEVICE": "nowhere"}
+    flags = ["--backend", "numpy", "--device", "cpu"]
+    text = succeed(tmp_path, "train", "--epochs", 1, *flags, **variables)
+    assert re.search(r"on numpy \S+ on cpu", text)
+
+
+def test_the_environment_is_read_by_evaluate_and_predict_too(digits):
+    require("array-api-strict")
+    text = succeed(digits, "evaluate", "model.safetensors", NNXP_BACKEND="array-api-strict")
+    assert "array-api-strict" in text
+    line = fail(digits, "predict", "model.safetensors", "digits", NNXP_BACKEND="nunpy")
+    assert "'numpy'" in line
+
+
+def test_an_unknown_backend_in_the_environment_is_told_the_nearest(tmp_path):
+    line = fail(tmp_path, "train", NNXP_BACKEND="torhc")
+    assert "'torhc'" in line
+    assert "'torch'" in line
+
+
+# --- other data
+
+
+def test_moons_are_learnt(tmp_path):
+    text = succeed(
+        tmp_path, "train", "moons", "--hidden", 10, "--activation", "tanh", "--epochs", 200,
+        "--learning-rate", 0.5, "--batch-size", 16,
+    )  # fmt: skip
+    assert "40 to test" in text
+    accuracy = figure(text.partition("\ntest ")[2])
+    assert accuracy >= 0.95
+    assert figure(succeed(tmp_path, "evaluate", "model.safetensors", "moons")) == accuracy
+
+
+def moon_rows(n=200):
+    data = nnxp.datasets.moons.read(n)
+    return [(a, b, ("upper", "lower")[y]) for (a, b), y in zip(data.x, data.y, strict=True)]
+
+
+MOON_CSV = "a,b,moon\n" + "".join(f"{100 * a:.4f},{b:.4f},{moon}\n" for a, b, moon in moon_rows())
+SMALL = ["--hidden", "16", "--epochs", "60", "--batch-size", "8"]
+
+
+@pytest.fixture(scope="module")
+def moons(tmp_path_factory):
+    """A folder with a model of a csv file whose classes are text."""
+    folder = tmp_path_factory.mktemp("moons")
+    (folder / "data.csv").write_text(MOON_CSV)
+    text = succeed(folder, "train", "data.csv", *SMALL)
+    assert figure(text.partition("\ntest ")[2]) >= 0.95
+    return folder
+
+
+def test_a_csv_of_text_classes_is_evaluated_whole(moons):
+    text = succeed(moons, "evaluate", "model.safetensors", "data.csv")
+    assert figure(text) >= 0.95
+    assert "200 samples" in text
+
+
+def test_predictions_are_the_classes_own_names(moons):
+    header, rows = table(succeed(moons, "predict", "model.safetensors", "data.csv"))
+    assert header == ["prediction", "lower", "upper"]
+    right = [row[0] == moon for row, (_, _, moon) in zip(rows, moon_rows(), strict=True)]
+    assert np.mean(right) >= 0.95
+
+
+def test_predict_needs_no_target_and_takes_columns_by_name(moons):
+    (moons / "turned.csv").write_text(
+        "b,a\n" + "".join(f"{b:.4f},{100 * a:.4f}\n" for a, b, _ in moon_rows())
+    )
+    straight = succeed(moons, "predict", "model.safetensors", "data.csv")
+    assert succeed(moons, "predict", "model.safetensors", "turned.csv") == straight
+
+
+def test_preprocessing_goes_with_the_model(moons):
+    known = nnxp.MLP.load(moons / "model.safetensors", "numpy").metadata
+    assert known["preprocessing"]["kind"] == "standardize"
+    assert known["preprocessing"]["scale"][0] == pytest.approx(87, rel=0.1)
+
+
+def test_no_standardize_leaves_the_features_alone(tmp_path):
+    (tmp_path / "data.csv").write_text(MOON_CSV)
+    succeed(tmp_path, "train", "data.csv", "--no-standardize", "--epochs", 1, "--learning-rate", 0)
+    network = nnxp.MLP.load(tmp_path / "model.safetensors", "numpy")
+    _, rows = table(succeed(tmp_path, "predict", "model.safetensors", "data.csv"))
+    x = [[round(100 * a, 4), round(b, 4)] for a, b, _ in moon_rows()]
+    np.testing.assert_allclose(
+        np.array([row[1:] for row in rows], dtype=float), network.predict(x), atol=1e-5
+    )
+
+
+def test_the_target_may_be_any_column(tmp_path):
+    turned = "".join(f"{moon},{a},{b}\n" for a, b, moon in moon_rows())
+    (tmp_path / "data.csv").write_text("moon,a,b\n" + turned)
+    text = succeed(tmp_path, "train", "data.csv", "--target", "moon", *SMALL)
+    assert figure(text.partition("\ntest ")[2]) >= 0.95
+    assert figure(succeed(tmp_path, "evaluate", "model.safetensors", "data.csv")) >= 0.95
+
+
+def plane(n=120):
+    rng = np.random.default_rng(3)
+    a, b = rng.uniform(0, 10, n), rng.uniform(-1, 1, n)
+    return a, b, 500 + 3 * a - 20 * b
+
+
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("regression")
+    rows = "".join(f"{a:.5f},{b:.5f},{y:.5f}\n" for a, b, y in zip(*plane(), strict=True))
+    (folder / "data.csv").write_text("a,b,price\n" + rows)
+    options = ["--hidden", "16", "--epochs", "100", "--batch-size", "8", "--report", "report.json"]
+    succeed(folder, "train", "data.csv", *options)
+    return folder
+
+
+def test_real_targets_are_regressed_on(regression):
+    report = json.loads((regression / "report.json").read_text())
+    assert set(report["test"]) == {"r2", "loss"}
+    assert report["test"]["r2"] >= 0.99
+    assert report["options"]["loss"] == "quadratic"
+    assert report["options"]["output_activation"] == "identity"
+    assert report["options"]["task"] == "regress"
+
+
+def test_regression_is_evaluated_by_r2(regression):
+    assert figure(succeed(regression, "evaluate", "model.safetensors", "data.csv"), "r2") >= 0.99
+
+
+def test_predictions_are_in_the_targets_own_unit(regression):
+    header, rows = table(succeed(regression, "predict", "model.safetensors", "data.csv"))
+    assert header == ["prediction"]
+    found = np.array(rows, dtype=float).ravel()
+    assert np.abs(found - plane()[2]).max() < 5
+
+
+@pytest.mark.parametrize(
+    ("column", "task", "metric"),
+    [(["1", "2", "3", "4"], "regress", "r2"), (["0.5", "1.5"], "classify", "accuracy")],
+)
+def test_the_task_can_be_told(tmp_path, column, task, metric):
+    rows = "".join(f"{i},{column[i % len(column)]}\n" for i in range(40))
+    (tmp_path / "data.csv").write_text(f"a,y\n{rows}")
+    options = ["--task", task, "--epochs", 1, "--report", "report.json"]
+    succeed(tmp_path, "train", "data.csv", *options)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["options"]["task"] == task
+    assert metric in report["test"]
+
+
+def test_several_labels_a_row_are_learnt_from_an_npz(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 3))
+    np.savez(tmp_path / "data.npz", x=x, y=(x > 0).astype(int))
+    options = [*SMALL, "--report", "report.json"]
+    succeed(tmp_path, "train", "data.npz", *options)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["options"]["task"] == "multilabel"
+    assert report["options"]["output_activation"] == "sigmoid"
+    assert report["options"]["loss"] == "binary_cross_entropy"
+    assert report["test"]["accuracy"] >= 0.85
+    header, rows = table(succeed(tmp_path, "predict", "model.safetensors", "data.npz"))
+    assert len(header) == 3
+    assert ((np.array(rows, dtype=float) > 0.5) == (x > 0)).mean() >= 0.9
+
+
+def test_an_npz_with_test_arrays_is_evaluated_on_those(tmp_path):
+    data = nnxp.datasets.load("moons")
+    np.savez(tmp_path / "data.npz", x=data.x, y=data.y, x_test=data.x_test, y_test=data.y_test)
+    text = succeed(tmp_path, "train", "data.npz", *SMALL)
+    again = succeed(tmp_path, "evaluate", "model.safetensors", "data.npz")
+    assert "40 samples" in again
+    assert figure(again) == figure(text.partition("\ntest ")[2])
+
+
+# --- weights from elsewhere
+
+BOOK = {
+    "W1": [[0.1, 0.3, 0.5], [0.2, 0.4, 0.6]], "b1": [0.1, 0.2, 0.3],
+    "W2": [[0.1, 0.4], [0.2, 0.5], [0.3, 0.6]], "b2": [0.1, 0.2],
+    "W3": [[0.1, 0.3], [0.2, 0.4]], "b3": [0.1, 0.2],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["float32", "float64"])
+def book(tmp_path_factory, request):
+    """A folder with the books' three-layer network, as they print it."""
+    folder = tmp_path_factory.mktemp("book")
+    np.savez(folder / "weights.npz", **BOOK)
+    options = ["--hidden-activation", "sigmoid", "--output-activation", "identity"]
+    options += ["--dtype", request.param, "--save", "book.safetensors"]
+    text = succeed(folder, "import-weights", "weights.npz", *options)
+    assert "2-3-2-2" in text
+    assert "book.safetensors" in text
+    np.savez(folder / "x.npz", x=[[1.0, 0.5]])
+    (folder / "x.csv").write_text("x1,x2\n1.0,0.5\n")
+    return folder
+
+
+@pytest.mark.parametrize("data", ["x.npz", "x.csv"])
+def test_the_books_three_layer_network_predicts_what_they_print(book, data):
+    _, rows = table(succeed(book, "predict", "book.safetensors", data))
+    assert [float(value) for value in rows[0][-2:]] == pytest.approx(
+        [0.31682708, 0.69627909], abs=1e-7
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"W2": None}, ["W2"]),
+        ({"b3": None}, ["b3"]),
+        ({"W2": np.ones((2, 3))}, ["W2", "(2, 3)", "(3, 2)"]),
+        ({"b1": np.ones(4)}, ["W1"]),
+        ({"W1": np.ones(3)}, ["W1", "(3,)"]),
+        ({"W1": np.float64(3)}, ["W1"]),
+        ({"W3": np.array([["a", "b"]] * 2)}, ["W3"]),
+        ({"W3": np.full((2, 2), np.nan)}, ["W3"]),
+        ({"W3": np.full((2, 2), 1e39)}, ["W3"]),
+        ({"W1": np.array([[{}] * 3] * 2)}, ["weights.npz"]),
+        ({f"{kind}{i}": None for kind in "Wb" for i in (1, 2, 3)}, ["W1"]),
+    ],
+    ids=["no W2", "no b3", "turned", "b1", "1-d", "0-d", "text", "nan", "1e39", "objects", "empty"],
+)
+def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, changes, words):
+    merged = BOOK | changes
+    np.savez(tmp_path / "weights.npz", **{k: v for k, v in merged.items() if v is not None})
+    line = fail(tmp_path, "import-weights", "weights.npz")
+    for word in ("weights.npz", *words):
+        assert word in line
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+# --- bad input: exit status 2, one line with the place and the value, the old model untouched
+
+
+def idx(array):
+    array = np.asarray(array, dtype=np.uint8)
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.data
+
+
+NAMES = {
+    "train-images": "train-images-idx3-ubyte.gz",
+    "train-labels": "train-labels-idx1-ubyte.gz",
+    "t10k-images": "t10k-images-idx3-ubyte.gz",
+    "t10k-labels": "t10k-labels-idx1-ubyte.gz",
+}
+
+
+def write_mnist(folder, **damaged):
+    """A small set in `folder`/mnist; `damaged` maps a file's key to its content instead."""
+    contents = {
+        "train-images": gzip.compress(idx(np.ones((12, 28, 28)))),
+        "train-labels": gzip.compress(idx(np.arange(12) % 10)),
+        "t10k-images": gzip.compress(idx(np.ones((4, 28, 28)))),
+        "t10k-labels": gzip.compress(idx(np.arange(4))),
+    } | {key.replace("_", "-"): content for key, content in damaged.items()}
+    (folder / "mnist").mkdir(parents=True)
+    for key, content in contents.items():
+        (folder / "mnist" / NAMES[key]).write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory, digits, moons):
+    """A folder full of bad files, and two good models."""
+    folder = tmp_path_factory.mktemp("bad")
+    shutil.copy(digits / "model.safetensors", folder / "digits.safetensors")
+    shutil.copy(moons / "model.safetensors", folder / "moons.safetensors")
+    texts = {
+        "ragged": "a,b,y\n1,2,u\n3,v\n",
+        "text": "a,b,y\n1,2,u\n3,abc,v\n",
+        "nan": "a,b,y\n1,2,u\n3,nan,v\n",
+        "huge": "a,b,y\n1,2,u\n3,1e999,v\n",
+        "float32": "a,b,y\n" + "1,2,u\n3,1e39,v\n" * 5,
+        "nan-target": "a,y\n" + "1,0.5\n" * 9 + "2,nan\n",
+        "one": "a,b,moon\n1,2,u\n3,4,u\n",
+        "empty": "",
+        "new-class": "a,b,moon\n1,2,upper\n3,4,sideways\n",
+        "other-columns": "a,c,moon\n1,2,upper\n",
+        "no-target": "a,b\n1,2\n",
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.csv").write_text(text)
+    (folder / "latin.csv").write_bytes("a,b,y\n1,2,größe\n".encode("latin-1"))
+    (folder / "cut.npz").write_bytes((digits / "model.safetensors").read_bytes()[:99])
+    (folder / "cut.safetensors").write_bytes((folder / "digits.safetensors").read_bytes()[:-9])
+    (folder / "foreign.safetensors").write_bytes(
+        safetensors.numpy.save({"w": np.ones(3, dtype=np.float32)})
+    )
+    np.savez(folder / "nan.npz", x=[[1.0], [np.nan]], y=[0, 1])
+    np.savez(folder / "lengths.npz", x=np.ones((3, 2)), y=[0, 1])
+    np.savez(folder / "labels.npz", x=np.ones((4, 2)), y=[0, 1] * 2, x_test=[[1, 1]], y_test=[7])
+    np.savez(folder / "wide.npz", x=np.ones((4, 9)), y=[0, 1] * 2)
+    whole = gzip.compress(idx(np.ones((12, 28, 28))))
+    write_mnist(folder / "truncated", train_images=whole[:-20])
+    write_mnist(folder / "renamed", train_labels=idx(np.arange(12) % 10))
+    write_mnist(folder / "magic", t10k_images=gzip.compress(b"\x93NUMPY" + bytes(100)))
+    write_mnist(folder / "lengths", train_labels=gzip.compress(idx(np.arange(11) % 10)))
+    write_mnist(folder / "label10", t10k_labels=gzip.compress(idx([0, 1, 10, 3])))
+    write_mnist(folder / "missing")
+    (folder / "missing" / "mnist" / NAMES["t10k-labels"]).unlink()
+    return folder
+
+
+BAD_DATA = {
+    "nowhere.csv": ["nowhere.csv", "No such file"],
+    "no/where.npz": ["no/where.npz", "No such file"],
+    "nowhere.txt": ["nowhere.txt", "no such file"],
+    "ragged.csv": ["ragged.csv:3", "2 fields", "3"],
+    "text.csv": ["text.csv:3", "'b'", "'abc'"],
+    "nan.csv": ["nan.csv:3", "'b'", "nan"],
+    "huge.csv": ["huge.csv:3", "'b'", "1e999"],
+    "nan-target.csv": ["nan-target.csv:11", "'y'", "nan"],
+    "one.csv": ["one.csv", "one class", "'u'"],
+    "empty.csv": ["empty.csv", "empty"],
+    "latin.csv": ["latin.csv", "UTF-8"],
+    "cut.npz": ["cut.npz", "npz"],
+    "nan.npz": ["nan.npz", "x[1, 0]", "nan"],
+    "lengths.npz": ["lengths.npz", "3", "2"],
+    "labels.npz": ["labels.npz", "'7'", "0, 1"],
+    "digitz": ["'digitz'", "'digits'"],
+    "mnsit": ["'mnsit'", "'mnist'"],
+    "digits.safetensors": ["digits.safetensors", ".csv", ".npz"],
+    ".": [".csv", ".npz"],
+    "mnist --data-dir truncated": ["truncated/mnist/train-images", "gzip"],
+    "mnist --data-dir renamed": ["renamed/mnist/train-labels", "not gzipped", "rename"],
+    "mnist --data-dir magic": ["magic/mnist/t10k-images", "not an IDX file"],
+    "mnist --data-dir lengths": ["train-images", "12 images", "train-labels", "11 labels"],
+    "mnist --data-dir label10": ["label10/mnist/t10k-labels", "10", "0 to 9"],
+    "mnist --data-dir missing": ["missing/mnist", "t10k-labels"],
+    "mnist --data-dir nowhere": ["nowhere", "no such folder"],
+    "mnist": ["mnist", "no network", "--data-dir", "NNXP_DATA_DIR"],
+    "text.csv --target z": ["text.csv:1", "'z'", "a, b, y"],
+    "digits --task regres": ["'regres'", "'regress'"],
+    "float32.csv --no-standardize": ["float32.csv"],
+}
+
+BAD_OPTIONS = {
+    "--hidden 10,x": ["--hidden", "'x'"],
+    "--hidden 10,,10": ["--hidden", "''"],
+    "--hidden -5": ["--hidden", "'-5'"],
+    "--hidden 0": ["--hidden", "'0'"],
+    "--hidden 1.5": ["--hidden", "'1.5'"],
+    "--hidden 10,20 --activation relu,tanh,relu": ["3", "2"],
+    "--hidden 99999999999999": ["memory"],
+    "--learning-rate -1": ["learning", "rate", "-1"],
+    "--learning-rate nan": ["learning", "rate", "nan"],
+    "--learning-rate inf": ["learning", "rate", "inf"],
+    "--learning-rate fast": ["--learning-rate", "'fast'", "number"],
+    "--weight-decay -0.1": ["weight", "decay", "-0.1"],
+    "--momentum 1.5": ["momentum", "1.5"],
+    "--momentum -0.5": ["momentum", "-0.5"],
+    "--optimizer adam --momentum 0.9": ["adam", "momentum"],
+    "--nesterov": ["nesterov", "momentum"],
+    "--epochs -1": ["epochs", "-1"],
+    "--epochs ten": ["--epochs", "'ten'", "number"],
+    "--epochs 1.5": ["--epochs", "'1.5'", "number"],
+    "--batch-size 0": ["--batch-size", "'0'"],
+    "--batch-size -3": ["--batch-size", "'-3'"],
+    "--batch-size many": ["--batch-size", "'many'"],
+    "--validation 1": ["validation", "1"],
+    "--validation -0.1": ["validation", "-0.1"],
+    "--validation 2": ["validation", "2"],
+    "--validation nan": ["validation", "nan"],
+    "--seed -1": ["seed", "-1"],
+    "--seed x": ["--seed", "'x'"],
+    "--dtype float16": ["dtype", "float16", "float32"],
+    "--activation rellu": ["'rellu'", "'relu'"],
+    "--output-activation softmaxx": ["'softmaxx'", "'softmax'"],
+    "--loss quadratc": ["'quadratc'", "'quadratic'"],
+    "--optimizer sdg": ["'sdg'", "'sgd'"],
+    "--initializer xavir": ["'xavir'", "'xavier'"],
+    "--backend nunpy": ["'nunpy'", "'numpy'"],
+    "--backend numpy --device cuda": ["numpy", "cuda", "cpu"],
+    "--backend auto --device gpu": ["'gpu'", "cpu"],
+    "--epoch 3": ["--epoch", "--epochs"],
+    "--loss": ["--loss"],
+    "digits moons": ["moons"],
+}
+
+
+@pytest.mark.parametrize("arguments", [*BAD_DATA, *BAD_OPTIONS])
+def test_bad_input_is_one_line_that_names_it(bad, tmp_path, arguments):
+    save = tmp_path / "precious.safetensors"
+    shutil.copy(bad / "digits.safetensors", save)
+    before = save.read_bytes()
+    line = fail(bad, "train", "--save", save, *arguments.split())
+    for word in (BAD_DATA | BAD_OPTIONS)[arguments]:
+        assert word in line
+    assert save.read_bytes() == before
+    assert os.listdir(tmp_path) == [save.name]
+
+
+BAD_USES = {
+    "evaluate nowhere.safetensors": ["nowhere.safetensors", "No such file"],
+    "evaluate cut.safetensors": ["cut.safetensors", "damaged"],
+    "evaluate foreign.safetensors": ["foreign.safetensors", "nnxp train"],
+    "evaluate nan.csv": ["nan.csv", "not an nnxp model"],
+    "evaluate digits.safetensors moons": ["moons"],
+    "evaluate digits.safetensors wide.npz": ["wide.npz", "9", "64"],
+    "evaluate moons.safetensors new-class.csv": ["new-class.csv", "'sideways'", "lower, upper"],
+    "evaluate moons.safetensors other-columns.csv": ["other-columns.csv:1", "'b'"],
+    "evaluate moons.safetensors no-target.csv": ["no-target.csv", "'moon'"],
+    "evaluate moons.safetensors nowhere.csv": ["nowhere.csv", "No such file"],
+    "predict moons.safetensors other-columns.csv": ["other-columns.csv:1", "'b'"],
+    "predict moons.safetensors text.csv": ["text.csv:3", "'b'", "'abc'"],
+    "predict digits.safetensors wide.npz": ["wide.npz", "9", "64"],
+    "predict digits.safetensors digits --output no/where.csv": ["--output", "no/where.csv"],
+    "predict digits.safetensors": ["data"],
+    "import-weights nowhere.npz": ["nowhere.npz", "No such file"],
+    "import-weights cut.npz": ["cut.npz"],
+    "tarin": ["tarin"],
+}
+
+
+@pytest.mark.parametrize("arguments", BAD_USES)
+def test_bad_use_of_a_model_is_one_line_that_names_it(bad, arguments):
+    before = sorted(os.listdir(bad))
+    line = fail(bad, *arguments.split())
+    for word in BAD_USES[arguments]:
+        assert word.lower() in line.lower()
+    assert sorted({*os.listdir(bad)} - {"cache"}) == sorted({*before} - {"cache"})
+
+
+@pytest.mark.parametrize("option", ["--save", "--report"])
+@pytest.mark.parametrize(
+    "where",
+    ["nowhere/model", "folder", "file/model", "x" * 256],
+    ids=["missing folder", "a folder", "under a file", "too long"],
+)
+def test_an_unwritable_file_is_found_before_training(tmp_path, option, where):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    line = fail(tmp_path, "train", "--epochs", 10**7, option, where, timeout=10)
+    assert option in line
+    assert where in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_found_before_training(tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    line = fail(tmp_path, "train", "--epochs", 10**7, "--save", "locked/model", timeout=20)
+    assert "locked/model" in line
+
+
+def test_a_file_that_is_no_model_is_not_overwritten(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    line = fail(tmp_path, "train", "--epochs", 1, "--save", "thesis.txt")
+    assert "thesis.txt" in line
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_import_weights_does_not_overwrite_what_is_no_model_either(tmp_path):
+    np.savez(tmp_path / "weights.npz", **BOOK)
+    before = (tmp_path / "weights.npz").read_bytes()
+    fail(tmp_path, "import-weights", "weights.npz", "--save", "weights.npz")
+    assert (tmp_path / "weights.npz").read_bytes() == before
+
+
+def test_the_report_may_not_go_where_the_model_goes(tmp_path):
+    fail(tmp_path, "train", "--epochs", 1, "--save", "same", "--report", "same")
+
+
+# --- training that does not end well
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--learning-rate 1e30", "--learning-rate 1e39 --epochs 1 --batch-size all"],
+    ids=["during", "in the last step"],
+)
+def test_diverging_training_is_one_line_and_keeps_the_old_model(digits, tmp_path, options):
+    save = tmp_path / "precious.safetensors"
+    shutil.copy(digits / "model.safetensors", save)
+    before = save.read_bytes()
+    line = fail(tmp_path, "train", *options.split(), "--save", save, status=1)
+    assert "learning rate" in line
+    assert save.read_bytes() == before
+    assert os.listdir(tmp_path) == [save.name]
+
+
+def test_diverging_training_leaves_no_model(tmp_path):
+    fail(tmp_path, "train", "--learning-rate", "1e30", status=1)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_interrupt_is_one_line_and_keeps_the_old_model(digits, tmp_path):
+    save = tmp_path / "model.safetensors"
+    shutil.copy(digits / "model.safetensors", save)
+    before = save.read_bytes()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nnxp.cli", "train", "--epochs", str(10**7)],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not ROW.match(process.stdout.readline()):
+        pass
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert stderr == "nnxp: interrupted\n"
+    assert process.returncode == 130
+    assert save.read_bytes() == before
+
+
+# --- help
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "import-weights", "backends"])
+def test_every_command_has_help(tmp_path, command):
+    text = succeed(tmp_path, command, "--help", COLUMNS=200)
+    assert f" {command} [OPTIONS]" in text
+
+
+def test_the_version_is_printed(tmp_path):
+    assert nnxp.__version__ in succeed(tmp_path, "--version")
+
+
+# --- MNIST, where it is
+
+
+@pytest.fixture
+def mnist():
+    folder = os.environ.get("NNXP_DATA_DIR")
+    if not folder or not os.path.isdir(os.path.join(folder, "mnist")):
+        pytest.skip("NNXP_DATA_DIR names no folder with mnist in it")
+    return os.path.abspath(folder)
+
+
+def test_mnist_is_learnt_in_an_epoch(tmp_path, mnist):
+    options = ["--hidden", 30, "--epochs", 1, "--batch-size", 32]
+    text = succeed(tmp_path, "train", "mnist", *options, NNXP_DATA_DIR=mnist)
+    assert figure(text.partition("\ntest ")[2]) >= 0.92
+    again = succeed(tmp_path, "evaluate", "model.safetensors", "mnist", "--data-dir", mnist)
+    assert figure(again) == figure(text.partition("\ntest ")[2])
+
+
+@pytest.mark.parametrize("backend", ["numpy", *BACKENDS])
+def test_the_pretrained_weights_are_right_on_9352_of_10000(tmp_path, mnist, backend):
+    require(backend)
+    file = os.path.join(mnist, "pretrained", "mnist-784-50-100-10-sigmoid.npz")
+    if not os.path.isfile(file):
+        pytest.skip("NNXP_DATA_DIR has no pretrained weights")
+    succeed(tmp_path, "import-weights", file, "--hidden-activation", "sigmoid")
+    options = ["--data-dir", mnist, "--backend", backend]
+    text = succeed(tmp_path, "evaluate", "model.safetensors", "mnist", *options)
+    assert figure(text) == 0.9352
+    assert "10,000 samples" in text
