@@ -1,6 +1,7 @@
 """Neural networks on the Python Array API standard: one set of kernels, any array library."""
 
-from nnxp import backends, datasets, kernels
+from nnxp import backends, datasets, kernels, schedules
+from nnxp.callbacks import EarlyStopping
 from nnxp.errors import (
     BackendError,
     DataError,
@@ -11,6 +12,7 @@ from nnxp.errors import (
 )
 from nnxp.network import MLP
 from nnxp.optimizers import SGD, Adam
+from nnxp.regularization import Regularization
 from nnxp.training import Epoch, History, train
 
 __version__ = "0.1.0"
@@ -22,13 +24,16 @@ __all__ = [
     "BackendError",
     "DataError",
     "DivergenceError",
+    "EarlyStopping",
     "Epoch",
     "History",
     "InputError",
     "ModelError",
     "NnxpError",
+    "Regularization",
     "backends",
     "datasets",
     "kernels",
+    "schedules",
     "train",
 ]

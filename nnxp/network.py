@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -18,27 +18,35 @@ from nnxp.objectives import Objective, objective
 from nnxp.optimizers import Parameters
 from nnxp.randomness import Purpose, generator
 
+Mask = Callable[[Array, int], Array | None]
+"""mask(y, layer): what a hidden layer's output is multiplied by in training."""
+
 
 def propagate(
-    parameters: Parameters, hidden: tuple[str, ...], x: Array
-) -> tuple[Array, list[Array]]:
+    parameters: Parameters, hidden: tuple[str, ...], x: Array, mask: Mask | None = None
+) -> tuple[Array, list[tuple[Array, Array, Array | None]]]:
     """The forward pass, up to the last layer's pre-activation.
 
-        z = y W + b, y = activation(z), layer by layer
+        z = x W + b, y = activation(z), and y is the next layer's x
 
     Args:
         parameters: one (weight, bias) per layer.
         hidden: the name of each hidden layer's activation; the last layer's is the objective's.
         x: (batch, features).
+        mask: dropout, or None; the next layer's x is then y times the mask.
 
     Returns:
-        The last layer's z, (batch, outputs), and what each layer was given: its input.
+        The last layer's z, (batch, outputs), and for each layer its (x, y, mask).
     """
-    given = []
-    for (weight, bias), activation in zip(parameters, (*hidden, "identity"), strict=True):
-        given.append(x)
-        x = ACTIVATIONS[activation][0](affine(x, weight, bias))
-    return x, given
+    tape = []
+    for layer, (weight, bias) in enumerate(parameters):
+        z = affine(x, weight, bias)
+        last = layer == len(hidden)
+        y = z if last else ACTIVATIONS[hidden[layer]][0](z)
+        m = None if last or mask is None else mask(y, layer)
+        tape.append((x, y, m))
+        x = y if m is None else y * m
+    return z, tape
 
 
 def backpropagate(
@@ -48,6 +56,7 @@ def backpropagate(
     x: Array,
     targets: Array,
     sample_weight: Array | None = None,
+    mask: Mask | None = None,
 ) -> tuple[Array, Parameters]:
     """The loss and its gradient with respect to every parameter, by the chain rule.
 
@@ -58,20 +67,24 @@ def backpropagate(
         x: (batch, features).
         targets: classes, (batch,), or values, (batch, outputs).
         sample_weight: (batch,), or None.
+        mask: dropout, or None.
 
     Returns:
         The loss, a 0-d array, and one (dweight, dbias) per layer.
 
     Source: Nielsen, chapter 2, equations BP1 to BP4; marked below.
     """
-    z, given = propagate(parameters, hidden, x)
+    z, tape = propagate(parameters, hidden, x, mask)
     loss, dz = objective.value_and_gradient(z, targets, sample_weight)  # BP1
     gradients = []
     for layer in reversed(range(len(parameters))):
-        gradients.append(affine_backward(dz, given[layer]))  # BP3, BP4
+        gradients.append(affine_backward(dz, tape[layer][0]))  # BP3, BP4
         if layer > 0:
+            _, y, m = tape[layer - 1]
             dy = affine_input_backward(dz, parameters[layer][0])  # BP2
-            dz = ACTIVATIONS[hidden[layer - 1]][1](dy, given[layer])
+            if m is not None:
+                dy *= m
+            dz = ACTIVATIONS[hidden[layer - 1]][1](dy, y)
     return loss, gradients[::-1]
 
 
@@ -84,7 +97,7 @@ class MLP:
             "sigmoid", "tanh", "leaky_relu", "leaky_tanh", "identity", "step".
         output: the output layer's activation: "softmax" for classes, "sigmoid" for yes-or-no
             labels, "identity" for real values, or any other.
-        initializer: "normal", "xavier", "he", or "auto" to fit each layer's activation.
+        initializer: "normal", "xavier", "he", "orthogonal", or "auto" to fit each layer's activation.
         backend: "numpy", "cupy", "torch", "jax", "array-api-strict", "auto", or an open
             backend; None for `$NNXP_BACKEND`, else "numpy".
         device: "cpu", "cuda", "cuda:1", ...; None for `$NNXP_DEVICE`, else the backend's own.

@@ -25,6 +25,8 @@ from nnxp.network import (
 )
 from nnxp.objectives import Objective, objective
 from nnxp.optimizers import SGD, Optimizer, Parameters
+from nnxp.regularization import Regularization, dropout
+from nnxp.schedules import Constant, Schedule
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Epoch:
     seconds: float
     """Training time, validation left out."""
     samples_per_second: float
+    learning_rate: float
 
 
 @dataclass
@@ -76,6 +79,8 @@ def train(
     validation: tuple[Any, Any] | float | None = None,
     callbacks: Iterable[Callback] = (),
     sample_weight: Any = None,
+    schedule: Schedule = Constant(),  # noqa: B008, likewise
+    regularization: Regularization = Regularization(),  # noqa: B008, likewise
     progress: Callable[[int], Any] | None = None,
 ) -> History:
     """Train `network` by gradient descent on mini-batches.
@@ -95,8 +100,11 @@ def train(
         validation: (x, targets) to evaluate after every epoch, or a share of the data to keep
             out of training for that, chosen by the seed.
         callbacks: called as callback(network, history) after every epoch; one that returns
-            True ends the training.
+            True ends the training. One with a method `finish(network, history)`, such as
+            `EarlyStopping`, has that called when training is over.
         sample_weight: (samples,), not negative; what each sample counts, scaled to a mean of one.
+        schedule: the learning rate of each epoch, from the optimizer's; see `nnxp.schedules`.
+        regularization: penalties, max-norm and dropout; see `nnxp.Regularization`.
         progress: called with the number of samples since the last call, as training goes.
 
     Returns:
@@ -116,6 +124,7 @@ def train(
         True
     """
     goal = objective(loss, network.output)
+    callbacks = tuple(callbacks)
     if not isinstance(epochs, (int, np.integer)) or epochs < 0:
         raise InputError(f"epochs must be a whole number, 0 or more, not {epochs!r}")
     x, arrays, held_out = _prepare(network, x, targets, goal, seed, validation, sample_weight)
@@ -123,25 +132,21 @@ def train(
     batch_size = _batch_size(batch_size, samples)
 
     backend = network.backend
-    run = backend.runner(training_step(network.hidden, goal, optimizer))
-    # Steps own their state and may write into it, so it starts as a copy. The network's own
-    # parameters change once an epoch, as a whole.
-    own = [
-        (backend.asarray(weight, copy=True), backend.asarray(bias, copy=True))
-        for weight, bias in network.parameters
-    ]
-    with backend.active():
-        state = (own, optimizer.init(own))
+    # Only dropout needs the seed in the step: a step that is compiled must not be for its sake.
+    masks_by = seed if regularization.shares(len(network.hidden)) else 0
+    run = backend.runner(training_step(network.hidden, goal, optimizer, regularization, masks_by))
+    state = first_state(network, optimizer)
     indices = index_dtype(backend.xp)
     network.loss = goal.loss
     history = History()
     for epoch in range(1, epochs + 1):
+        rate = schedule(optimizer.learning_rate, epoch, epochs, history)
         start = time.perf_counter()
         order = batches.shuffled(samples, seed, epoch)
         totals = []
         for chunk in batches.chunks(order, batch_size):
             rows = backend.asarray(chunk, dtype=indices)
-            state, total = run(state, (x, *arrays), rows, optimizer.learning_rate)
+            state, total = run(state, (x, *arrays), rows, rate)
             totals.append((total, chunk.shape[1]))
             if progress:
                 progress(chunk.size)
@@ -151,36 +156,71 @@ def train(
             mean = mean if not math.isfinite(mean) else math.inf
             raise DivergenceError(
                 f"the loss is {mean} in epoch {epoch}: lower the learning rate "
-                f"({optimizer.learning_rate:g}), or scale the inputs"
+                f"({rate:g}), or scale the inputs"
             )
         network.parameters = state[0]
         result = evaluate(network, *held_out, goal) if held_out else {"loss": None}
         validation_loss = result.pop("loss")
         history.metric, metric = result.popitem() if result else (None, None)
         history.epochs.append(
-            Epoch(epoch, mean, validation_loss, metric, seconds, samples / seconds)
+            Epoch(epoch, mean, validation_loss, metric, seconds, samples / seconds, rate)
         )
         stops = [callback(network, history) for callback in callbacks]
         if any(stops):
             break
+    for callback in callbacks:
+        if hasattr(callback, "finish"):
+            callback.finish(network, history)
     return history
 
 
 @lru_cache(maxsize=64)
-def training_step(hidden: tuple[str, ...], goal: Objective, optimizer: Optimizer) -> Step:
+def training_step(
+    hidden: tuple[str, ...],
+    goal: Objective,
+    optimizer: Optimizer,
+    regularization: Regularization = Regularization(),  # noqa: B008, it is frozen
+    seed: int = 0,
+) -> Step:
     """The pure function that is one step of training.
 
     The same function for the same arguments, so that a backend which compiles it can keep what
-    it compiled.
+    it compiled. Its state is the optimizer's and the number of the step, a 0-d int32 array, which
+    dropout draws its masks by.
     """
+    shares = regularization.shares(len(hidden))
 
     def step(
-        parameters: Any, optimizer_state: Any, batch: tuple[Array, ...], learning_rate: Any
+        parameters: Any, state: Any, batch: tuple[Array, ...], learning_rate: Any
     ) -> tuple[Any, Any, Array]:
-        loss, gradients = backpropagate(parameters, hidden, goal, *batch)
-        return *optimizer.update(parameters, optimizer_state, gradients, learning_rate), loss
+        optimizer_state, number = state
+        mask = dropout(shares, seed, number) if shares else None
+        x, targets, sample_weight = batch if len(batch) == 3 else (*batch, None)
+        loss, gradients = backpropagate(parameters, hidden, goal, x, targets, sample_weight, mask)
+        loss, gradients = regularization.penalize(loss, parameters, gradients)
+        parameters, optimizer_state = optimizer.update(
+            parameters, optimizer_state, gradients, learning_rate
+        )
+        number = number + 1 if shares else number
+        return regularization.constrain(parameters), (optimizer_state, number), loss
 
     return step
+
+
+def first_state(network: MLP, optimizer: Optimizer) -> tuple[Parameters, Any]:
+    """What `training_step` starts from: parameters, and the optimizer's state with a count of 0.
+
+    Steps own their state and may write into it, so the parameters are a copy: the network's own
+    change once an epoch, as a whole.
+    """
+    backend = network.backend
+    parameters = [
+        (backend.asarray(weight, copy=True), backend.asarray(bias, copy=True))
+        for weight, bias in network.parameters
+    ]
+    with backend.active():
+        number = backend.xp.zeros((), dtype=backend.xp.int32, device=backend.device)
+        return parameters, (optimizer.init(parameters), number)
 
 
 def _prepare(

@@ -19,10 +19,14 @@ ALLOWED = {
     "kernels.affine": {"arrays"},
     "kernels.activations": {"arrays"},
     "kernels.softmax": {"arrays"},
+    "kernels.dropout": {"arrays"},
     "kernels.losses": {"arrays", "kernels.activations", "kernels.softmax"},
     "objectives": {"arrays", "errors", "kernels"},
     "optimizers": {"arrays", "errors"},
-    "initializers": {"errors"},
+    "initializers": {"errors", "linalg"},
+    "linalg": {"arrays", "errors"},
+    "schedules": {"errors", "training"},  # training for type checkers alone
+    "regularization": {"arrays", "errors", "kernels", "linalg", "optimizers"},
     "randomness": {"errors"},
     "batches": {"randomness"},
 }

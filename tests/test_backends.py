@@ -118,7 +118,7 @@ def test_jax_refuses_float64_unless_told_to_compute_in_it(monkeypatch):
 def test_jax_compiles_a_step_once(monkeypatch):
     """Training twice with the same options must not compile twice."""
     require("jax")
-    from nnxp import SGD, train
+    from nnxp import SGD, Regularization, train
     from nnxp.backends import jit
     from nnxp.objectives import objective
     from nnxp.training import training_step
@@ -126,7 +126,8 @@ def test_jax_compiles_a_step_once(monkeypatch):
     x, t = np.random.default_rng(0).random((40, 3)), np.arange(40) % 2
     for _ in range(2):
         train(MLP([3, 5, 2], backend="jax"), x, t, optimizer=SGD(0.123), epochs=2, batch_size=8)
-    run = jit.runner(training_step(("relu",), objective("auto", "softmax"), SGD(0.123)))
+    goal = objective("auto", "softmax")
+    run = jit.runner(training_step(("relu",), goal, SGD(0.123), Regularization(), 0))
     assert run._cache_size() == 1
 
 

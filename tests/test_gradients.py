@@ -35,8 +35,8 @@ def drawn(rng, sizes, hidden, output, loss, batch):
 
 def pre_activations(network, x):
     """Every layer's z."""
-    _, given_ = propagate(network.parameters, network.hidden, x)
-    return [y @ w + b for y, (w, b) in zip(given_, network.parameters, strict=True)]
+    _, tape = propagate(network.parameters, network.hidden, x)
+    return [x @ w + b for (x, _, _), (w, b) in zip(tape, network.parameters, strict=True)]
 
 
 def central_differences(parameters, loss, h=1e-6):

@@ -3,7 +3,7 @@ import pytest
 
 from nnxp import MLP, InputError
 from nnxp.arrays import to_numpy
-from nnxp.initializers import he, initializer, normal, xavier
+from nnxp.initializers import he, initializer, normal, orthogonal, xavier
 
 FAN_IN, FAN_OUT = 400, 300
 
@@ -19,6 +19,15 @@ def test_weights_have_the_deviation_of_the_paper(draw, deviation):
     # 120,000 draws: the sample deviation is within 1 % by more than four of its own deviations.
     assert weight.std() == pytest.approx(deviation, rel=0.01)
     assert abs(weight.mean()) < 0.02 * deviation
+
+
+@pytest.mark.parametrize(("fan_in", "fan_out"), [(40, 30), (30, 40), (20, 20), (7, 1)])
+def test_orthogonal_columns_or_rows(fan_in, fan_out):
+    weight, bias = orthogonal(np.random.default_rng(0), fan_in, fan_out)
+    assert weight.shape == (fan_in, fan_out)
+    assert not bias.any()
+    gram = weight.T @ weight if fan_in >= fan_out else weight @ weight.T
+    np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-13)
 
 
 def test_only_normal_draws_biases():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nnxp import MLP, SGD, Adam, DivergenceError, InputError, backends, batches, train
 from nnxp.arrays import index_dtype, is_array, to_numpy
 from nnxp.objectives import objective
-from nnxp.training import training_step
+from nnxp.training import first_state, training_step
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_nothing_in_a_chunk_of_steps_waits_for_the_device(conversions, data, rul
     t = gpu.asarray(data[1], dtype=index_dtype(gpu.xp))
     order = gpu.asarray(np.arange(200).reshape(100, 2))
     run = gpu.runner(training_step(("relu",), objective("auto", "softmax"), rule))
-    state = network.parameters, rule.init(network.parameters)
+    state = first_state(network, rule)
     (parameters, _), total = run(state, (x, t), order, 0.1)
     assert conversions.count == 0
     assert str(parameters[0][0].device) == str(total.device) == str(gpu.device)
@@ -148,6 +148,7 @@ def test_history_counts_and_measures(data):
     plain = json.loads(history.to_json())
     assert list(plain[0]) == [
         "epoch", "loss", "validation_loss", "validation_metric", "seconds", "samples_per_second",
+        "learning_rate",
     ]  # fmt: skip
     assert plain == history.to_list()
 

@@ -21,6 +21,7 @@ from nnxp.kernels.activations import (
     tanh_backward,
 )
 from nnxp.kernels.affine import affine, affine_backward, affine_input_backward
+from nnxp.kernels.dropout import dropout_mask
 from nnxp.kernels.losses import (
     binary_cross_entropy,
     binary_cross_entropy_gradient,
@@ -48,6 +49,7 @@ __all__ = [
     "categorical_cross_entropy_gradient",
     "categorical_cross_entropy_with_logits",
     "categorical_cross_entropy_with_logits_gradient",
+    "dropout_mask",
     "identity",
     "identity_backward",
     "leaky_relu",

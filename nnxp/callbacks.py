@@ -1,0 +1,65 @@
+"""Callbacks for `nnxp.train`."""
+
+from __future__ import annotations
+
+import math
+
+from nnxp.errors import InputError
+from nnxp.network import MLP
+from nnxp.optimizers import Parameters
+from nnxp.schedules import check_monitor, monitored
+from nnxp.training import History
+
+
+class EarlyStopping:
+    """End training when `monitor` stops improving, and keep the parameters of its best epoch.
+
+    Also when training ends by itself, the network is left as it was after its best epoch.
+
+    Args:
+        monitor: what must fall, "loss" or "validation_loss", or rise, "validation_metric".
+        patience: epochs without an improvement after which training ends, 1 or more.
+        minimum_change: what counts as an improvement; not negative.
+
+    Attributes:
+        best_epoch: the number of the best epoch so far; None before the first.
+
+    Raises:
+        InputError: a value is out of its range; in training, there is no validation data.
+
+    Source: Prechelt, Early stopping - but when?, 1998.
+    """
+
+    def __init__(
+        self, monitor: str = "validation_loss", patience: int = 5, minimum_change: float = 0.0
+    ) -> None:
+        check_monitor(monitor)
+        if patience < 1:
+            raise InputError(f"patience must be 1 or more, not {patience!r}")
+        if not minimum_change >= 0:
+            raise InputError(f"minimum_change must not be negative, not {minimum_change!r}")
+        self.monitor = monitor
+        self.patience = patience
+        self.minimum_change = minimum_change
+        self._start()
+
+    def _start(self) -> None:
+        self.best_epoch: int | None = None
+        self._best = math.inf
+        self._parameters: Parameters = []
+
+    def __call__(self, network: MLP, history: History) -> bool:
+        """Whether to stop."""
+        epoch = history.epochs[-1].epoch
+        if epoch == 1:  # a second training begins anew
+            self._start()
+        value = monitored(history, self.monitor)[-1]
+        if self.best_epoch is None or value < self._best - self.minimum_change:
+            # The trainer gives the network new arrays every epoch, so these need no copy.
+            self.best_epoch, self._best, self._parameters = epoch, value, network.parameters
+        return epoch - self.best_epoch >= self.patience
+
+    def finish(self, network: MLP, history: History) -> None:
+        """Put the best epoch's parameters back."""
+        if self._parameters:
+            network.parameters = self._parameters

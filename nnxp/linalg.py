@@ -1,0 +1,225 @@
+"""Norms, Gram-Schmidt and whitening, for batches of matrices of any library.
+
+Pure functions on real floating arrays: the last axes are the vector's or the matrix's, those
+before them the batch's. No value is read back to the host. All but the norms and factors by
+SVD need nothing but the standard's core; SVD is in its linalg extension.
+"""
+
+from math import inf, sqrt
+from typing import Any
+
+from nnxp.arrays import Array, index_dtype, namespace
+from nnxp.errors import InputError, unknown_name
+
+
+def vector_norm(
+    x: Array,
+    order: float = 2,
+    *,
+    axis: int | tuple[int, ...] | None = -1,
+    keepdims: bool = False,
+) -> Array:
+    """The norm of vectors; of order 0, what is called one.
+
+        0: the number of x_i that are not 0        1: sum |x_i|        2: sqrt(sum x_i^2)
+        inf: max |x_i|        -inf: min |x_i|
+
+    The 2-norm squares x / max |x_i|, so it neither overflows nor underflows before its value does.
+
+    Args:
+        x: any shape, floating.
+        order: 0, 1, 2, inf or -inf.
+        axis: which axis holds the vectors; several, or None for all, make one vector of them.
+        keepdims: keep `axis` with length 1.
+
+    Returns:
+        x's shape without `axis`, x's dtype.
+
+    Raises:
+        InputError: another order; x is not real floating, or has no elements along `axis`.
+
+    Source: Golub and Van Loan, Matrix Computations, 4th edition, section 2.2; the scaling:
+    Blue, A portable Fortran program to find the Euclidean norm of a vector, 1978.
+    """
+    xp = _floating(x, "vector_norm", 0)
+    if order not in (0, 1, 2, inf, -inf):
+        raise InputError(f"order must be 0, 1, 2, inf or -inf, not {order!r}")
+    over: dict[str, Any] = {"axis": axis, "keepdims": keepdims}
+    if order == 0:
+        return xp.sum(xp.astype(x != 0, x.dtype), **over)
+    size = xp.abs(x)
+    if order == 1:
+        return xp.sum(size, **over)
+    if order == -inf:
+        return xp.min(size, **over)
+    if order == inf:
+        return xp.max(size, **over)
+    largest = xp.max(size, axis=axis, keepdims=True)
+    size = size / _or_one(largest, (largest > 0) & (largest < inf))
+    if not keepdims:
+        largest = xp.max(largest, axis=axis)
+    return largest * xp.sqrt(xp.sum(size * size, **over))
+
+
+def matrix_norm(x: Array, order: str | float = "fro") -> Array:
+    """The norm of matrices, s being the singular values.
+
+        "fro": sqrt(sum x_ij^2)        1: max_j sum_i |x_ij|        inf: max_i sum_j |x_ij|
+        2: max s        "nuc": sum s
+
+    Args:
+        x: (..., m, n), floating, finite.
+        order: "fro", 1, inf, 2 or "nuc".
+
+    Returns:
+        (...), x's dtype.
+
+    Raises:
+        InputError: another order; x is not real floating, or no matrix, or has no elements;
+            for 2 and "nuc", the library has no linalg extension.
+
+    Source: Golub and Van Loan, section 2.3.
+    """
+    xp = _floating(x, "matrix_norm", 2)
+    if order == "fro":
+        return vector_norm(x, 2, axis=(-2, -1))
+    if order in (1, inf):
+        return xp.max(xp.sum(xp.abs(x), axis=-2 if order == 1 else -1), axis=-1)
+    if order not in (2, "nuc"):
+        raise InputError(f'order must be "fro", 1, inf, 2 or "nuc", not {order!r}')
+    s = _extension(xp, f"matrix_norm of order {order!r}").svdvals(x)
+    return xp.max(s, axis=-1) if order == 2 else xp.sum(s, axis=-1)
+
+
+def gram_schmidt(a: Array) -> tuple[Array, Array]:
+    """Orthonormal columns that span what a's columns span, by modified Gram-Schmidt.
+
+        v_j = a_j - sum_{i<j} (q_i . a_j) q_i        q_j = v_j / |v_j|
+
+    Modified: each q_i is taken out of all later columns at once, from what the earlier ones
+    left. Every v_j is then made orthogonal to q_1 .. q_(j-1) once more, and twice is enough:
+    |Q^T Q - I| is rounding however near a's columns come to depending on each other.
+
+    A column depends on those before it where |v_j| <= 10 max(m, n) eps |a_j|. Its q_j is zero;
+    so Q^T Q then has a zero on the diagonal, and Q Q^T still projects onto a's range.
+
+    Args:
+        a: (..., m, n), floating. For jax.jit: the loop over the n columns is unrolled.
+
+    Returns:
+        q, (..., m, n), a's dtype, and rank, (...), integers: how many of its columns are not zero.
+
+    Raises:
+        InputError: a is not real floating, or no matrix, or has no elements.
+
+    Source: Golub and Van Loan, section 5.2.8; Giraud, Langou and Rozloznik, The loss of
+    orthogonality in the Gram-Schmidt orthogonalization process, 2005.
+    """
+    xp = _floating(a, "gram_schmidt", 2)
+    m, n = a.shape[-2:]
+    tolerance = 10 * max(m, n) * float(xp.finfo(a.dtype).eps)
+    # Columns of length one: one test for dependence then fits all, and nothing overflows.
+    for order in (inf, 2):
+        norm = vector_norm(a, order, axis=-2, keepdims=True)
+        a = a / _or_one(norm, norm > 0)
+    columns: list[Array] = []
+    found = []
+    for _ in range(n):
+        v, a = a[..., :1], a[..., 1:]
+        if columns:
+            v = _take_out(xp.concat(columns, axis=-1), v)
+        norm = vector_norm(v, axis=-2, keepdims=True)
+        independent = norm > tolerance
+        q = v / _or_one(norm, independent) * xp.astype(independent, v.dtype)
+        # Products by sum and not by matmul, which may carry few bits on a GPU.
+        a = a - q * xp.sum(q * a, axis=-2, keepdims=True)
+        columns.append(q)
+        found.append(independent[..., 0, 0])
+    rank = xp.sum(xp.astype(xp.stack(found, axis=-1), index_dtype(xp)), axis=-1)
+    return xp.concat(columns, axis=-1), rank
+
+
+def whitening(x: Array, method: str = "pca", epsilon: float = 0.0) -> tuple[Array, Array]:
+    """What makes the features of x uncorrelated and of variance one: (x - mean) @ matrix.
+
+        x - mean = U diag(s) V^T        d = sqrt(s^2 / (samples - 1) + epsilon)
+        pca: V diag(1 / d)        zca: V diag(1 / d) V^T
+
+    PCA turns to the principal axes, widest first, each with its largest entry (in magnitude)
+    positive; ZCA turns back, and of all whitenings stays nearest to x. With epsilon 0 the
+    covariance, sums divided by samples - 1, is the identity, provided that x has full rank.
+
+    Directions with s <= max(samples, features) eps max s carry rounding and nothing else, and
+    are dropped: PCA gives them a column of zeros, ZCA projects them out of x.
+
+    Args:
+        x: (..., samples, features), floating, finite, two samples or more.
+        method: "pca" or "zca".
+        epsilon: added to each variance, so in x's unit squared: keeps directions that hardly
+            vary in x, but may elsewhere, from being blown up.
+
+    Returns:
+        mean, (..., 1, features), and matrix, (..., features, k) with k = min(samples, features)
+        for PCA, (..., features, features) for ZCA; x's dtype.
+
+    Raises:
+        InputError: x, the method or epsilon is not as above; the library has no linalg
+            extension.
+
+    Source: Kessy, Lewin and Strimmer, Optimal whitening and decorrelation, 2018.
+    """
+    xp = _floating(x, "whitening", 2)
+    samples, features = x.shape[-2:]
+    if method not in ("pca", "zca"):
+        raise unknown_name("whitening", method, ("pca", "zca"))
+    if samples < 2:
+        raise InputError("whitening takes 2 samples or more, not 1: one has no variance")
+    if not 0 <= epsilon < inf:
+        raise InputError(f"epsilon must be 0 or more, and finite, not {epsilon!r}")
+    linalg = _extension(xp, "whitening")
+    mean = xp.mean(x, axis=-2, keepdims=True)
+    _, s, vt = linalg.svd(x - mean, full_matrices=False)
+    tolerance = max(samples, features) * float(xp.finfo(x.dtype).eps)
+    kept = s > tolerance * xp.max(s, axis=-1, keepdims=True)
+    deviation = xp.hypot(s / sqrt(samples - 1), xp.full_like(s, sqrt(epsilon)))
+    scale = xp.astype(kept, x.dtype) / _or_one(deviation, kept)
+    # SVD leaves the sign of each axis open, and libraries choose differently.
+    positive = xp.max(vt, axis=-1, keepdims=True) >= -xp.min(vt, axis=-1, keepdims=True)
+    v = xp.matrix_transpose(xp.where(positive, vt, -vt))
+    matrix = v * scale[..., None, :]
+    return mean, matrix if method == "pca" else matrix @ xp.matrix_transpose(v)
+
+
+def _or_one(x: Array, condition: Array) -> Array:
+    """x where the condition holds, else 1: something to divide by."""
+    xp = namespace(x)
+    return xp.where(condition, x, xp.ones_like(x))
+
+
+def _take_out(q: Array, v: Array) -> Array:
+    """v - Q Q^T v, for (..., m, k) and (..., m, 1)."""
+    xp = namespace(v)
+    along = xp.sum(q * v, axis=-2, keepdims=True)
+    return v - xp.sum(q * along, axis=-1, keepdims=True)
+
+
+def _floating(x: Array, name: str, axes: int) -> Any:
+    """x's namespace, its dtype and shape checked."""
+    xp = namespace(x)
+    if not xp.isdtype(x.dtype, "real floating"):
+        raise InputError(f"{name} takes float32 or float64, not {x.dtype}: convert x first")
+    shape = tuple(x.shape)
+    if len(shape) < axes:
+        raise InputError(f"{name} takes arrays of {axes} axes or more, x has shape {shape}")
+    if 0 in shape:
+        raise InputError(f"{name} takes arrays that hold something, x has shape {shape}")
+    return xp
+
+
+def _extension(xp: Any, name: str) -> Any:
+    if not hasattr(xp, "linalg"):
+        raise InputError(
+            f"{name} needs an SVD, and {xp.__name__} has no linalg extension: "
+            "move x to NumPy first, with nnxp.arrays.to_numpy"
+        )
+    return xp.linalg

@@ -1,0 +1,192 @@
+"""Learning-rate schedules: what the rate is in each epoch.
+
+A schedule is called as `schedule(base, epoch, epochs, history)` before each epoch and returns the
+learning rate for it. It is a pure function of what happened so far: `base` is the optimizer's
+rate, `epoch` counts 1 .. `epochs`, `history` holds the epochs before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nnxp.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from nnxp.training import History
+
+
+class Schedule(Protocol):
+    """What the trainer asks of a schedule."""
+
+    def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
+        """The learning rate of `epoch`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The optimizer's rate throughout."""
+
+    def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
+        """`base`."""
+        return base
+
+
+@dataclass(frozen=True)
+class Step:
+    """rate = base factor^floor((epoch - 1) / every).
+
+    Args:
+        every: epochs between two steps.
+        factor: what each step multiplies the rate by.
+    """
+
+    every: int = 10
+    factor: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check(self, "every", self.every >= 1, "1 or more")
+        _check(self, "factor", self.factor > 0, "positive")
+
+    def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
+        """See the class."""
+        return base * self.factor ** ((epoch - 1) // self.every)
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """rate = base factor^(epoch - 1)."""
+
+    factor: float = 0.95
+
+    def __post_init__(self) -> None:
+        _check(self, "factor", self.factor > 0, "positive")
+
+    def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
+        """See the class."""
+        return base * self.factor ** (epoch - 1)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine wave down from base to `floor` base, after a straight way up to base.
+
+        rate = base epoch / (warmup + 1)                                     while epoch <= warmup
+        rate = base (floor + (1 - floor) (1 + cos(pi p)) / 2)                after it,
+
+    where p goes from 0 in the first epoch after the warm-up to 1 in the last.
+
+    Args:
+        warmup: epochs on the way up.
+        floor: the last epoch's rate, as a share of base.
+
+    Source: Loshchilov and Hutter, SGDR, 2017; the warm-up, Goyal et al., Accurate, large
+    minibatch SGD, 2017.
+    """
+
+    warmup: int = 0
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self, "warmup", self.warmup >= 0, "0 or more")
+        _check(self, "floor", 0 <= self.floor <= 1, "from 0 to 1")
+
+    def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
+        """See the class."""
+        if epoch <= self.warmup:
+            return base * epoch / (self.warmup + 1)
+        progress = (epoch - self.warmup - 1) / max(epochs - self.warmup - 1, 1)
+        return base * (self.floor + (1 - self.floor) * (1 + math.cos(math.pi * progress)) / 2)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Multiply the rate by `factor` whenever `monitor` has not improved for `patience` epochs.
+
+    Args:
+        monitor: what must fall: "loss" or "validation_loss"; or rise: "validation_metric".
+        patience: epochs without an improvement before the rate is reduced.
+        factor: what it is multiplied by.
+    """
+
+    monitor: str = "validation_loss"
+    patience: int = 3
+    factor: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_monitor(self.monitor)
+        _check(self, "patience", self.patience >= 1, "1 or more")
+        _check(self, "factor", 0 < self.factor < 1, "between 0 and 1")
+
+    def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
+        """See the class."""
+        best, waited = math.inf, 0
+        for value in monitored(history, self.monitor):
+            waited = 0 if value < best else waited + 1
+            best = min(best, value)
+            if waited == self.patience:
+                base, waited = base * self.factor, 0
+        return base
+
+
+MONITORS = ("loss", "validation_loss", "validation_metric")
+
+
+def check_monitor(monitor: str) -> None:
+    """Raise InputError unless `monitor` is something that every epoch of a history has."""
+    if monitor not in MONITORS:
+        raise unknown_name("monitor", monitor, MONITORS)
+
+
+def monitored(history: History, monitor: str) -> list[float]:
+    """`monitor` over the epochs so far, turned so that smaller is better.
+
+    Raises:
+        InputError: it needs validation data, and there is none.
+    """
+    values = [getattr(epoch, monitor) for epoch in history.epochs]
+    if None in values:
+        raise InputError(f"{monitor} needs validation data: give a validation share or set")
+    return [-value for value in values] if monitor == "validation_metric" else values
+
+
+SCHEDULES: dict[str, type] = {
+    "constant": Constant,
+    "step": Step,
+    "exponential": Exponential,
+    "cosine": Cosine,
+    "plateau": Plateau,
+}
+
+
+def schedule(text: str) -> Schedule:
+    """The schedule that `text` describes: "step", "cosine,warmup=5", "step,every=10,factor=0.5".
+
+    Raises:
+        InputError: no schedule has this name, or it does not take one of the options.
+    """
+    name, *options = (part.strip() for part in text.split(","))
+    if name not in SCHEDULES:
+        raise unknown_name("schedule", name, SCHEDULES)
+    fields = {field.name: field for field in dataclasses.fields(SCHEDULES[name])}
+    arguments: dict[str, Any] = {}
+    for option in options:
+        key, _, value = (part.strip() for part in option.partition("="))
+        if key not in fields:
+            raise unknown_name(f"option of schedule {name}", key, fields)
+        convert = {"int": int, "float": float, "str": str}[str(fields[key].type)]
+        try:
+            arguments[key] = convert(value)
+        except ValueError:
+            raise InputError(f"schedule {text!r}: {key}={value!r} is not a number") from None
+    made: Schedule = SCHEDULES[name](**arguments)
+    return made
+
+
+def _check(schedule: Any, name: str, valid: bool, range_: str) -> None:
+    if not valid:
+        value = getattr(schedule, name)
+        raise InputError(f"{type(schedule).__name__}: {name} must be {range_}, not {value!r}")

@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+from conftest import require
+
+from nnxp import MLP, SGD, InputError, schedules, train
+from nnxp.schedules import Constant, Cosine, Exponential, Plateau, Step, schedule
+from nnxp.training import Epoch, History
+
+EPOCHS = 12
+
+
+def rates(rule, base=0.4, losses=None):
+    """The rate of every epoch; `losses` is what each epoch's validation loss turns out to be."""
+    found, history = [], History()
+    for epoch in range(1, EPOCHS + 1):
+        found.append(rule(base, epoch, EPOCHS, history))
+        loss = losses[epoch - 1] if losses else 1.0
+        history.epochs.append(Epoch(epoch, loss, loss, -loss, 1.0, 1.0, found[-1]))
+    return found
+
+
+def torchs(make, losses=None):
+    import torch
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
+    rule = make(torch.optim.lr_scheduler, optimizer)
+    found = []
+    for epoch in range(EPOCHS):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        rule.step(*([losses[epoch]] if losses else []))
+    return found
+
+
+PAIRS = {
+    "step": (Step(3, 0.5), lambda s, o: s.StepLR(o, 3, 0.5)),
+    "exponential": (Exponential(0.9), lambda s, o: s.ExponentialLR(o, 0.9)),
+    "cosine": (
+        Cosine(floor=0.1),
+        lambda s, o: s.CosineAnnealingLR(o, EPOCHS - 1, eta_min=0.04),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_rates_are_torchs(name):
+    require("torch")
+    ours, theirs = PAIRS[name]
+    np.testing.assert_allclose(rates(ours), torchs(theirs), rtol=1e-12)
+
+
+def test_plateau_is_torchs():
+    require("torch")
+    losses = [5, 4, 4, 4.5, 4, 3.9, 3.95, 3.95, 4, 4, 4, 4.0]
+    # torch waits for more than `patience` bad epochs, nnxp for as many.
+    theirs = torchs(
+        lambda s, o: s.ReduceLROnPlateau(o, factor=0.5, patience=1, threshold=0.0, eps=0.0), losses
+    )
+    for monitor in ("validation_loss", "loss", "validation_metric"):
+        ours = rates(Plateau(monitor, patience=2, factor=0.5), losses=losses)
+        assert ours == pytest.approx(theirs)
+    assert min(theirs) < 0.2
+
+
+def test_cosine_warms_up_to_the_base_and_ends_at_the_floor():
+    found = rates(Cosine(warmup=3, floor=0.25))
+    assert found[:4] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert found[-1] == pytest.approx(0.1)
+    assert found[3:] == sorted(found[3:], reverse=True)
+
+
+def test_constant_is_constant():
+    assert set(rates(Constant())) == {0.4}
+
+
+def test_training_follows_the_schedule(backend):
+    """Two epochs at two rates are two trainings of one epoch at a rate each."""
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((20, 3)), rng.integers(0, 2, 20)
+    network, other = (MLP([3, 2], backend=backend, dtype="float64") for _ in range(2))
+    history = train(
+        network, x, t, optimizer=SGD(0.5), schedule=Step(1, 0.1), epochs=2, batch_size=None
+    )
+    for rate in (0.5, 0.05):
+        train(other, x, t, optimizer=SGD(rate), epochs=1, batch_size=None)
+    np.testing.assert_allclose(network.predict(x), other.predict(x), rtol=1e-9)
+    assert [epoch.learning_rate for epoch in history.epochs] == pytest.approx([0.5, 0.05])
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("constant", Constant()),
+        ("step,every=5, factor=0.2", Step(5, 0.2)),
+        ("exponential,factor=0.9", Exponential(0.9)),
+        ("cosine,warmup=2", Cosine(2)),
+        ("plateau,monitor=loss,patience=4", Plateau("loss", 4)),
+    ],
+)
+def test_a_schedule_is_read_from_text(text, made):
+    assert schedule(text) == made
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("cosin", "unknown schedule 'cosin': did you mean 'cosine'"),
+        ("step,evry=3", "unknown option of schedule step 'evry': did you mean 'every'"),
+        ("step,every=x", "every='x' is not a number"),
+        ("step,every=0", "Step: every must be 1 or more, not 0"),
+        ("exponential,factor=-1", "factor must be positive"),
+        ("cosine,floor=2", "floor must be from 0 to 1, not 2.0"),
+        ("plateau,factor=1", "factor must be between 0 and 1"),
+        ("plateau,monitor=los", "unknown monitor 'los': did you mean 'loss'"),
+    ],
+)
+def test_wrong_schedules_are_refused(text, says):
+    with pytest.raises(InputError, match=says):
+        schedule(text)
+
+
+def test_a_plateau_without_validation_data_says_what_it_needs():
+    x, t = np.eye(2), [0, 1]
+    with pytest.raises(InputError, match="validation_loss needs validation data"):
+        train(MLP([2, 2], backend="numpy"), x, t, schedule=Plateau(), epochs=3, batch_size=1)
+
+
+def test_every_schedule_has_a_name():
+    made = [schedule(name) for name in schedules.SCHEDULES]
+    assert len({type(each) for each in made}) == len(schedules.SCHEDULES) == 5
