@@ -1,4 +1,7 @@
-"""The one door to array-api-compat: which library an array belongs to, and moving between them."""
+"""The one door to array-api-compat: which library an array belongs to, and moving between them.
+
+The way to the host is the one thing that every library has its own of; so it, too, is here.
+"""
 
 from typing import Any
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from nnxp import backends
 from nnxp.arrays import to_numpy
 from nnxp.backends import Backend
 from nnxp.errors import InputError, ModelError
@@ -33,6 +34,7 @@ def save(network: MLP, path: str | os.PathLike[str]) -> None:
 
     Raises:
         InputError: `network.metadata` holds something that JSON cannot.
+        ModelError: a parameter is not finite.
         OSError: the folder or the disk refuses; what was at `path` is still there.
     """
     import safetensors.numpy
@@ -51,7 +53,9 @@ def save(network: MLP, path: str | os.PathLike[str]) -> None:
         text = json.dumps(description, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"the network's metadata is not JSON: {error}") from None
-    content = safetensors.numpy.save(_named(network), metadata={"nnxp": text})
+    tensors = _named(network)
+    _check_finite(path, tensors)
+    content = safetensors.numpy.save(tensors, metadata={"nnxp": text})
     digest = hashlib.sha256(content).hexdigest()
     write(path, content.replace(_NO_DIGEST.encode(), digest.encode(), 1))
 
@@ -83,6 +87,7 @@ def load(
         raise ModelError(
             f"{path}: format {description.get('format')}; this nnxp reads {FORMAT}: update nnxp"
         )
+    opened = backends.get(backend, device)
     try:
         tensors = safetensors.numpy.load(content)
         layers = len(description["sizes"]) - 1
@@ -95,16 +100,13 @@ def load(
             description["output"],
             dtype=description["dtype"],
             parameters=parameters,
-            backend=backend,
-            device=device,
+            backend=opened,
         )
         network.loss = objective(description["loss"], network.output).loss
         network.metadata = dict(description["metadata"])
     except (KeyError, TypeError, ValueError, AttributeError, safetensors.SafetensorError) as error:
         raise ModelError(f"{path}: not a model that nnxp can use ({error})") from None
-    for name, array in _named(network).items():
-        if not np.isfinite(array).all():
-            raise ModelError(f"{path}: {name} holds values that are not finite: train anew")
+    _check_finite(path, _named(network))
     return network
 
 
@@ -115,6 +117,12 @@ def is_model(path: str | os.PathLike[str]) -> bool:
         return True
     except (ModelError, OSError):
         return False
+
+
+def _check_finite(path: object, tensors: dict[str, np.ndarray]) -> None:
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ModelError(f"{path}: {name} holds values that are not finite: train anew")
 
 
 def _named(network: MLP) -> dict[str, np.ndarray]:

@@ -19,12 +19,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import nnxp
 from nnxp import backends, checkpoint, datasets, files
-from nnxp.errors import DataError, DivergenceError, InputError, NnxpError
+from nnxp.callbacks import EarlyStopping
+from nnxp.errors import DataError, DivergenceError, GradientError, InputError, NnxpError
+from nnxp.gradcheck import TOLERANCE
+from nnxp.gradcheck import gradcheck as check_gradients
 from nnxp.kernels import ACTIVATIONS
 from nnxp.network import MLP
 from nnxp.objectives import objective
 from nnxp.optimizers import optimizer as find_optimizer
 from nnxp.preprocessing import Preprocessing
+from nnxp.randomness import Purpose, generator
+from nnxp.regularization import Regularization
+from nnxp.schedules import schedule as find_schedule
 from nnxp.training import History
 
 app = typer.Typer(
@@ -97,7 +103,7 @@ def main() -> None:
     except usage_error as error:
         text = error.format_message().strip()
         status = _fail(" ".join(text.split()) + " (nnxp --help)", 2) if text else 2
-    except DivergenceError as error:
+    except (DivergenceError, GradientError) as error:
         status = _fail(str(error), 1)
     except NnxpError as error:
         status = _fail(str(error), 2)
@@ -153,7 +159,30 @@ def train(
     momentum: Annotated[float, _float_option("of sgd, 0 to 1")] = 0.0,
     nesterov: Annotated[bool, typer.Option("--nesterov", help="look ahead by momentum")] = False,
     weight_decay: Annotated[float, _float_option("L2 penalty on the weights")] = 0.0,
-    initializer: Annotated[str, typer.Option(help="auto, normal, xavier or he")] = "auto",
+    schedule: Annotated[
+        str,
+        typer.Option(
+            help="of the rate: constant, step, exponential, cosine or plateau, with "
+            "options: cosine,warmup=5"
+        ),
+    ] = "constant",
+    l1: Annotated[float, _float_option("L1 penalty in the loss")] = 0.0,
+    l2: Annotated[float, _float_option("L2 penalty in the loss")] = 0.0,
+    max_norm: Annotated[
+        float | None, _float_option("bound on the norm of the weights into a unit")
+    ] = None,
+    dropout: Annotated[
+        str, typer.Option(help="share of the hidden units, one or one per hidden layer")
+    ] = "0",
+    early_stopping: Annotated[
+        int | None, _int_option("stop after so many epochs without a better --monitor")
+    ] = None,
+    monitor: Annotated[
+        str, typer.Option(help="loss, validation_loss or validation_metric")
+    ] = "validation_loss",
+    initializer: Annotated[
+        str, typer.Option(help="auto, normal, xavier, he or orthogonal")
+    ] = "auto",
     epochs: Annotated[int, _int_option("passes over the data")] = 20,
     batch_size: Annotated[str, typer.Option(help="samples a step; 'all' for one batch")] = "32",
     validation: Annotated[float, _float_option("share kept to validate on")] = 0.1,
@@ -175,16 +204,17 @@ def train(
     options = {
         name: value for name, value in locals().items() if name not in ("report", "quiet", "data")
     }
+    _check_outputs({"--save": save, "--report": report}, [data])
     _check_model_path(save)
-    if report is not None:
-        files.check_writable(report, "--report")
-        if os.path.realpath(report) == os.path.realpath(save):
-            raise InputError(f"--save and --report are both {save}; name two files")
     layers, activations = _hidden(hidden, activation)
     rate = _DEFAULT_RATE.get(optimizer.lower(), 0.1) if learning_rate is None else learning_rate
     rule = find_optimizer(
         optimizer.lower(), **_hyperparameters(rate, momentum, nesterov, weight_decay)
     )
+    regularization = Regularization(l1, l2, max_norm, _shares(dropout))
+    regularization.shares(len(layers))
+    stopping = [] if early_stopping is None else [EarlyStopping(monitor, early_stopping)]
+    rates = find_schedule(schedule)
     opened = backends.get(backend, device)
 
     dataset = datasets.load(data, data_dir, target=target, task=task, standardize=standardize)
@@ -201,6 +231,10 @@ def train(
     network.metadata = dataset.metadata()
     size = _batch_size(batch_size)
     goal = objective(loss, network.output)
+    if epochs < 0:
+        raise InputError(f"--epochs must be 0 or more, not {epochs}")
+    if not 0 <= validation < 1:
+        raise InputError(f"--validation must be a share from 0 to 1, not {validation:g}")
 
     console = Console(quiet=True) if quiet else _console
     held = round(validation * len(dataset.x)) if 0 <= validation < 1 else 0
@@ -223,9 +257,13 @@ def train(
             batch_size=size,
             seed=seed,
             validation=validation,
-            callbacks=[show.row],
+            schedule=rates,
+            regularization=regularization,
+            callbacks=[show.row, *stopping],
             progress=show.advance,
         )
+    for each in stopping:
+        console.print(f"\nthe parameters are those of epoch {each.best_epoch}, the best")
     test = network.evaluate(dataset.x_test, dataset.y_test) if len(dataset.x_test) else {}
     network.save(save)
     options |= {
@@ -242,8 +280,10 @@ def train(
     if test:
         console.print(f"\ntest {_figures(test)}")
     console.print(f"saved {save}")
+    # A file's test rows are not kept apart, so to evaluate all of it would flatter.
+    verb = "evaluate" if data in datasets.NAMES else "predict"
     where = ["--data-dir", data_dir] if data_dir else []
-    console.print(f"next: {shlex.join(['nnxp', 'evaluate', save, data, *where])}")
+    console.print(f"next: {shlex.join(['nnxp', verb, save, data, *where])}")
 
 
 @app.command()
@@ -257,9 +297,8 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a set's test part, or on the whole of a file without one."""
     network = MLP.load(model, backends.get(backend, device))
-    dataset = datasets.load(
-        data, data_dir, target=target, test_share=_test_share(data), like=network.metadata
-    )
+    known = datasets.described(network.metadata, network.sizes[-1])
+    dataset = datasets.load(data, data_dir, target=target, test_share=_test_share(data), like=known)
     if not len(dataset.x_test):
         raise DataError(f"{data}: nothing to test on")
     _check_width(network, dataset.x_test, model, data)
@@ -278,12 +317,12 @@ def predict(
     data_dir: DataDirOption = None,
 ) -> None:
     """Write a csv: each sample's prediction, then every output of the network."""
-    if output is not None:
-        files.check_writable(output, "--output")
+    _check_outputs({"--output": output}, [model, data])
     network = MLP.load(model, backends.get(backend, device))
-    x = datasets.load_features(data, data_dir, like=network.metadata, count=network.sizes[0])
+    known = datasets.described(network.metadata, network.sizes[-1])
+    x = datasets.load_features(data, data_dir, like=known, count=network.sizes[0])
     _check_width(network, x, model, data)
-    text = _predictions(network, network.predict(x))
+    text = _predictions(known, network.predict(x))
     if output is None:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -301,7 +340,10 @@ def import_weights(
     save: Annotated[str, typer.Option(help="where the model goes")] = "model.safetensors",
 ) -> None:
     """Make a model of weights that were trained elsewhere."""
+    _check_outputs({"--save": save}, [file])
     _check_model_path(save)
+    if dtype not in ("float32", "float64"):
+        raise InputError(f"--dtype must be float32 or float64, not {dtype!r}")
     parameters = _imported(Path(file), dtype)
     sizes = [parameters[0][0].shape[0], *(weight.shape[1] for weight, _ in parameters)]
     names = [name.strip() for name in hidden_activation.split(",")]
@@ -316,6 +358,57 @@ def import_weights(
     )
     network.save(save)
     _console.print(f"saved {save}: {_headline(network, network.loss)}")
+
+
+@app.command()
+def gradcheck(
+    model: Annotated[
+        str | None, typer.Argument(help="a file that 'nnxp train' saved; else a new network")
+    ] = None,
+    inputs: Annotated[int, _int_option("of the new network")] = 8,
+    hidden: Annotated[str, typer.Option(help="sizes of its hidden layers")] = "6,5",
+    outputs: Annotated[int, _int_option("of the new network")] = 3,
+    activation: Annotated[str, typer.Option(help="of its hidden layers")] = "tanh",
+    output_activation: Annotated[str, typer.Option(help="of its output")] = "softmax",
+    loss: Annotated[
+        str, typer.Option(help="auto, quadratic, binary- or categorical-cross-entropy")
+    ] = "auto",
+    samples: Annotated[int, _int_option("drawn to check it on")] = 16,
+    seed: Annotated[int, _int_option("of network, samples and targets")] = 0,
+    backend: BackendOption = "auto",
+    device: DeviceOption = None,
+) -> None:
+    """Compare backpropagation with central differences; exit with 1 where they disagree."""
+    opened = backends.get(backend, device)
+    if model is not None:
+        network = MLP.load(model, opened)
+    else:
+        layers, activations = _hidden(hidden, activation)
+        network = MLP(
+            (inputs, *layers, outputs), activations, output_activation, backend=opened, seed=seed
+        )
+    if samples < 1:
+        raise InputError(f"--samples must be 1 or more, not {samples}")
+    rng = generator(seed, Purpose.SAMPLES)
+    x = rng.standard_normal((samples, network.sizes[0]))
+    # Rows that sum to one are targets that every loss takes.
+    targets = rng.dirichlet(np.ones(network.sizes[-1]), samples)
+    checks = check_gradients(network, x, targets, loss, seed=seed)
+    _console.print(f"{_headline(network, objective(loss, network.output).loss)}, float64")
+    _console.print(f"on {opened.describe()}; {samples} random samples\n")
+    _console.print(f"{'array':<20} {'shape':<14} {'compared':>8} {'error':>9}")
+    for check in checks:
+        verdict = "" if check.passed else "  WRONG"
+        _console.print(
+            f"{check.name:<20} {check.shape!s:<14} {check.checked:>8} {check.error:>9.1e}{verdict}"
+        )
+    wrong = [check.name for check in checks if not check.passed]
+    if wrong:
+        raise GradientError(
+            f"backpropagation disagrees with central differences on {', '.join(wrong)}: "
+            "the mistake is in a backward kernel above the last of them"
+        )
+    _console.print(f"\nall within {TOLERANCE:g}")
 
 
 @app.command("backends")
@@ -365,6 +458,19 @@ class _EpochTable:
         self.console.print(f"{line} {last.seconds:>8.3f} {last.samples_per_second:>11,.0f}")
 
 
+def _check_outputs(outputs: dict[str, str | None], inputs: list[str]) -> None:
+    """Each output can be written, and none is an input or another output."""
+    taken = {os.path.realpath(path): path for path in inputs}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        files.check_writable(path, option)
+        real = os.path.realpath(path)
+        if real in taken and os.path.basename(real) not in datasets.NAMES:
+            raise InputError(f"{option} {path}: would overwrite {taken[real]}; name another file")
+        taken[real] = f"what {option} writes"
+
+
 def _check_model_path(save: str) -> None:
     files.check_writable(save, "--save")
     if os.path.isfile(save) and os.path.getsize(save) and not checkpoint.is_model(save):
@@ -394,6 +500,15 @@ def _hyperparameters(
         "weight_decay": weight_decay,
         **{name: value for name, value in asked.items() if value},
     }
+
+
+def _shares(text: str) -> float | tuple[float, ...]:
+    """The share of each hidden layer's units to drop, or of all."""
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--dropout {text!r}: give a share like 0.5, or one per layer") from None
+    return shares if len(shares) > 1 else shares[0]
 
 
 def _batch_size(text: str) -> int | None:
@@ -454,8 +569,7 @@ def _report(
     )
 
 
-def _predictions(network: MLP, outputs: np.ndarray) -> str:
-    known = network.metadata
+def _predictions(known: dict[str, Any], outputs: np.ndarray) -> str:
     names = known.get("classes")
     count = outputs.shape[1]
     if names:

@@ -28,6 +28,10 @@ class DivergenceError(NnxpError, ArithmeticError):
     """Training left the finite numbers."""
 
 
+class GradientError(NnxpError, ArithmeticError):
+    """Backpropagation disagrees with the differences it should equal."""
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     """The error for a name that nobody knows, with the nearest one that somebody does."""
     known = list(known)

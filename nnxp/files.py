@@ -16,17 +16,17 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         OSError: the folder or the disk refuses; what was at `path` is still there.
     """
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
-        path.write_bytes(data)
+    if _is_device(path):
+        Path(path).write_bytes(data)
         return
+    path = Path(os.path.realpath(path))
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".nnxp-")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fchmod(file.fileno(), _mode(path))
             os.fsync(file.fileno())
+        os.chmod(temporary, _mode(path))
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -40,7 +40,7 @@ def check_writable(path: str | os.PathLike[str], option: str) -> None:
     try:
         if real.is_dir():
             raise InputError(f"{option} {path}: is a folder; name a file in it")
-        if real.exists() and not real.is_file():
+        if _is_device(path):
             return
         with tempfile.TemporaryFile(dir=real.parent):
             pass
@@ -49,6 +49,12 @@ def check_writable(path: str | os.PathLike[str], option: str) -> None:
             f"{option} {path}: cannot write there ({error.strerror}); name a folder that you can "
             "write to"
         ) from None
+
+
+def _is_device(path: str | os.PathLike[str]) -> bool:
+    """Whether something other than a file or folder is there: before links are resolved, for
+    /dev/stdout resolves to a pipe that has no path."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def _mode(path: Path) -> int:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from nnxp.arrays import Array, namespace, to_numpy
+from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends import Backend
 from nnxp.errors import InputError
 
@@ -15,17 +15,20 @@ def features(x: Any, fan_in: int, backend: Backend, dtype: Any) -> Array:
     Raises:
         InputError: names both shapes, or the row, column and value.
     """
-    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+    if not is_array(x) or isinstance(x, np.ndarray):
         x = _host(x, "x")
+    elif not namespace(x).isdtype(x.dtype, ("bool", "integral", "real floating")):
+        raise InputError(f"x must be real numbers, not {x.dtype}")
     shape = tuple(x.shape)
     if len(shape) != 2 or shape[1] != fan_in:
         cure = " (one sample is a batch of one: x[None, :])" if shape == (fan_in,) else ""
         raise InputError(f"x has shape {shape}, the network takes (samples, {fan_in}){cure}")
     if shape[0] == 0:
         raise InputError("x has no rows")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found
+    # Ignored: what float32 cannot hold becomes infinite, and is found.
+    with backend.active(), np.errstate(over="ignore", invalid="ignore"):
         x = backend.asarray(x, dtype=dtype)
-    _check_finite(x, "x")
+        _check_finite(x, "x")
     return x
 
 
@@ -49,8 +52,7 @@ def targets(t: Any, loss: str, samples: int, outputs: int) -> np.ndarray:
     t = _host(t, "targets")
     if t.ndim not in (1, 2) or t.shape[0] != samples:
         raise InputError(f"targets have shape {t.shape}, x has {samples} rows")
-    if not np.isfinite(t).all():
-        _check_finite(t, "targets")
+    _check_finite(t, "targets")
     if t.ndim == 1 and outputs > 1:
         classes = _classes(t, outputs)
         return classes if loss == "categorical_cross_entropy" else np.eye(outputs)[classes]
@@ -96,10 +98,14 @@ def unit_mean(weight: np.ndarray) -> np.ndarray:
 
 
 def _host(x: Any, name: str) -> np.ndarray:
+    if hasattr(x, "toarray"):
+        raise InputError(f"{name} is sparse: give {name}.toarray()")
     try:
         x = to_numpy(x)
     except ValueError:
         raise InputError(f"{name} is ragged: its rows differ in length") from None
+    except TypeError as error:
+        raise InputError(f"{name} does not convert to NumPy: {error}") from None
     if x.dtype.kind not in "buif":
         raise InputError(
             f"{name} must be numbers, not {x.dtype.name}"
@@ -113,9 +119,8 @@ def _check_finite(x: Array, name: str) -> None:
     # A sum is finite only if every term is; it needs no mask of x's size. The reverse does not
     # hold, so a sum that overflows is looked into.
     if xp.isdtype(x.dtype, "real floating"):
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(to_numpy(xp.sum(x))):
-                return
+        if np.isfinite(to_numpy(xp.sum(x))):
+            return
         host = to_numpy(x)
         bad = np.argwhere(~np.isfinite(host))
         if len(bad):

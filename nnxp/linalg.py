@@ -127,7 +127,11 @@ def gram_schmidt(a: Array) -> tuple[Array, Array]:
     for _ in range(n):
         v, a = a[..., :1], a[..., 1:]
         if columns:
-            v = _take_out(xp.concat(columns, axis=-1), v)
+            # Made by a sum, v has one value. A difference is computed anew by XLA for each of its
+            # uses, with other roundings, and then what is taken out here is not what v holds.
+            v = xp.sum(xp.stack([v, xp.zeros_like(v)]), axis=0)
+            q = xp.concat(columns, axis=-1)
+            v = v - xp.sum(q * xp.sum(q * v, axis=-2, keepdims=True), axis=-1, keepdims=True)
         norm = vector_norm(v, axis=-2, keepdims=True)
         independent = norm > tolerance
         q = v / _or_one(norm, independent) * xp.astype(independent, v.dtype)
@@ -194,13 +198,6 @@ def _or_one(x: Array, condition: Array) -> Array:
     """x where the condition holds, else 1: something to divide by."""
     xp = namespace(x)
     return xp.where(condition, x, xp.ones_like(x))
-
-
-def _take_out(q: Array, v: Array) -> Array:
-    """v - Q Q^T v, for (..., m, k) and (..., m, 1)."""
-    xp = namespace(v)
-    along = xp.sum(q * v, axis=-2, keepdims=True)
-    return v - xp.sum(q * along, axis=-1, keepdims=True)
 
 
 def _floating(x: Array, name: str, axes: int) -> Any:

@@ -17,10 +17,12 @@ def metric(objective: Objective, outputs: np.ndarray, targets: np.ndarray) -> tu
     """
     if targets.ndim == 1:
         return "accuracy", accuracy(classes(outputs, objective.threshold), targets)
+    labels = objective.loss != "quadratic" or objective.output in PROBABILITIES
     if np.isin(targets, (0.0, 1.0)).all():
-        if targets.shape[1] > 1 and (targets.sum(axis=1) == 1).all():
+        one_hot = targets.shape[1] > 1 and (targets.sum(axis=1) == 1).all()
+        if one_hot and objective.loss != "binary_cross_entropy":
             return "accuracy", accuracy(np.argmax(outputs, axis=1), np.argmax(targets, axis=1))
-        if objective.output in PROBABILITIES or objective.loss != "quadratic":
+        if labels:
             return "accuracy", accuracy(outputs > objective.threshold, targets > 0.5)
     return "r2", r2(outputs, targets)
 

@@ -97,7 +97,8 @@ class MLP:
             "sigmoid", "tanh", "leaky_relu", "leaky_tanh", "identity", "step".
         output: the output layer's activation: "softmax" for classes, "sigmoid" for yes-or-no
             labels, "identity" for real values, or any other.
-        initializer: "normal", "xavier", "he", "orthogonal", or "auto" to fit each layer's activation.
+        initializer: "normal", "xavier", "he", "orthogonal", or "auto" to fit each layer's
+            activation.
         backend: "numpy", "cupy", "torch", "jax", "array-api-strict", "auto", or an open
             backend; None for `$NNXP_BACKEND`, else "numpy".
         device: "cpu", "cuda", "cuda:1", ...; None for `$NNXP_DEVICE`, else the backend's own.
@@ -145,6 +146,7 @@ class MLP:
         self.dtype = dtype
         self.loss = objective("auto", self.output).loss
         self.metadata: dict[str, Any] = {}
+        self.backend.dtype(dtype)  # before anything is drawn or imported: it may be refused
         if parameters is None:
             rng = generator(seed, Purpose.PARAMETERS)
             parameters = [
@@ -189,13 +191,7 @@ class MLP:
         Raises:
             InputError: the shape does not fit, or a value is not finite.
         """
-        checked = device_features(self, x)
-        blocks = [y for _, _, y in self._forward_blocks(checked)]
-        if is_array(x) and namespace(x) is self.backend.xp:
-            y = self.backend.xp.concat(blocks, axis=0)
-            return y if device(x) == device(y) else self.backend.xp.asarray(y, device=device(x))
-        y = np.concatenate([to_numpy(block) for block in blocks])
-        return namespace(x).asarray(y, device=device(x)) if is_array(x) else y
+        return self._predict(x, lambda y: y)
 
     def predict_classes(self, x: Any) -> Array:
         """The class of each row, (samples,), integers in the library that `x` is of.
@@ -203,12 +199,24 @@ class MLP:
         The largest output; with a single output unit, 1 where it is over one half (over zero
         where the output activation yields no probability) and 0 elsewhere.
         """
-        y = self.predict(x)
-        xp = namespace(y)
+        xp = self.backend.xp
         if self.sizes[-1] > 1:
-            return xp.argmax(y, axis=1)
+            return self._predict(x, lambda y: xp.argmax(y, axis=1))
         threshold = objective("auto", self.output).threshold
-        return xp.astype(xp.reshape(y, (-1,)) > threshold, xp.int32)
+        return self._predict(
+            x, lambda y: xp.astype(xp.reshape(y, (-1,)) > threshold, index_dtype(xp))
+        )
+
+    def _predict(self, x: Any, finish: Callable[[Array], Array]) -> Array:
+        """`finish` of the outputs, block by block, as an array of x's own library and device."""
+        checked = device_features(self, x)
+        with self.backend.active():
+            blocks = [finish(y) for _, _, y in self._forward_blocks(checked)]
+            if is_array(x) and namespace(x) is self.backend.xp:
+                y = self.backend.xp.concat(blocks, axis=0)
+                return y if device(x) == device(y) else self.backend.xp.asarray(y, device=device(x))
+        y = np.concatenate([to_numpy(block) for block in blocks])
+        return namespace(x).asarray(y, device=device(x)) if is_array(x) else y
 
     def evaluate(self, x: Any, targets: Any, loss: str | None = None) -> dict[str, float]:
         """How well the network does on `x`: its loss and the metric that fits the targets.
@@ -290,7 +298,8 @@ class MLP:
             block = slice(start, min(start + rows, x.shape[0]))
             with self.backend.active():
                 z, _ = propagate(self.parameters, self.hidden, x[block, ...])
-                yield block, z, ACTIVATIONS[self.output][0](z)
+                y = ACTIVATIONS[self.output][0](z)
+            yield block, z, y
 
 
 def evaluate(network: MLP, x: Array, targets: np.ndarray, goal: Objective) -> dict[str, float]:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+KINDS = ("none", "pixels", "standardize")
+
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Column by column, (x - shift) / scale.
+    """Column by column, (x - shift) / scale; for pixels the shift is 0, for "none" the scale 1.
 
     `kind` says where the numbers come from: "none", "pixels" (to [0, 1]) or "standardize"
     (to mean 0 and deviation 1 on the training set).

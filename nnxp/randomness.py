@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     PARAMETERS = 4
     SPLIT = 5
     BATCHES = 6
+    SAMPLES = 7
 
 
 def generator(seed: int, purpose: Purpose, epoch: int = 0) -> np.random.Generator:

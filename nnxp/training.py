@@ -100,7 +100,8 @@ def train(
         validation: (x, targets) to evaluate after every epoch, or a share of the data to keep
             out of training for that, chosen by the seed.
         callbacks: called as callback(network, history) after every epoch; one that returns
-            True ends the training. One with a method `finish(network, history)`, such as
+            True ends the training. To assign `network.parameters` there does not change what is
+            trained on. One with a method `finish(network, history)`, such as
             `EarlyStopping`, has that called when training is over.
         sample_weight: (samples,), not negative; what each sample counts, scaled to a mean of one.
         schedule: the learning rate of each epoch, from the optimizer's; see `nnxp.schedules`.
@@ -124,6 +125,8 @@ def train(
         True
     """
     goal = objective(loss, network.output)
+    if isinstance(optimizer, str):
+        raise InputError(f"optimizer must be SGD(...) or Adam(...), not {optimizer!r}")
     callbacks = tuple(callbacks)
     if not isinstance(epochs, (int, np.integer)) or epochs < 0:
         raise InputError(f"epochs must be a whole number, 0 or more, not {epochs!r}")
@@ -240,7 +243,7 @@ def _prepare(
     if sample_weight is not None:
         beside.append(inputs.sample_weight(sample_weight, samples))
     held_out = None
-    if isinstance(validation, (int, float)):
+    if isinstance(validation, (int, float, np.floating)):
         kept, held = _split(beside[0], validation, seed)
         if len(held):
             held_out = _rows(network, x, held), beside[0][held]
@@ -268,20 +271,22 @@ def _split(targets: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np
 
 def _rows(network: MLP, x: Array, rows: np.ndarray) -> Array:
     backend = network.backend
-    return backend.xp.take(x, backend.asarray(rows, dtype=index_dtype(backend.xp)), axis=0)
+    with backend.active():
+        return backend.xp.take(x, backend.asarray(rows, dtype=index_dtype(backend.xp)), axis=0)
 
 
 def _finite(backend: Backend, parameters: Parameters) -> bool:
     """Whether every parameter is finite: the last step of an epoch shows in no loss of it."""
     xp = backend.xp
     with backend.active():
-        sums = xp.stack([xp.sum(array) for layer in parameters for array in layer])
-    return math.isfinite(float(to_numpy(xp.sum(sums))))
+        total = xp.sum(xp.stack([xp.sum(array) for layer in parameters for array in layer]))
+        return math.isfinite(float(to_numpy(total)))
 
 
 def _batch_size(batch_size: int | None, samples: int) -> int:
     if batch_size is None:
         return samples
-    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+    whole = isinstance(batch_size, (int, np.integer)) and not isinstance(batch_size, bool)
+    if not whole or batch_size < 1:
         raise InputError(f"batch_size must be a whole number, 1 or more, not {batch_size!r}")
     return min(int(batch_size), samples)

@@ -163,3 +163,20 @@ def test_torch_arrays_that_require_gradients_are_taken_without():
         y = MLP([3, 2], backend=name).predict(x)
         assert isinstance(y, torch.Tensor)
         assert not y.requires_grad
+
+
+@pytest.mark.parametrize("name", ["cupy", "torch", "jax", "array-api-strict"])
+@pytest.mark.parametrize("error", ["RuntimeError('versions differ')", "OSError('no libcudart')"])
+def test_a_broken_installation_is_told_from_a_missing_one(name, error, tmp_path):
+    """Whatever it raises, in a process of its own: and the others are still listed."""
+    module = name.replace("-", "_")
+    (tmp_path / f"{module}.py").write_text(f"raise {error}")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import nnxp\n"
+        f"found = {{a.name: a for a in nnxp.backends.availability()}}['{name}']\n"
+        "print(found.problem)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f"{module} is installed but does not import" in done.stdout
+    assert error.split("'")[1] in done.stdout

@@ -431,7 +431,7 @@ def test_on_disk_the_file_is_synced_then_renamed_then_the_folder_synced(model, m
     assert calls == [f"fsync {model.stat().st_size}", "rename", "fsync folder"]
 
 
-@pytest.mark.parametrize("function", ["replace", "fsync", "fchmod", "fdopen"])
+@pytest.mark.parametrize("function", ["replace", "fsync", "chmod", "fdopen"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_system_call_that_fails_leaves_the_old_file_alone(model, monkeypatch, function, error):
     old = model.read_bytes()
@@ -581,9 +581,16 @@ def test_a_folder_that_is_not_there_is_an_error_and_not_made(tmp_path):
     assert entries(tmp_path) == []
 
 
-def test_a_device_is_written_to_and_not_replaced():
-    files.write("/dev/null", b"content")
-    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        files.check_writable(tmp_path / "pipe", "--output")
+        files.write(tmp_path / "pipe", b"content")
+        assert os.read(reader, 100) == b"content"
+        assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+    finally:
+        os.close(reader)
 
 
 @pytest.mark.parametrize("name", ["a b.safetensors", "größe", "x" * 255, "-"])

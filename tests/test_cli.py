@@ -142,7 +142,7 @@ def test_the_next_command_works_when_names_need_quotes(tmp_path):
     name = "my model's.safetensors"
     text = succeed(tmp_path, "train", "my data.csv", "--epochs", 1, "--save", name)
     _, *arguments = shlex.split(re.search(r"next: (.*)", text)[1])
-    assert "accuracy" in succeed(tmp_path, *arguments)
+    assert "prediction" in succeed(tmp_path, *arguments)
 
 
 def test_the_report_has_every_key(report):
@@ -152,7 +152,7 @@ def test_the_report_has_every_key(report):
     for epoch in report["history"]:
         assert set(epoch) == {
             "epoch", "loss", "validation_loss", "validation_metric", "seconds",
-            "samples_per_second",
+            "samples_per_second", "learning_rate",
         }  # fmt: skip
         assert all(isinstance(value, (int, float)) for value in epoch.values())
     assert [epoch["epoch"] for epoch in report["history"]] == list(range(1, 21))
@@ -892,3 +892,67 @@ def test_the_pretrained_weights_are_right_on_9352_of_10000(tmp_path, mnist, back
     text = succeed(tmp_path, "evaluate", "model.safetensors", "mnist", *options)
     assert figure(text) == 0.9352
     assert "10,000 samples" in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "moons.csv", "--report", "moons.csv"],
+        ["train", "moons.csv", "--save", "moons.csv"],
+        ["predict", "model.safetensors", "moons.csv", "--output", "moons.csv"],
+        ["predict", "model.safetensors", "moons.csv", "--output", "model.safetensors"],
+    ],
+)
+def test_an_output_never_overwrites_an_input(tmp_path, arguments):
+    rows = "".join(f"{i % 7},{i % 3},{'ab'[i % 2]}\n" for i in range(40))
+    (tmp_path / "moons.csv").write_text("u,v,class\n" + rows)
+    succeed(tmp_path, "train", "moons.csv", "--epochs", 1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    line = fail(tmp_path, *arguments)
+    assert arguments[-1] in line
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_model_without_class_names_takes_classes_by_their_number(tmp_path):
+    """Whichever of them happen to occur in the file."""
+    x, t = np.eye(4).repeat(5, axis=0), np.arange(4).repeat(5)
+    network = nnxp.MLP([4, 4], backend="numpy")
+    nnxp.train(network, x, t, epochs=50, batch_size=4)
+    network.save(tmp_path / "model.safetensors")
+    np.savez(tmp_path / "some.npz", x=x[5:], y=t[5:])
+    assert "accuracy 1.0000" in succeed(tmp_path, "evaluate", "model.safetensors", "some.npz")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"preprocessing": {"kind": "foo", "who": 1}},
+        {"preprocessing": {"kind": "pixels", "shift": "a", "scale": 1}},
+        {"classes": 5},
+        {"classes": ["a"]},
+        {"task": "my task"},
+        {"features": "abc"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_metadata_of_another_kind_is_refused(tmp_path, metadata, command):
+    network = nnxp.MLP([64, 10], backend="numpy")
+    network.metadata = metadata
+    network.save(tmp_path / "model.safetensors")
+    fail(tmp_path, command, "model.safetensors", "digits")
+
+
+def test_targets_in_a_column_of_their_own_are_classes_too(tmp_path):
+    x = np.random.default_rng(0).standard_normal((30, 3))
+    np.savez(tmp_path / "column.npz", x=x, y=np.arange(30)[:, None] % 3)
+    assert "accuracy" in succeed(tmp_path, "train", "column.npz", "--epochs", 1)
+    np.savez(tmp_path / "labels.npz", x=x, y=np.ones((30, 2)))
+    line = fail(tmp_path, "train", "labels.npz", "--task", "classify")
+    assert "labels.npz" in line
+
+
+def test_the_standard_output_may_be_a_pipe(tmp_path):
+    succeed(tmp_path, "train", "--epochs", 1, "--quiet")
+    printed = succeed(tmp_path, "predict", "model.safetensors", "digits", "--output", "/dev/stdout")
+    assert printed.startswith("prediction,")

@@ -383,3 +383,29 @@ def test_classes_and_one_hot_rows_mean_the_same(z, label):
     for suffix in ("", "_gradient"):
         kernel = getattr(kernels, f"categorical_cross_entropy_with_logits{suffix}")
         np.testing.assert_allclose(kernel(z, classes), kernel(z, one_hot), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "int64"])
+def test_classes_may_be_of_any_integer_dtype(library, dtype):
+    """A flat index into 300 x 120 logits fits none of the small ones."""
+    rng = np.random.default_rng(0)
+    z, classes = rng.standard_normal((300, 120)), rng.integers(0, 120, 300)
+    expected = kernels.categorical_cross_entropy_with_logits(z, np.eye(120)[classes])
+    with library.backend.active():
+        found = kernels.categorical_cross_entropy_with_logits(
+            library.asarray(z), library.asarray(classes.astype(dtype))
+        )
+    np.testing.assert_allclose(to_numpy(found), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "slope"), [("relu", 0.0), ("leaky_relu", 0.01), ("leaky_tanh", 0.25), ("step", 0.0)]
+)
+def test_at_a_kink_the_derivative_is_the_left_one(library, name, slope):
+    zero, one = (library.asarray(np.full((1,), value)) for value in (0.0, 1.0))
+    backward = getattr(kernels, f"{name}_backward")
+    np.testing.assert_array_equal(to_numpy(backward(one, zero)), [slope])
+
+
+def test_every_activation_has_a_formula_to_be_compared_with():
+    assert {*FORMULAS, "softmax"} == set(kernels.ACTIVATIONS)

@@ -93,9 +93,9 @@ def test_predict_classes(backend, output, outputs, classes):
     """One unit says yes above its threshold; several compete."""
     network = MLP([1, outputs], output=output, backend=backend)
     network.parameters = [([[1.0] + [-1.0] * (outputs - 1)], [0.0] * outputs)]
-    np.testing.assert_array_equal(
-        network.predict_classes(np.array([[-1.0], [1.0]], dtype=np.float32)), classes
-    )
+    # 0.3 lies between the two thresholds that there are, 0 and 1/2.
+    x = np.array([[-0.3], [0.3]], dtype=np.float32)
+    np.testing.assert_array_equal(network.predict_classes(x), classes)
 
 
 def test_loss_and_gradients_follow_the_gradient_downhill(backend):
@@ -225,3 +225,59 @@ def test_evaluate_uses_the_loss_that_was_trained_with():
     train(network, x, t, loss="quadratic", optimizer=SGD(0.1), epochs=1, batch_size=2)
     assert network.evaluate(x, t) == network.evaluate(x, t, "quadratic")
     assert is_array(network.parameters[0][0])
+
+
+def test_all_array_work_runs_inside_the_backends_context(monkeypatch):
+    """On CuPy that context is the device: what runs outside lands on the current one."""
+    from contextlib import contextmanager
+
+    from nnxp import backends
+
+    depth, outside = [0], []
+
+    class Watched(type(backends.get("numpy"))):
+        @contextmanager
+        def active(self):
+            depth[0] += 1
+            yield
+            depth[0] -= 1
+
+    class Namespace:
+        def __init__(self, xp):
+            self._xp = xp
+
+        def __getattr__(self, name):
+            found = getattr(self._xp, name)
+            computes = name in ("take", "concat", "argmax", "sum", "stack", "astype", "zeros")
+            if computes and not depth[0]:
+                outside.append(name)
+            return found
+
+    watched = Watched()
+    watched.xp = Namespace(watched.xp)
+    import nnxp.arrays
+
+    monkeypatch.setitem(nnxp.arrays._namespaces, np.ndarray, watched.xp)
+    network = MLP([3, 4, 2], backend=watched)
+    x, t = np.ones((10, 3), dtype=np.float32), np.arange(10) % 2
+    train(network, x, t, epochs=1, batch_size=4, validation=0.3)
+    network.predict(x)
+    network.predict_classes(x)
+    network.evaluate(x, t)
+    network.loss_and_gradients(x, t)
+    assert outside == []
+
+
+def test_nothing_of_the_context_leaks_while_blocks_are_consumed():
+    before = np.geterr()
+    blocks = MLP([3, 2], backend="numpy")._forward_blocks(np.ones((4, 3), dtype=np.float32))
+    next(blocks)
+    assert np.geterr() == before
+
+
+def test_an_open_backend_on_another_device_is_refused():
+    from nnxp import BackendError, backends
+
+    opened = backends.get("array-api-strict", "cpu")
+    with pytest.raises(BackendError, match="open already: device 'device1' is another"):
+        MLP([2, 2], backend=opened, device="device1")

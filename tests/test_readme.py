@@ -28,3 +28,7 @@ def test_the_readme_names_every_activation_backend_and_data_set():
         assert f"`{name}`" in text
     for name in datasets.NAMES:
         assert name in text.lower()
+
+
+def test_the_readme_has_no_figure_left_open():
+    assert not re.findall(r"@[A-Z]", README.read_text())

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import require
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -283,3 +284,66 @@ def test_training_again_does_not_make_another_step():
     goal = objective("auto", "softmax")
     assert training_step(("relu",), goal, SGD(0.1)) is training_step(("relu",), goal, SGD(0.1))
     assert training_step(("relu",), goal, SGD(0.1)) is not training_step(("relu",), goal, SGD(0.2))
+
+
+def test_every_epoch_has_an_order_of_its_own(data):
+    seen = []
+
+    class Counting(type(backends.get("numpy"))):
+        def runner(self, step):
+            run = super().runner(step)
+            return lambda *chunk: (seen.append(chunk[2].ravel()), run(*chunk))[1]
+
+    train(MLP([6, 3], backend=Counting()), *data, epochs=2, batch_size=203)
+    assert not np.array_equal(*seen)
+
+
+def test_callbacks_may_come_from_a_generator(data):
+    calls = []
+    train(
+        MLP([6, 3], backend="numpy"), *data, epochs=3, batch_size=50,
+        callbacks=iter([lambda network, history: calls.append(history)]),
+    )  # fmt: skip
+    assert len(calls) == 3
+
+
+def test_jax_gives_the_states_buffers_away(data):
+    """Donated, so that XLA updates the parameters in place."""
+    require("jax")
+    jax_backend = backends.get("jax", "cpu")
+    network = MLP([6, 3], backend=jax_backend)
+    state = first_state(network, SGD(0.1))
+    x, t = jax_backend.asarray(data[0].astype(np.float32)), jax_backend.asarray(data[1])
+    order = jax_backend.asarray(np.arange(20).reshape(2, 10))
+    run = jax_backend.runner(training_step((), objective("auto", "softmax"), SGD(0.1)))
+    run(state, (x, t), order, 0.1)
+    assert state[0][0][0].is_deleted()
+    assert not network.parameters[0][0].is_deleted()
+
+
+def test_jax_multiplies_in_full_float32():
+    require("jax")
+    import jax
+
+    with backends.get("jax", "cpu").active():
+        assert jax.config.jax_default_matmul_precision == "highest"
+
+
+def test_jax_trains_the_same_as_users_have_it_without_x64():
+    """Every other test has x64 on, and so int64 indices."""
+    require("jax")
+    import subprocess
+    import sys
+
+    code = (
+        "import numpy as np, nnxp\n"
+        "x = np.random.default_rng(0).standard_normal((50, 4)); t = np.arange(50) % 3\n"
+        "losses = []\n"
+        "for backend in ('numpy', 'jax'):\n"
+        "    network = nnxp.MLP([4, 8, 3], backend=backend)\n"
+        "    history = nnxp.train(network, x, t, epochs=3, batch_size=8, optimizer=nnxp.Adam(),\n"
+        "        regularization=nnxp.Regularization(dropout=0.3), validation=0.2)\n"
+        "    losses.append([epoch.loss for epoch in history.epochs])\n"
+        "np.testing.assert_allclose(*losses, rtol=1e-5)\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

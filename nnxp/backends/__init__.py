@@ -1,7 +1,8 @@
 """Backends: what each array library needs before nnxp's kernels can run on it.
 
-`get(name, device)` opens one. This package is the only part of nnxp that names array
-libraries; a new one is a file here with a `Backend` subclass, and a line in `BACKENDS`.
+`get(name, device)` opens one. This package alone, with the way to the host in `nnxp.arrays`,
+names array libraries; a new one is a file here with a `Backend` subclass, and a line in
+`BACKENDS`.
 """
 
 import ctypes
@@ -42,6 +43,8 @@ def get(name: str | Backend | None = None, device: str | None = None) -> Backend
             what to do about it. Nothing else is taken in its place.
     """
     if isinstance(name, Backend):
+        if device not in (None, name.device_name, name.device_name.removesuffix(":0")):
+            raise BackendError(f"{name.describe()} is open already: device {device!r} is another")
         return name
     name = (name or default_name()).lower().replace("_", "-")
     device = device or os.environ.get("NNXP_DEVICE") or None

@@ -16,8 +16,8 @@ class StrictBackend(Backend):
     def load(cls) -> tuple[Any, str]:
         try:
             import array_api_strict
-        except ImportError:
-            raise cls.missing() from None
+        except Exception as error:  # a broken installation may raise anything
+            raise cls.broken(error, "array_api_strict") from None
         return array_api_strict, array_api_strict.__version__
 
     @classmethod

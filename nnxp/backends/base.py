@@ -127,9 +127,14 @@ class Backend:
         return None
 
     @classmethod
-    def missing(cls) -> BackendError:
-        """The error for a library that is not installed."""
-        return BackendError(f"backend {cls.name!r} is not installed: {cls.install}")
+    def broken(cls, error: Exception, module: str) -> BackendError:
+        """The error for a library that raised `error` when `module` was imported."""
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            return BackendError(f"backend {cls.name!r} is not installed: {cls.install}")
+        reason, *_ = str(error).strip().splitlines() or [type(error).__name__]
+        return BackendError(
+            f"{module} is installed but does not import ({reason}): install it anew: {cls.install}"
+        )
 
     def __repr__(self) -> str:
         return f"<nnxp backend: {self.describe()}>"

@@ -6,25 +6,17 @@ from typing import Any
 from nnxp.backends.base import Backend
 from nnxp.errors import BackendError
 
-_WHEELS = 'pip install "nnxp[cuda13]" (CUDA 13) or "nnxp[cuda12]" (CUDA 12)'
-
 
 class CuPyBackend(Backend):
     name = "cupy"
-    install = _WHEELS
+    install = 'pip install "nnxp[cuda13]" (CUDA 13) or "nnxp[cuda12]" (CUDA 12)'
 
     @classmethod
     def load(cls) -> tuple[Any, str]:
         try:
             import cupy
-        except ImportError as error:
-            if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
-                raise cls.missing() from None
-            reason = str(error).strip().splitlines()[0]
-            raise BackendError(
-                f"cupy is installed but does not import ({reason}): install the wheel that "
-                f"matches your CUDA: {_WHEELS}"
-            ) from None
+        except Exception as error:  # a wheel for another CUDA may raise anything
+            raise cls.broken(error, "cupy") from None
         if not cupy.is_available():
             raise BackendError(
                 f"cupy {cupy.__version__} is installed but finds no CUDA device: install an NVIDIA "
@@ -44,7 +36,7 @@ class CuPyBackend(Backend):
     def installed_version(cls) -> str | None:
         try:
             import cupy
-        except ImportError:
+        except Exception:
             return None
         version: str = cupy.__version__
         return version

@@ -17,8 +17,8 @@ class JAXBackend(Backend):
     def load(cls) -> tuple[Any, str]:
         try:
             import jax
-        except ImportError:
-            raise cls.missing() from None
+        except Exception as error:  # a broken installation may raise anything
+            raise cls.broken(error, "jax") from None
         return jax.numpy, jax.__version__
 
     @classmethod

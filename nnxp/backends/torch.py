@@ -19,8 +19,8 @@ class TorchBackend(Backend):
         try:
             import array_api_compat.torch
             import torch
-        except ImportError:
-            raise cls.missing() from None
+        except Exception as error:  # a broken installation may raise anything
+            raise cls.broken(error, "torch") from None
         return array_api_compat.torch, str(torch.__version__)
 
     @classmethod
@@ -43,7 +43,7 @@ class TorchBackend(Backend):
         if is_array(x) and namespace(x) is self.xp:
             x = x.detach()
         else:
-            x = np.ascontiguousarray(to_numpy(x))
+            x = np.asarray(to_numpy(x), order="C")
             if not x.flags.writeable:
                 x = x.copy()  # torch cannot share memory that it may not write to
         return self.xp.asarray(x, dtype=dtype, device=self.device, copy=copy)

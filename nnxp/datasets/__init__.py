@@ -16,8 +16,8 @@ from nnxp import preprocessing
 from nnxp.batches import split
 from nnxp.datasets import digits, mnist, moons, tables, targets
 from nnxp.datasets.raw import Raw
-from nnxp.errors import DataError, InputError, unknown_name
-from nnxp.preprocessing import Preprocessing
+from nnxp.errors import DataError, InputError, ModelError, unknown_name
+from nnxp.preprocessing import KINDS, Preprocessing
 
 __all__ = ["NAMES", "Dataset", "load", "load_features"]
 
@@ -126,7 +126,11 @@ def load(
     parts = [raw.y] if raw.y_test is None else [raw.y, raw.y_test]
     if raw.classes is None:
         task, classes, parts = targets.encode(
-            raw.name, parts, like.get("task", task), like.get("classes")
+            raw.name,
+            parts,
+            like.get("task", task),
+            like.get("classes"),
+            numbered=not new and not like.get("classes"),
         )
     else:  # a named set: its classes are numbered already
         if target is not None or task not in (None, "classify"):
@@ -157,6 +161,51 @@ def load(
         raw.name, _apply(raw, done, x), y, _apply(raw, done, x_test), y_test, task, classes,
         raw.shape, done, target_done, raw.features, raw.target,
     )  # fmt: skip
+
+
+def described(network_metadata: dict[str, Any], outputs: int) -> dict[str, Any]:
+    """A model's metadata, checked: what `Dataset.metadata` wrote, or nothing of the kind.
+
+    Raises:
+        ModelError: a value is not of its kind, so the file was written by something else.
+    """
+    known = {key: network_metadata.get(key) for key in _DESCRIPTION}
+    for key, fits in _DESCRIPTION.items():
+        if known[key] is not None and not fits(known[key]):
+            raise ModelError(f"the model's metadata has {key} {known[key]!r}: not one of nnxp's")
+    if known["classes"] is not None and len(known["classes"]) != outputs:
+        raise ModelError(f"the model names {len(known['classes'])} classes for {outputs} outputs")
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
+
+
+def _numbers(value: Any) -> bool:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return all(isinstance(each, (int, float)) for each in values)
+
+
+def _is_preprocessing(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"kind", "shift", "scale"}
+        and value["kind"] in KINDS
+        and _numbers(value["shift"])
+        and _numbers(value["scale"])
+    )
+
+
+_DESCRIPTION = {
+    "task": targets.TASKS.__contains__,
+    "classes": _strings,
+    "features": _strings,
+    "target": lambda value: isinstance(value, str),
+    "shape": _numbers,
+    "preprocessing": _is_preprocessing,
+    "target_preprocessing": _is_preprocessing,
+}
 
 
 def load_features(
@@ -204,11 +253,13 @@ def _read(
         known = like or {}
         return tables.read_csv(path, target or known.get("target"), known.get("features"), count)
     if path.suffix.lower() == ".npz":
+        if target is not None:
+            raise InputError(f"{name}: an npz has its targets in y; target {target!r} is for csv")
         return tables.read_npz(path, like is not None)
-    if path.exists():
+    if name and path.exists():
         raise DataError(f"{name}: know how to read .csv and .npz, not {path.suffix or 'this'!r}")
-    if path.suffix or path.parent != Path("."):
-        raise DataError(f"{name}: no such file")
+    if path.suffix or path.parent != Path(".") or not name:
+        raise DataError(f"{name or repr(name)}: no such file")
     raise unknown_name("data set", name, [*NAMES, "FILE.csv", "FILE.npz"])
 
 

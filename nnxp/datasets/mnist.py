@@ -55,8 +55,8 @@ SETS = {
     "fashion-mnist": Source(
         Path("/usr/share/datasets/fashion-mnist"),
         (
-            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
             "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         ),
         (
             "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -88,22 +88,22 @@ def read(name: str, data_dir: str | os.PathLike[str] | None = None) -> Raw:
 
 
 def _find(name: str, data_dir: str | os.PathLike[str] | None) -> list[Path] | None:
-    folders = [SETS[name].debian]
-    for parent in (os.environ.get("NNXP_DATA_DIR"), data_dir):
-        if parent:
-            if not Path(parent).is_dir():
-                raise DataError(f"data folder {parent}: no such folder")
-            folders.insert(0, Path(parent) / name)
-    for folder in folders:
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise DataError(f"data folder {data_dir}: no such folder")
+    parents = [parent for parent in (data_dir, os.environ.get("NNXP_DATA_DIR")) if parent]
+    incomplete = ""
+    for folder in [*(Path(parent) / name for parent in parents), SETS[name].debian]:
         found = [
             next((p for p in (folder / f"{file}.gz", folder / file) if p.exists()), None)
             for file in FILES
         ]
-        if any(found):
-            for file, path in zip(FILES, found, strict=True):
-                if path is None:
-                    raise DataError(f"{folder}: has no {file}.gz beside the others: add it")
+        if all(found):
             return [path for path in found if path]
+        if any(found) and not incomplete:
+            missing = FILES[found.index(None)]
+            incomplete = f"{folder}: has no {missing}.gz beside the others: add it"
+    if incomplete:
+        raise DataError(incomplete)
     return None
 
 

@@ -12,7 +12,7 @@ logits, where activation and loss are one formula that neither overflows nor can
 gradient is just the error.
 """
 
-from nnxp.arrays import Array, device, namespace
+from nnxp.arrays import Array, device, index_dtype, namespace
 from nnxp.kernels.activations import sigmoid
 from nnxp.kernels.softmax import log_softmax, softmax
 
@@ -162,6 +162,7 @@ def _negative_log_likelihood(log_p: Array, targets: Array, sample_weight: Array 
     batch, classes = log_p.shape
     if targets.ndim == 2:
         return -_mean_over_batch(log_p * targets, sample_weight)
+    targets = xp.astype(targets, index_dtype(xp))  # a flat index may not fit the targets' own
     # A gather: building the one-hot rows to multiply by is 300 times slower at 1,000 classes.
     # By flat index, because take_along_axis joined the standard only in 2024.12.
     rows = xp.arange(batch, dtype=targets.dtype, device=device(log_p))
