@@ -1,6 +1,6 @@
 """Neural networks on the Python Array API standard: one set of kernels, any array library."""
 
-from nnxp import backends, datasets, kernels, schedules
+from nnxp import backends, datasets, kernels, linalg, schedules
 from nnxp.callbacks import EarlyStopping
 from nnxp.errors import (
     BackendError,
@@ -9,9 +9,11 @@ from nnxp.errors import (
     InputError,
     ModelError,
     NnxpError,
+    NotSeparableError,
 )
 from nnxp.network import MLP
 from nnxp.optimizers import SGD, Adam
+from nnxp.perceptron import Perceptron
 from nnxp.regularization import Regularization
 from nnxp.training import Epoch, History, train
 
@@ -30,10 +32,13 @@ __all__ = [
     "InputError",
     "ModelError",
     "NnxpError",
+    "NotSeparableError",
+    "Perceptron",
     "Regularization",
     "backends",
     "datasets",
     "kernels",
+    "linalg",
     "schedules",
     "train",
 ]

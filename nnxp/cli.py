@@ -183,7 +183,7 @@ def train(
     initializer: Annotated[
         str, typer.Option(help="auto, normal, xavier, he or orthogonal")
     ] = "auto",
-    epochs: Annotated[int, _int_option("passes over the data")] = 20,
+    epochs: Annotated[int, _int_option("passes over the data")] = 40,
     batch_size: Annotated[str, typer.Option(help="samples a step; 'all' for one batch")] = "32",
     validation: Annotated[float, _float_option("share kept to validate on")] = 0.1,
     seed: Annotated[int, _int_option("of parameters and batches")] = 0,

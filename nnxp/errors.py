@@ -32,6 +32,10 @@ class GradientError(NnxpError, ArithmeticError):
     """Backpropagation disagrees with the differences it should equal."""
 
 
+class NotSeparableError(NnxpError, ArithmeticError):
+    """The perceptron rule found no weights that put every sample in its class."""
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     """The error for a name that nobody knows, with the nearest one that somebody does."""
     known = list(known)

@@ -69,6 +69,11 @@ def targets(t: Any, loss: str, samples: int, outputs: int) -> np.ndarray:
     return t
 
 
+def are_classes(t: Any, outputs: int) -> bool:
+    """Whether targets name one of several outputs for each sample."""
+    return outputs > 1 and (t.ndim if hasattr(t, "ndim") else np.ndim(t)) == 1
+
+
 def sample_weight(weight: Any, samples: int) -> np.ndarray:
     """Sample weights on the host, checked: (samples,), float64.
 

@@ -5,33 +5,31 @@ import numpy as np
 from nnxp.objectives import PROBABILITIES, Objective
 
 
-def metric(objective: Objective, outputs: np.ndarray, targets: np.ndarray) -> tuple[str, float]:
+def metric(
+    objective: Objective, outputs: np.ndarray, targets: np.ndarray, classes: bool
+) -> tuple[str, float]:
     """The metric that fits the targets, by name and value.
 
-    Accuracy where the targets are classes, one-hot rows or 0/1 labels; R^2 otherwise.
+    Accuracy for classes, one-hot rows and 0/1 labels; R^2 for real values.
 
     Args:
         objective: the network's loss and output activation.
         outputs: the network's, (samples, outputs).
         targets: as `nnxp.inputs.targets` returns them.
+        classes: whether they were given as classes, one a sample, whatever they look like now.
     """
-    if targets.ndim == 1:
-        return "accuracy", accuracy(classes(outputs, objective.threshold), targets)
-    labels = objective.loss != "quadratic" or objective.output in PROBABILITIES
-    if np.isin(targets, (0.0, 1.0)).all():
-        one_hot = targets.shape[1] > 1 and (targets.sum(axis=1) == 1).all()
-        if one_hot and objective.loss != "binary_cross_entropy":
-            return "accuracy", accuracy(np.argmax(outputs, axis=1), np.argmax(targets, axis=1))
-        if labels:
-            return "accuracy", accuracy(outputs > objective.threshold, targets > 0.5)
+    zeros_and_ones = bool(np.isin(targets, (0.0, 1.0)).all())
+    labels = objective.loss == "binary_cross_entropy" or objective.output in PROBABILITIES
+    rows = targets.ndim == 2 and targets.shape[1] > 1
+    one_hot = rows and zeros_and_ones and bool((targets.sum(axis=1) == 1).all())
+    if classes or (one_hot and objective.loss != "binary_cross_entropy"):
+        wanted = np.argmax(targets, axis=1) if targets.ndim == 2 else targets
+        return "accuracy", accuracy(np.argmax(outputs, axis=1), wanted)
+    if zeros_and_ones and labels:
+        return "accuracy", accuracy(outputs > objective.threshold, targets > 0.5)
+    if objective.loss == "categorical_cross_entropy":
+        return "accuracy", accuracy(np.argmax(outputs, axis=1), np.argmax(targets, axis=1))
     return "r2", r2(outputs, targets)
-
-
-def classes(outputs: np.ndarray, threshold: float) -> np.ndarray:
-    """The predicted class of each row: the largest output, or whether the only one says yes."""
-    if outputs.shape[1] == 1:
-        return (outputs[:, 0] > threshold).astype(np.int64)
-    return np.argmax(outputs, axis=1)
 
 
 def accuracy(predicted: np.ndarray, targets: np.ndarray) -> float:

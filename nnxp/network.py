@@ -234,9 +234,9 @@ class MLP:
         """
         x = device_features(self, x)
         goal = objective(loss or self.loss, self.output)
-        return evaluate(
-            self, x, inputs.targets(targets, goal.loss, x.shape[0], self.sizes[-1]), goal
-        )
+        outputs = self.sizes[-1]
+        encoded = inputs.targets(targets, goal.loss, x.shape[0], outputs)
+        return evaluate(self, x, encoded, inputs.are_classes(targets, outputs), goal)
 
     def loss_and_gradients(
         self, x: Any, targets: Any, loss: str = "auto", *, sample_weight: Any = None
@@ -302,15 +302,20 @@ class MLP:
             yield block, z, y
 
 
-def evaluate(network: MLP, x: Array, targets: np.ndarray, goal: Objective) -> dict[str, float]:
-    """`MLP.evaluate` for data that is checked and on the device already."""
+def evaluate(
+    network: MLP, x: Array, targets: np.ndarray, classes: bool, goal: Objective
+) -> dict[str, float]:
+    """`MLP.evaluate` for data that is checked, and on the device, already.
+
+    `classes` says whether the targets were given as classes, one a sample.
+    """
     total, outputs = 0.0, []
     for rows, z, y in network._forward_blocks(x):
         t = device_targets(network, targets[rows])
         with network.backend.active():
             total += float(goal.value(z, t)) * t.shape[0]
         outputs.append(to_numpy(y))
-    name, value = metrics.metric(goal, np.concatenate(outputs), targets)
+    name, value = metrics.metric(goal, np.concatenate(outputs), targets, classes)
     return {"loss": total / targets.shape[0], name: value}
 
 

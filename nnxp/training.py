@@ -234,7 +234,7 @@ def _prepare(
     seed: int,
     validation: tuple[Any, Any] | float | None,
     sample_weight: Any,
-) -> tuple[Array, list[Array], tuple[Array, np.ndarray] | None]:
+) -> tuple[Array, list[Array], tuple[Array, np.ndarray, bool] | None]:
     """Everything checked and on the device: x, the arrays beside it, and the validation data."""
     outputs = network.sizes[-1]
     x = device_features(network, x)
@@ -242,15 +242,16 @@ def _prepare(
     beside = [inputs.targets(targets, goal.loss, samples, outputs)]
     if sample_weight is not None:
         beside.append(inputs.sample_weight(sample_weight, samples))
-    held_out = None
+    classes, held_out = inputs.are_classes(targets, outputs), None
     if isinstance(validation, (int, float, np.floating)):
         kept, held = _split(beside[0], validation, seed)
         if len(held):
-            held_out = _rows(network, x, held), beside[0][held]
+            held_out = _rows(network, x, held), beside[0][held], classes
             x, beside = _rows(network, x, kept), [array[kept] for array in beside]
     elif validation is not None:
         x_held = device_features(network, validation[0])
-        held_out = x_held, inputs.targets(validation[1], goal.loss, x_held.shape[0], outputs)
+        t_held = inputs.targets(validation[1], goal.loss, x_held.shape[0], outputs)
+        held_out = x_held, t_held, inputs.are_classes(validation[1], outputs)
     if sample_weight is not None:
         beside[1] = inputs.unit_mean(beside[1])
     return x, [device_targets(network, array) for array in beside], held_out

@@ -155,7 +155,7 @@ def test_the_report_has_every_key(report):
             "samples_per_second", "learning_rate",
         }  # fmt: skip
         assert all(isinstance(value, (int, float)) for value in epoch.values())
-    assert [epoch["epoch"] for epoch in report["history"]] == list(range(1, 21))
+    assert [epoch["epoch"] for epoch in report["history"]] == list(range(1, 41))
     assert set(report["test"]) == {"accuracy", "loss"}
     assert report["sizes"] == [64, 128, 64, 10]
     assert report["dtype"] == "float32"
@@ -167,7 +167,7 @@ def test_the_report_says_every_option(report):
     assert report["options"].items() >= {
         "hidden": [128, 64], "activation": ["relu", "relu"], "output_activation": "softmax",
         "loss": "categorical_cross_entropy", "optimizer": "sgd", "learning_rate": 0.1,
-        "momentum": 0, "weight_decay": 0, "initializer": "auto", "epochs": 20, "batch_size": 32,
+        "momentum": 0, "weight_decay": 0, "initializer": "auto", "epochs": 40, "batch_size": 32,
         "validation": 0.1, "seed": 0,
     }.items()  # fmt: skip
 

@@ -34,25 +34,30 @@ def test_r2_of_a_constant_predicted_exactly_is_one():
 
 
 EYE = np.eye(3)
+LABELS = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 1.0]])
 
 
 @pytest.mark.parametrize(
-    ("output", "loss", "targets", "expected"),
+    ("output", "loss", "targets", "classes", "expected"),
     [
-        ("softmax", "auto", np.array([0, 1, 1]), ("accuracy", 2 / 3)),
-        ("softmax", "auto", EYE[[0, 1, 1]], ("accuracy", 2 / 3)),
-        ("identity", "quadratic", EYE[[0, 1, 1]], ("accuracy", 2 / 3)),
-        ("sigmoid", "auto", np.array([[1, 0, 0], [0, 1, 0], [1, 0, 1.0]]), ("accuracy", 2 / 3)),
-        ("identity", "binary_cross_entropy", EYE[[0, 1, 2]][:, :1], ("accuracy", 1 / 3)),
-        ("identity", "quadratic", EYE * 2, ("r2", None)),
-        ("sigmoid", "quadratic", EYE * 0.5, ("r2", None)),
-        ("identity", "quadratic", EYE[:, :1], ("r2", None)),
+        ("softmax", "auto", np.array([0, 1, 1]), True, ("accuracy", 2 / 3)),
+        ("sigmoid", "auto", EYE[[0, 1, 1]], True, ("accuracy", 2 / 3)),
+        ("identity", "quadratic", EYE[[0, 1, 1]], True, ("accuracy", 2 / 3)),
+        ("softmax", "auto", EYE[[0, 1, 1]], False, ("accuracy", 2 / 3)),
+        ("softmax", "auto", EYE[[0, 1, 1]] * 0.4 + 0.2, False, ("accuracy", 2 / 3)),
+        ("sigmoid", "auto", LABELS, False, ("accuracy", 1 / 3)),
+        ("sigmoid", "auto", LABELS[:2], False, ("accuracy", 1 / 2)),
+        ("identity", "binary_cross_entropy", EYE[:, :1], False, ("accuracy", 1 / 3)),
+        ("identity", "quadratic", EYE * 2, False, ("r2", None)),
+        ("sigmoid", "quadratic", EYE * 0.5, False, ("r2", None)),
+        ("identity", "quadratic", EYE[:, :1], False, ("r2", None)),
     ],
 )
-def test_the_metric_fits_the_targets(output, loss, targets, expected):
-    outputs = np.array([[0.9, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.7]])
+def test_the_metric_fits_the_targets(output, loss, targets, classes, expected):
+    """Row 1 says yes to two labels, and its largest is the first."""
+    outputs = np.array([[0.9, 0.6, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.7]])[: len(targets)]
     if targets.ndim == 2:
         outputs = outputs[:, : targets.shape[1]]
-    name, value = metric(objective(loss, output), outputs, targets)
+    name, value = metric(objective(loss, output), outputs, targets, classes)
     assert name == expected[0]
     assert value == pytest.approx(r2_score(targets, outputs) if name == "r2" else expected[1])

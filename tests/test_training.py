@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nnxp import MLP, SGD, Adam, DivergenceError, InputError, backends, batches, train
 from nnxp.arrays import index_dtype, is_array, to_numpy
-from nnxp.objectives import objective
+from nnxp.objectives import LOSSES, objective
 from nnxp.training import first_state, training_step
 
 
@@ -347,3 +347,13 @@ def test_jax_trains_the_same_as_users_have_it_without_x64():
         "np.testing.assert_allclose(*losses, rtol=1e-5)\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("output", ["softmax", "sigmoid", "identity"])
+def test_classes_are_told_by_the_largest_output_whatever_the_loss(data, output, loss):
+    network = MLP([6, 5, 3], output=output, backend="numpy")
+    history = train(network, *data, loss=loss, epochs=1, batch_size=10, validation=data)
+    expected = np.mean(np.argmax(network.predict(data[0]), axis=1) == data[1])
+    assert network.evaluate(*data)["accuracy"] == expected
+    assert history.epochs[0].validation_metric == expected

@@ -1,0 +1,26 @@
+"""Every example runs on its own, and prints what it promises."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+PROMISES = {
+    "perceptron": ["AND         6", "XOR: the weights after epoch 3", "no hyperplane"],
+    "linear_algebra": ["order  8   rank  8", "PCA", "ZCA"],
+}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "array-api-strict"])
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs_and_shows_what_it_promises(example, backend, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", example, backend],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    for promise in PROMISES[example.stem]:
+        assert promise in done.stdout
+    assert 15 <= len(example.read_text().splitlines()) <= 45
