@@ -956,3 +956,58 @@ def test_the_standard_output_may_be_a_pipe(tmp_path):
     succeed(tmp_path, "train", "--epochs", 1, "--quiet")
     printed = succeed(tmp_path, "predict", "model.safetensors", "digits", "--output", "/dev/stdout")
     assert printed.startswith("prediction,")
+
+
+def test_gradcheck_says_so_and_exits_with_1_where_a_derivative_is_wrong(tmp_path):
+    text = succeed(tmp_path, "gradcheck", "--activation", "sigmoid")
+    assert "layers.0.weight" in text
+    assert "all within 1e-06" in text
+    code = (
+        "import sys\nfrom nnxp import cli, kernels\n"
+        "forward, _ = kernels.ACTIVATIONS['tanh']\n"
+        "kernels.ACTIVATIONS['tanh'] = forward, lambda dy, y: dy * (1 - y)\n"
+        "sys.argv = ['nnxp', 'gradcheck', '--backend', 'numpy']\ncli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout.count("WRONG") == 4
+    assert done.stderr.count("\n") == 1
+    assert "layers.0.weight" in done.stderr
+
+
+def test_a_saved_model_can_be_checked(tmp_path):
+    succeed(tmp_path, "train", "--epochs", 1, "--activation", "tanh", "--quiet")
+    text = succeed(tmp_path, "gradcheck", "model.safetensors")
+    assert re.search(r"layers.0.weight +\(64, 128\) +200 ", text)
+
+
+def test_regularisation_schedule_and_early_stopping(tmp_path):
+    text = succeed(
+        tmp_path, "train", "--dropout", "0.2,0.1", "--l1", "1e-6", "--l2", "1e-4", "--max-norm", 3,
+        "--schedule", "cosine,warmup=2", "--early-stopping", 4, "--epochs", 15, "--report", "r.json",
+    )  # fmt: skip
+    assert "the parameters are those of epoch" in text
+    report = json.loads((tmp_path / "r.json").read_text())
+    rates = [epoch["learning_rate"] for epoch in report["history"]]
+    assert rates[:3] == pytest.approx([0.1 / 3, 0.2 / 3, 0.1])
+    assert report["test"]["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--dropout", "x", "--dropout 'x'"),
+        ("--dropout", "1.0", "dropout must be in [0, 1), not 1"),
+        ("--dropout", "0.1,0.2,0.3", "3 dropout shares for 2 hidden layers"),
+        ("--l1", "-1", "l1 must be finite and not negative, not -1"),
+        ("--max-norm", "0", "max_norm must be positive, not 0"),
+        ("--schedule", "cosin", "unknown schedule 'cosin': did you mean 'cosine'"),
+        ("--early-stopping", "0", "patience must be 1 or more, not 0"),
+        ("--monitor", "accuracy", "unknown monitor 'accuracy'"),
+    ],
+)
+def test_wrong_regularisation_is_one_line(tmp_path, option, value, says):
+    extra = ["--early-stopping", 3] if option == "--monitor" else []
+    assert says in fail(tmp_path, "train", option, value, *extra)
