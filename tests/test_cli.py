@@ -986,7 +986,8 @@ def test_a_saved_model_can_be_checked(tmp_path):
 def test_regularisation_schedule_and_early_stopping(tmp_path):
     text = succeed(
         tmp_path, "train", "--dropout", "0.2,0.1", "--l1", "1e-6", "--l2", "1e-4", "--max-norm", 3,
-        "--schedule", "cosine,warmup=2", "--early-stopping", 4, "--epochs", 15, "--report", "r.json",
+        "--schedule", "cosine,warmup=2", "--early-stopping", 4, "--epochs", 15,
+        "--report", "r.json",
     )  # fmt: skip
     assert "the parameters are those of epoch" in text
     report = json.loads((tmp_path / "r.json").read_text())
