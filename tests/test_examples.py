@@ -9,7 +9,7 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 PROMISES = {
     "perceptron": ["AND         6", "XOR: the weights after epoch 3", "no hyperplane"],
-    "gradient_descent": ["batch         1437", "stochastic       1   0.01      7,185"],
+    "gradient_descent": ["batch         1437", "stochastic       1   0.01    7,185"],
     "quadratic_and_cross_entropy": ["    0   0.982 ####", "0.012\n"],
     "linear_algebra": ["order  8   rank  8", "PCA", "ZCA"],
 }
