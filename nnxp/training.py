@@ -44,6 +44,7 @@ class Epoch:
     """Training time, validation left out."""
     samples_per_second: float
     learning_rate: float
+    """What the schedule made of the optimizer's."""
 
 
 @dataclass

@@ -32,3 +32,11 @@ def test_the_readme_names_every_activation_backend_and_data_set():
 
 def test_the_readme_has_no_figure_left_open():
     assert not re.findall(r"@[A-Z]", README.read_text())
+
+
+def test_every_file_that_the_readme_names_is_there():
+    text = README.read_text()
+    named = re.findall(r"\]\(([^):]+)\)", text) + re.findall(r"`(nnxp/[\w/]+\.py|ci/\w+)`", text)
+    assert len(named) > 15
+    for path in named:
+        assert (README.parent / path).exists(), path
