@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, predict, import-weights, backends."""
+"""The command line: train, evaluate, predict, import-weights, gradcheck, plot, backends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import nnxp
-from nnxp import backends, checkpoint, datasets, files
+from nnxp import backends, checkpoint, datasets, files, plots
 from nnxp.callbacks import EarlyStopping
 from nnxp.errors import DataError, DivergenceError, GradientError, InputError, NnxpError
 from nnxp.gradcheck import TOLERANCE
@@ -411,6 +411,83 @@ def gradcheck(
     _console.print(f"\nall within {TOLERANCE:g}")
 
 
+plot_app = typer.Typer(
+    help="Draw pictures, as PNG, SVG or PDF by the file's suffix.", no_args_is_help=True
+)
+app.add_typer(plot_app, name="plot")
+
+
+@plot_app.command("activations")
+def plot_activations(
+    save: Annotated[str, typer.Option(help="the picture")] = "activations.png",
+    backend: BackendOption = "auto",
+    device: DeviceOption = None,
+) -> None:
+    """Every activation with its derivative, on [-5, 5], as the kernels compute them."""
+    _check_picture(save, [])
+    _picture(plots.activations(backend, device), save)
+
+
+@plot_app.command("history")
+def plot_history(
+    report: Annotated[str, typer.Argument(help="what 'nnxp train --report' wrote")],
+    save: Annotated[str, typer.Option(help="the picture")] = "history.png",
+) -> None:
+    """Loss and metric after each epoch."""
+    _check_picture(save, [report])
+    try:
+        content = json.loads(Path(report).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{report}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{report}: not JSON ({error}): 'nnxp train --report' makes one") from None
+    try:
+        figure = plots.history(content)
+    except DataError as error:
+        raise DataError(f"{report}: {error}") from None
+    _picture(figure, save)
+
+
+@plot_app.command("boundary")
+def plot_boundary(
+    model: Annotated[str, typer.Argument(help="a file that 'nnxp train' saved")],
+    data: Data = "moons",
+    save: Annotated[str, typer.Option(help="the picture")] = "boundary.png",
+    backend: BackendOption = "auto",
+    device: DeviceOption = None,
+) -> None:
+    """The classes that a network with two inputs assigns, and the data's points."""
+    _check_picture(save, [model, data])
+    _picture(plots.boundary(*_model_and_data(model, data, None, backend, device)), save)
+
+
+@plot_app.command("digits")
+def plot_digits(
+    model: Annotated[str, typer.Argument(help="a file that 'nnxp train' saved")],
+    data: Data = "digits",
+    save: Annotated[str, typer.Option(help="the picture")] = "digits.png",
+    count: Annotated[int, _int_option("images at most")] = 25,
+    backend: BackendOption = "auto",
+    device: DeviceOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Test images that were read wrongly, each with what was read."""
+    _check_picture(save, [model, data])
+    _picture(plots.digits(*_model_and_data(model, data, data_dir, backend, device), count), save)
+
+
+@plot_app.command("weights")
+def plot_weights(
+    model: Annotated[str, typer.Argument(help="a file that 'nnxp train' saved")],
+    save: Annotated[str, typer.Option(help="the picture")] = "weights.png",
+    backend: BackendOption = "auto",
+    device: DeviceOption = None,
+) -> None:
+    """The first layer's weights, each unit's as an image."""
+    _check_picture(save, [model])
+    _picture(plots.weights(MLP.load(model, backends.get(backend, device))), save)
+
+
 @app.command("backends")
 def list_backends() -> None:
     """List every backend: version, devices, and what to install where it cannot be used."""
@@ -418,6 +495,26 @@ def list_backends() -> None:
         version = found.version or "-"
         state = f"usable: {', '.join(found.devices)}" if not found.problem else found.problem
         _console.print(f"{found.name:<18}{version:<14}{state}")
+
+
+def _model_and_data(
+    model: str, data: str, data_dir: str | None, backend: str, device: str | None
+) -> tuple[MLP, datasets.Dataset]:
+    network = MLP.load(model, backends.get(backend, device))
+    known = datasets.described(network.metadata, network.sizes[-1])
+    dataset = datasets.load(data, data_dir, like=known)
+    _check_width(network, dataset.x, model, data)
+    return network, dataset
+
+
+def _check_picture(save: str, inputs: list[str]) -> None:
+    _check_outputs({"--save": save}, inputs)
+    plots.check(save)
+
+
+def _picture(figure: Any, save: str) -> None:
+    plots.save(figure, save)
+    _console.print(f"saved {save}")
 
 
 class _EpochTable:

@@ -1,0 +1,453 @@
+"""Pictures: activations, training, decision boundaries, misread images, weights.
+
+Each function returns a matplotlib Figure about seven inches wide; `save` writes it. matplotlib is
+an extra, imported only here and only when a picture is asked for. Nothing is shown on a screen,
+and matplotlib's own settings are left as they were.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnxp import backends, files
+from nnxp.arrays import to_numpy
+from nnxp.datasets import Dataset, described
+from nnxp.errors import DataError, InputError
+from nnxp.kernels import ACTIVATIONS
+from nnxp.network import MLP
+from nnxp.objectives import objective
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 7.0
+"""Of every figure, in inches: a page's text width."""
+LARGEST_GRID = 100
+"""Images in one figure; more could not be made out on a page."""
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, told apart by the colour-blind; line styles and markers differ too."""
+_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
+_FIRST: dict[str, Any] = {"color": COLOURS[0]}
+_SECOND: dict[str, Any] = {"color": COLOURS[1], "linestyle": (0, (4, 1.5))}
+
+_FORMATS: dict[str, tuple[bytes, dict[str, Any]]] = {
+    ".png": (b"\x89PNG", {"Software": None}),
+    ".svg": (b"<?xml", {"Date": None}),
+    ".pdf": (b"%PDF", {"CreationDate": None}),
+}
+"""By suffix: how a file begins; the metadata without which equal figures are equal bytes."""
+
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "figure.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "text.parse_math": False,  # a class may be called "$5"
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "nnxp",
+}
+
+
+@contextmanager
+def _matplotlib() -> Iterator[None]:
+    """The one door to matplotlib: our settings hold inside, whatever the user's own say."""
+    try:
+        import matplotlib.style
+    except ImportError:
+        raise InputError('plots need matplotlib: pip install "nnxp[plot]"') from None
+    with matplotlib.style.context(_STYLE, after_reset=True):
+        yield
+
+
+@_matplotlib()
+def activations(backend: str | backends.Backend | None = None, device: str | None = None) -> Figure:
+    """Every activation and its derivative on [-5, 5], as the kernels compute them.
+
+    Softmax is drawn as the first output for the logits (z, 0), which is the sigmoid of z.
+
+    Args:
+        backend, device: where the kernels run; see `nnxp.backends.get`.
+    """
+    opened = backends.get(backend, device)
+    columns = 3
+    rows = math.ceil((len(ACTIVATIONS) + 1) / columns)
+    figure = _figure(2.2 * rows)
+    panels = figure.subplots(rows, columns).flat
+    for name, panel in zip(ACTIVATIONS, panels, strict=False):
+        z, y, slope = _curve(opened, name)
+        panel.plot(*_broken(z, y), label="activation y", clip_on=False, **_FIRST)
+        panel.plot(*_broken(z, slope), label="derivative dy/dz", clip_on=False, **_SECOND)
+        panel.set_title(f"{name} of (z, 0)" if name == "softmax" else name, pad=16)
+        _cross(panel)
+    for panel in islice(figure.axes, len(ACTIVATIONS), None):
+        panel.set_axis_off()
+    figure.axes[len(ACTIVATIONS)].legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="center", fontsize=10
+    )
+    _title(figure, f"Activations and their derivatives, computed by {opened.describe()}")
+    return figure
+
+
+@_matplotlib()
+def history(report: dict[str, Any]) -> Figure:
+    """Loss and validation metric after each epoch.
+
+    Args:
+        report: what `nnxp train --report` wrote, parsed.
+
+    Raises:
+        DataError: it is something else; names the place in it.
+    """
+    epochs = _numbers(report, "epoch")
+    training, validation = _numbers(report, "loss"), _numbers(report, "validation_loss")
+    metric = _numbers(report, "validation_metric")
+    try:
+        options = report["options"]
+        loss, task = str(options["loss"]), options["task"]
+        *_, metric_name = report["test"] or ["r2" if task == "regress" else "accuracy"]
+        title = _trained(report)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"has no {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{what}: not a report of 'nnxp train'") from None
+    figure = _figure(3.4)
+    panels = figure.subplots(1, 2 if metric else 1, squeeze=False)[0]
+    points: dict[str, Any] = {"marker": "o" if len(epochs) <= 30 else "", "markersize": 4}
+    name, unit = loss.replace("_", " ").replace("cross entropy", "cross-entropy"), "nats"
+    if loss == "quadratic":
+        name, unit = "quadratic loss", "half squared error"
+    panels[0].plot(epochs, training, label="training", **_FIRST, **points)
+    if validation:
+        panels[0].plot(epochs, validation, label="validation", **_SECOND, **points)
+    panels[0].set_title(f"{name.capitalize()} ({unit} per sample)")
+    panels[0].set_ylabel(f"loss ({unit}{_scale(panels[0], training + validation)})")
+    panels[0].legend()
+    if metric:
+        panels[1].plot(epochs, metric, color=_SECOND["color"], **points)
+        if metric_name == "accuracy":
+            panels[1].set_title("Validation accuracy (% of samples)")
+            panels[1].set_ylabel("accuracy (%)")
+            panels[1].yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
+        else:
+            panels[1].set_title("Validation R² (1 is perfect)")
+            panels[1].set_ylabel("R²")
+    for panel in panels:
+        panel.set_xlabel("epoch")
+        panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        panel.grid(color="0.9")
+        panel.set_axisbelow(True)
+    _title(figure, title)
+    return figure
+
+
+@_matplotlib()
+def boundary(network: MLP, data: Dataset) -> Figure:
+    """Which class a network with two inputs assigns to each point, and the data's own points.
+
+    The axes are in the data's own units: what preprocessing did to the features is undone.
+
+    Raises:
+        InputError: the network has not two inputs, or tells other things apart than the data.
+    """
+    if network.sizes[0] != 2 or data.x.shape[1] != 2:
+        raise InputError(
+            f"decision regions are drawn over two features: the network has {network.sizes[0]} "
+            f"inputs, {data.name} has {data.x.shape[1]} features"
+        )
+    classes = _classes(network, data)
+    everything = np.concatenate([data.x, data.x_test])
+    low, high = everything.min(axis=0), everything.max(axis=0)
+    margin = np.where(high > low, 0.07 * (high - low), 1.0)
+    x, y = np.meshgrid(*np.linspace(low - margin, high + margin, 400).T)
+    grid = np.stack([x.ravel(), y.ravel()], axis=1)
+    across, up = data.preprocessing.invert(grid).T.reshape(2, *x.shape)
+
+    figure = _figure(5.2)
+    panel = figure.subplots()
+    parts = (("training", data.x, data.y), ("test", data.x_test, data.y_test))
+    styles = zip(cycle(COLOURS), cycle(_MARKERS))
+    for number, (lead, (colour, marker)) in enumerate(
+        zip(_leads(network, grid), styles, strict=False)
+    ):
+        lead = lead.reshape(x.shape)
+        if (lead > 0).any():
+            panel.contourf(across, up, lead, levels=[0, np.inf], colors=[colour], alpha=0.2)
+        if (lead > 0).any() and (lead < 0).any():
+            panel.contour(across, up, lead, levels=[0], colors="0.3", linewidths=1)
+        for part, x_part, y_part in parts:
+            panel.plot(
+                *data.preprocessing.invert(x_part[y_part == number]).T,
+                linestyle="",
+                label=f"{classes[number]}, {part}",
+                marker=marker,
+                **_point(colour, part == "test"),
+            )
+    names = data.features or ("feature 0", "feature 1")
+    panel.set_xlabel(names[0])
+    panel.set_ylabel(names[1])
+    figure.legend(handles=panel.lines, loc="outside lower center", ncols=min(4, len(classes)))
+    _title(figure, f"{_name(data)}: the classes that {_network(network)} assigns")
+    return figure
+
+
+@_matplotlib()
+def digits(network: MLP, data: Dataset, count: int = 25) -> Figure:
+    """The first `count` test images that the network takes for another class than theirs.
+
+    Raises:
+        InputError: the data are no images in classes, none is misread, or `count` is not from
+            1 to 100.
+    """
+    if not 1 <= count <= LARGEST_GRID:
+        raise InputError(f"can draw 1 to {LARGEST_GRID} images, not {count}")
+    if len(data.shape) != 2:
+        raise InputError(f"{data.name}: a sample has shape {data.shape}, not that of an image")
+    classes = _classes(network, data)
+    if not len(data.x_test):
+        raise InputError(f"{data.name}: has no test images")
+    read = network.predict_classes(data.x_test)
+    wrong = np.flatnonzero(read != data.y_test)
+    total = f"{len(data.x_test):,} test images"
+    if not len(wrong):
+        raise InputError(f"{data.name}: all {total} are read rightly: there is none to draw")
+    shown = wrong[:count]
+    images = data.preprocessing.invert(data.x_test[shown]).reshape(-1, *data.shape)
+    figure, panels = _images(images, columns=max(5, math.ceil(math.sqrt(len(shown)))), text=0.3)
+    for panel, image, i in zip(panels, images, shown, strict=True):
+        panel.imshow(image, cmap="gray_r", vmin=images.min(), vmax=images.max())
+        panel.set_title(f"read {classes[read[i]]}\nis {classes[data.y_test[i]]}", fontsize=9)
+    first = "" if len(shown) == len(wrong) else f", the first {len(shown)}"
+    share = 100 * len(wrong) / len(data.x_test)
+    what = f"{len(wrong):,} of {total} misread ({share:.2f} %)"
+    _title(figure, f"{_name(data)}, {_network(network)}: {what}{first}")
+    return figure
+
+
+@_matplotlib()
+def weights(network: MLP, shape: Sequence[int] | None = None) -> Figure:
+    """What each unit of the first layer weighs its inputs by, as an image.
+
+    Args:
+        network: its first 100 units are drawn.
+        shape: of an image, (rows, columns); by default what the model knows of its data, else a
+            square.
+
+    Raises:
+        InputError: the inputs do not make an image of this shape.
+    """
+    inputs, units = network.sizes[:2]
+    known = described(network.metadata, network.sizes[-1])
+    shape = tuple(map(int, shape or known.get("shape") or [math.isqrt(inputs)] * 2))
+    if len(shape) != 2 or math.prod(shape) != inputs:
+        raise InputError(
+            f"the network's {inputs} inputs make no image of shape {shape}, (rows, columns)"
+        )
+    weight = to_numpy(network.parameters[0][0])[:, :LARGEST_GRID]
+    images = weight.T.reshape(-1, *shape)
+    largest = float(np.abs(weight).max()) or 1.0
+    figure, panels = _images(images, columns=math.ceil(math.sqrt(len(images))), bar=1.25)
+    for panel, image in zip(panels, images, strict=True):
+        drawn = panel.imshow(image, cmap="RdBu_r", vmin=-largest, vmax=largest)
+    figure.colorbar(drawn, ax=figure.axes, label="weight", aspect=30)
+    which = f"all {units}" if units == len(images) else f"the first {len(images)} of {units}"
+    _title(figure, f"First-layer weights of {_network(network)}: {which} units, row by row")
+    return figure
+
+
+@_matplotlib()
+def check(path: str | os.PathLike[str]) -> None:
+    """Raise InputError if `save` would refuse: no matplotlib, no such format, not a picture."""
+    path = Path(path)
+    if path.suffix.lower() not in _FORMATS:
+        raise InputError(
+            f"{path}: a picture is .png, .svg or .pdf, not {path.suffix or 'without a suffix'}"
+        )
+    start, _ = _FORMATS[path.suffix.lower()]
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            if file.read(len(start)) != start:
+                raise InputError(f"{path}: is not a picture, and would be lost; name another")
+
+
+@_matplotlib()
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a PNG (200 dots an inch), SVG or PDF, by the path's suffix, at once or not at all.
+
+    The same figure is always the same bytes.
+
+    Raises:
+        InputError: another suffix, or what is at `path` is not a picture of this format.
+        OSError: the folder or the disk refuses.
+    """
+    check(path)
+    suffix = Path(path).suffix.lower()
+    picture = io.BytesIO()
+    figure.savefig(picture, format=suffix[1:], dpi=200, metadata=_FORMATS[suffix][1])
+    files.write(path, picture.getvalue())
+
+
+def _figure(height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def _title(figure: Figure, text: str) -> None:
+    figure.suptitle(textwrap.fill(text, 80))
+
+
+def _images(
+    images: np.ndarray, columns: int, text: float = 0.0, bar: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a frame for each image, inches left for text above each, a bar beside all."""
+    rows = math.ceil(len(images) / columns)
+    _, height, width = images.shape
+    side = (WIDTH - bar) / columns
+    figure = _figure(0.4 + rows * (side * height / width + text))
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel in panels:
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set(visible=True, color="0.6", linewidth=0.5)
+    for panel in panels[len(images) :]:
+        panel.set_axis_off()
+    return figure, panels[: len(images)]
+
+
+def _curve(backend: backends.Backend, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """z, y and dy/dz on the host, from an activation's kernels."""
+    forward, backward = ACTIVATIONS[name]
+    logits = np.zeros((2001, 2 if name == "softmax" else 1))
+    logits[:, 0] = np.linspace(-5, 5, len(logits))
+    upstream = np.zeros_like(logits)
+    upstream[:, 0] = 1
+    z, dy = (backend.asarray(array, dtype=backend.dtype("float32")) for array in (logits, upstream))
+    with backend.active():
+        y = forward(z)
+        dz = backward(dy, y)
+    z, y, slope = (to_numpy(array)[:, 0] for array in (z, y, dz))
+    return z, y, slope
+
+
+def _broken(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The curve with a gap, a NaN, wherever it jumps."""
+    jumps = np.flatnonzero(np.abs(np.diff(y)) > 0.1) + 1
+    return np.insert(z, jumps, np.nan), np.insert(y, jumps, np.nan)
+
+
+def _cross(panel: Axes) -> None:
+    """Axes that meet in the origin, labelled at their ends, without a tick there."""
+    from matplotlib.patheffects import withStroke
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = panel.get_ylim()
+    panel.set(xlim=(-5, 5), xticks=[-4, -2, 2, 4])
+    ticks = MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(low, high)
+    panel.set_yticks([tick for tick in ticks if tick and low < tick < high])
+    panel.set_ylim(low, high)
+    panel.spines[["left", "bottom"]].set(position="zero", zorder=1)  # below a curve that is zero
+    for label in (*panel.get_xticklabels(), *panel.get_yticklabels()):
+        label.set_path_effects([withStroke(linewidth=3, foreground="white")])
+    panel.set_xlabel("z", ha="left", va="center")
+    panel.xaxis.set_label_coords(1.02, 0, transform=panel.get_yaxis_transform())
+    panel.set_ylabel("y", ha="center", va="bottom", rotation=0)
+    panel.yaxis.set_label_coords(0, 1.02, transform=panel.get_xaxis_transform())
+
+
+def _scale(panel: Axes, losses: list[float]) -> str:
+    """From zero; or by decades, and then what to add to the label, where losses span many."""
+    from matplotlib.ticker import LogLocator
+
+    if not 0 < 20 * min(losses) < max(losses):
+        panel.set_ylim(bottom=0)
+        return ""
+    decades = math.log10(max(losses) / min(losses))
+    panel.set_yscale("log", subs=[])
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
+    panel.yaxis.set_major_formatter("{x:g}")
+    return ", log scale"
+
+
+def _leads(network: MLP, x: np.ndarray) -> np.ndarray:
+    """By how much each class is ahead of every other, or behind, (classes, samples); never 0."""
+    outputs, assigned = network.predict(x), network.predict_classes(x)
+    if outputs.shape[1] == 1:
+        threshold = objective("auto", network.output).threshold
+        outputs = np.insert(outputs, 0, threshold, axis=1)
+    numbers = np.arange(outputs.shape[1])
+    leads = []
+    for number in numbers:
+        rivals = np.where(numbers == number, -np.inf, outputs).max(axis=1)
+        gap = np.abs(outputs[:, number] - rivals) + 1e-9  # outputs that tie are one class's too
+        leads.append(np.where(assigned == number, gap, -gap))
+    return np.stack(leads)
+
+
+def _point(colour: str, test: bool) -> dict[str, Any]:
+    """Training points are full, test points larger and hollow."""
+    if test:
+        face = {"markersize": 7, "markerfacecolor": "white", "markeredgecolor": colour}
+        return face | {"zorder": 4}
+    return {"markersize": 6, "markerfacecolor": colour, "markeredgecolor": "white", "zorder": 3}
+
+
+def _classes(network: MLP, data: Dataset) -> tuple[str, ...]:
+    """The names of the data's classes, which the network's outputs must be."""
+    if data.classes is None:
+        raise InputError(f"{data.name}: has no classes to tell apart")
+    if max(network.sizes[-1], 2) != len(data.classes):
+        raise InputError(
+            f"{data.name} has {len(data.classes)} classes, the network {network.sizes[-1]} outputs"
+        )
+    return data.classes
+
+
+def _numbers(report: Any, name: str) -> list[float]:
+    """A column of the report's history; none where training had no such figure."""
+    rows = report.get("history") if isinstance(report, dict) else None
+    if not isinstance(rows, list) or not rows:
+        raise DataError("no epochs under 'history': not a report of 'nnxp train'")
+    values = [row.get(name) if isinstance(row, dict) else None for row in rows]
+    if name.startswith("validation") and values == [None] * len(values):
+        return []
+    for i, value in enumerate(values):
+        if not isinstance(value, (int, float)):
+            raise DataError(f"history[{i}]: {name!r} is {value!r}, not a number")
+    return [float(value) for value in values if value is not None]
+
+
+def _trained(report: dict[str, Any]) -> str:
+    """What was trained, on what, and how."""
+    options = report["options"]
+    hidden = ", ".join(dict.fromkeys(options["activation"])) or "no hidden layer"
+    size = options["batch_size"]
+    return (
+        f"{os.path.basename(report['data'])}: {'-'.join(map(str, report['sizes']))}, {hidden}, "
+        f"{options['output_activation']}; {options['optimizer']}, "
+        f"learning rate {options['learning_rate']:g}, "
+        + (f"mini-batches of {size}" if size else "one batch")
+    )
+
+
+def _network(network: MLP) -> str:
+    return "-".join(map(str, network.sizes))
+
+
+def _name(data: Dataset) -> str:
+    return os.path.basename(data.name)
