@@ -206,6 +206,11 @@ def train(
     }
     _check_outputs({"--save": save, "--report": report}, [data])
     _check_model_path(save)
+    if epochs < 0:
+        raise InputError(f"--epochs must be 0 or more, not {epochs}")
+    if not 0 <= validation < 1:
+        raise InputError(f"--validation must be a share from 0 to 1, not {validation:g}")
+    size = _batch_size(batch_size)
     layers, activations = _hidden(hidden, activation)
     rate = _DEFAULT_RATE.get(optimizer.lower(), 0.1) if learning_rate is None else learning_rate
     rule = find_optimizer(
@@ -229,15 +234,10 @@ def train(
         seed=seed,
     )
     network.metadata = dataset.metadata()
-    size = _batch_size(batch_size)
     goal = objective(loss, network.output)
-    if epochs < 0:
-        raise InputError(f"--epochs must be 0 or more, not {epochs}")
-    if not 0 <= validation < 1:
-        raise InputError(f"--validation must be a share from 0 to 1, not {validation:g}")
 
     console = Console(quiet=True) if quiet else _console
-    held = round(validation * len(dataset.x)) if 0 <= validation < 1 else 0
+    held = round(validation * len(dataset.x))
     console.print(_headline(network, goal.loss))
     console.print(
         f"on {opened.describe()}, {dtype}"
