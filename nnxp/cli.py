@@ -346,10 +346,9 @@ def import_weights(
         raise InputError(f"--dtype must be float32 or float64, not {dtype!r}")
     parameters = _imported(Path(file), dtype)
     sizes = [parameters[0][0].shape[0], *(weight.shape[1] for weight, _ in parameters)]
-    names = [name.strip() for name in hidden_activation.split(",")]
     network = MLP(
         sizes,
-        names * (len(sizes) - 2) if len(names) == 1 else names,
+        _names(hidden_activation),
         output_activation,
         backend="numpy",
         device="cpu",
@@ -574,7 +573,13 @@ def _check_model_path(save: str) -> None:
         raise InputError(f"--save {save}: is not an nnxp model, and would be lost; name another")
 
 
-def _hidden(sizes: str, activation: str) -> tuple[list[int], list[str]]:
+def _names(text: str) -> str | list[str]:
+    """One activation's name, or one per hidden layer, as `MLP` takes them."""
+    names = [name.strip() for name in text.split(",")]
+    return names if len(names) > 1 else names[0]
+
+
+def _hidden(sizes: str, activation: str) -> tuple[list[int], str | list[str]]:
     """Sizes and activations of the hidden layers."""
     layers = []
     for text in sizes.split(",") if sizes.strip() else []:
@@ -583,8 +588,7 @@ def _hidden(sizes: str, activation: str) -> tuple[list[int], list[str]]:
                 f"--hidden {sizes!r}: {text.strip()!r} is no size; give whole numbers like 128,64"
             )
         layers.append(int(text))
-    names = [name.strip() for name in activation.split(",")]
-    return layers, names * len(layers) if len(names) == 1 else names
+    return layers, _names(activation)
 
 
 def _hyperparameters(
@@ -618,7 +622,7 @@ def _batch_size(text: str) -> int | None:
 
 def _test_share(data: str) -> float:
     """Of a file without test data, all is evaluated: whoever names it means it."""
-    return 0.2 if data in datasets.NAMES else 1.0
+    return datasets.TEST_SHARE if data in datasets.NAMES else 1.0
 
 
 def _check_width(network: MLP, x: np.ndarray, model: str, data: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nnxp import inputs
 from nnxp.arrays import to_numpy
-from nnxp.network import MLP, device_features, device_targets, propagate
+from nnxp.network import MLP, backpropagate, device_features, device_targets, propagate
 from nnxp.objectives import objective
 
 TOLERANCE = 1e-6
@@ -69,9 +69,10 @@ def gradcheck(
         backend=network.backend, dtype="float64", parameters=network.parameters,
     )  # fmt: skip
     goal = objective(loss, network.output)
-    _, gradients = precise.loss_and_gradients(x, targets, goal.loss)
     x = device_features(precise, x)
     t = device_targets(precise, inputs.targets(targets, goal.loss, x.shape[0], network.sizes[-1]))
+    with precise.backend.active():
+        _, gradients = backpropagate(precise.parameters, precise.hidden, goal, x, t)
     host = [[to_numpy(array).copy() for array in layer] for layer in precise.parameters]
     rng = np.random.default_rng(seed)
 

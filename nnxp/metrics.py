@@ -18,18 +18,17 @@ def metric(
         targets: as `nnxp.inputs.targets` returns them.
         classes: whether they were given as classes, one a sample, whatever they look like now.
     """
-    zeros_and_ones = bool(np.isin(targets, (0.0, 1.0)).all())
-    labels = objective.loss == "binary_cross_entropy" or objective.output in PROBABILITIES
-    rows = targets.ndim == 2 and targets.shape[1] > 1
-    one_hot = rows and zeros_and_ones and bool((targets.sum(axis=1) == 1).all())
-    if classes or (one_hot and objective.loss != "binary_cross_entropy"):
-        wanted = np.argmax(targets, axis=1) if targets.ndim == 2 else targets
-        return "accuracy", accuracy(np.argmax(outputs, axis=1), wanted)
-    if zeros_and_ones and labels:
-        return "accuracy", accuracy(outputs > objective.threshold, targets > 0.5)
-    if objective.loss == "categorical_cross_entropy":
-        return "accuracy", accuracy(np.argmax(outputs, axis=1), np.argmax(targets, axis=1))
-    return "r2", r2(outputs, targets)
+    if not classes and objective.loss != "categorical_cross_entropy":
+        zeros_and_ones = bool(np.isin(targets, (0.0, 1.0)).all())
+        binary = objective.loss == "binary_cross_entropy"
+        several = targets.shape[1] > 1
+        one_hot = zeros_and_ones and several and bool((targets.sum(axis=1) == 1).all())
+        if binary or not one_hot:
+            if zeros_and_ones and (binary or objective.output in PROBABILITIES):
+                return "accuracy", accuracy(outputs > objective.threshold, targets > 0.5)
+            return "r2", r2(outputs, targets)
+    wanted = np.argmax(targets, axis=1) if targets.ndim == 2 else targets
+    return "accuracy", accuracy(np.argmax(outputs, axis=1), wanted)
 
 
 def accuracy(predicted: np.ndarray, targets: np.ndarray) -> float:

@@ -24,6 +24,9 @@ __all__ = ["NAMES", "Dataset", "load", "load_features"]
 NAMES = ("digits", "moons", "mnist", "fashion-mnist")
 """The sets that go by name; everything else is the path of a .csv or .npz file."""
 
+TEST_SHARE = 0.2
+"""Of data that comes in one piece, what part is kept for testing."""
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -82,7 +85,7 @@ def load(
     target: str | None = None,
     task: str | None = None,
     standardize: bool = True,
-    test_share: float = 0.2,
+    test_share: float = TEST_SHARE,
     n: int = moons.N,
     noise: float = moons.NOISE,
     seed: int = 0,
@@ -227,7 +230,7 @@ def load_features(
     raw = _read(name_or_path, data_dir, None, moons.N, moons.NOISE, 0, like, count)
     x = raw.x if raw.x_test is None else raw.x_test
     if raw.x_test is None and raw.classes is not None and raw.y is not None:
-        x = x[split(raw.y, 0.2, 0)[1]]
+        x = x[split(raw.y, TEST_SHARE, 0)[1]]
     return _apply(raw, _done(raw, like), x)
 
 
