@@ -1,6 +1,8 @@
 """Models on disk: a safetensors file whose one metadata entry describes the network.
 
-The tensors are `layers.0.weight`, (fan_in, fan_out), `layers.0.bias`, (fan_out,), and so on.
+The tensors are `layers.0.weight`, (fan_in, fan_out), `layers.0.bias`, (fan_out,), and so on, and
+`metadata.0`, `metadata.1`, ... for arrays that the model's own metadata holds; in its place there
+stands {"tensor": "metadata.0"}.
 The metadata entry `nnxp` is JSON: the format's number, sizes, activations, dtype, loss, the
 model's own metadata, and a SHA-256 of the whole file as it is with the digest's digits at zero.
 Loading parses data and runs nothing.
@@ -39,6 +41,7 @@ def save(network: MLP, path: str | os.PathLike[str]) -> None:
     """
     import safetensors.numpy
 
+    tensors = _named(network)
     description = {
         "format": FORMAT,
         "sha256": _NO_DIGEST,
@@ -47,13 +50,12 @@ def save(network: MLP, path: str | os.PathLike[str]) -> None:
         "output": network.output,
         "dtype": network.dtype,
         "loss": network.loss,
-        "metadata": network.metadata,
+        "metadata": _take_arrays(network.metadata, tensors),
     }
     try:
         text = json.dumps(description, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"the network's metadata is not JSON: {error}") from None
-    tensors = _named(network)
     _check_finite(path, tensors)
     content = safetensors.numpy.save(tensors, metadata={"nnxp": text})
     digest = hashlib.sha256(content).hexdigest()
@@ -103,10 +105,10 @@ def load(
             backend=opened,
         )
         network.loss = objective(description["loss"], network.output).loss
-        network.metadata = dict(description["metadata"])
+        network.metadata = dict(_put_arrays(description["metadata"], tensors))
     except (KeyError, TypeError, ValueError, AttributeError, safetensors.SafetensorError) as error:
         raise ModelError(f"{path}: not a model that nnxp can use ({error})") from None
-    _check_finite(path, _named(network))
+    _check_finite(path, tensors)
     return network
 
 
@@ -132,6 +134,28 @@ def _named(network: MLP) -> dict[str, np.ndarray]:
         for i, layer in enumerate(network.parameters)
         for name, array in zip(("weight", "bias"), layer, strict=True)
     }
+
+
+def _take_arrays(value: Any, tensors: dict[str, np.ndarray]) -> Any:
+    """`value` with a reference for each array in it, which goes to `tensors`."""
+    if isinstance(value, np.ndarray):
+        name = f"metadata.{sum(known.startswith('metadata.') for known in tensors)}"
+        tensors[name] = np.ascontiguousarray(value)
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {key: _take_arrays(each, tensors) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_take_arrays(each, tensors) for each in value]
+    return value
+
+
+def _put_arrays(value: Any, tensors: dict[str, np.ndarray]) -> Any:
+    """What `_take_arrays` made `value` of."""
+    if isinstance(value, dict):
+        if list(value) == ["tensor"] and str(value["tensor"]).startswith("metadata."):
+            return tensors[value["tensor"]]
+        return {key: _put_arrays(each, tensors) for key, each in value.items()}
+    return [_put_arrays(each, tensors) for each in value] if isinstance(value, list) else value
 
 
 def _description(path: Path, content: bytes) -> dict[str, Any]:

@@ -193,9 +193,13 @@ def train(
     data_dir: DataDirOption = None,
     target: TargetOption = None,
     task: Annotated[str | None, typer.Option(help="classify or regress, if not as guessed")] = None,
-    standardize: Annotated[
-        bool, typer.Option("--standardize/--no-standardize", help="scale a file's features")
-    ] = True,
+    preprocess: Annotated[
+        str,
+        typer.Option(
+            help="of the features: standardize, pca or zca (whitening), none, or auto: pixels to "
+            "0..1, files standardised"
+        ),
+    ] = "auto",
     save: Annotated[str, typer.Option(help="where the model goes")] = "model.safetensors",
     report: Annotated[str | None, typer.Option(help="write options and history as JSON")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
@@ -222,7 +226,7 @@ def train(
     rates = find_schedule(schedule)
     opened = backends.get(backend, device)
 
-    dataset = datasets.load(data, data_dir, target=target, task=task, standardize=standardize)
+    dataset = datasets.load(data, data_dir, target=target, task=task, preprocess=preprocess)
     output = _DEFAULT_OUTPUT[dataset.task] if output_activation == "auto" else output_activation
     network = MLP(
         (dataset.x.shape[1], *layers, dataset.outputs),

@@ -113,7 +113,7 @@ class MLP:
     Attributes:
         parameters: a list of (weight, bias), (fan_in, fan_out) and (fan_out,), on the device.
         loss: the loss that the network was trained with last; `evaluate`'s default.
-        metadata: anything that JSON can hold, kept with the model in its file.
+        metadata: anything that JSON can hold, and NumPy arrays; kept with the model in its file.
 
     Example:
         >>> import nnxp

@@ -244,6 +244,9 @@ def digits(network: MLP, data: Dataset, count: int = 25) -> Figure:
 def weights(network: MLP, shape: Sequence[int] | None = None) -> Figure:
     """What each unit of the first layer weighs its inputs by, as an image.
 
+    Where the images were whitened, what it weighs their pixels by: the whitening matrix is
+    multiplied in.
+
     Args:
         network: its first 100 units are drawn.
         shape: of an image, (rows, columns); by default what the model knows of its data, else a
@@ -252,14 +255,17 @@ def weights(network: MLP, shape: Sequence[int] | None = None) -> Figure:
     Raises:
         InputError: the inputs do not make an image of this shape.
     """
-    inputs, units = network.sizes[:2]
+    weight = to_numpy(network.parameters[0][0])[:, :LARGEST_GRID]
     known = described(network.metadata, network.sizes[-1])
+    whitening = known.get("preprocessing", {}).get("matrix")
+    if whitening is not None and whitening.shape[1] == len(weight):
+        weight = whitening @ weight
+    inputs, units = len(weight), network.sizes[1]
     shape = tuple(map(int, shape or known.get("shape") or [math.isqrt(inputs)] * 2))
     if len(shape) != 2 or math.prod(shape) != inputs:
         raise InputError(
             f"the network's {inputs} inputs make no image of shape {shape}, (rows, columns)"
         )
-    weight = to_numpy(network.parameters[0][0])[:, :LARGEST_GRID]
     images = weight.T.reshape(-1, *shape)
     largest = float(np.abs(weight).max()) or 1.0
     figure, panels = _images(images, columns=math.ceil(math.sqrt(len(images))), bar=1.25)

@@ -6,37 +6,60 @@ from dataclasses import dataclass
 
 import numpy as np
 
-KINDS = ("none", "pixels", "standardize")
+from nnxp.linalg import whitening
+
+KINDS = ("none", "pixels", "standardize", "pca", "zca")
+
+PIXEL_VARIANCE = 0.01
+"""What whitening adds to the variances of pixels in [0, 1]: most directions of an image hardly
+vary, and without it those would be blown up most."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Preprocessing:
-    """Column by column, (x - shift) / scale; for pixels the shift is 0, for "none" the scale 1.
+    """((x - shift) / scale) @ matrix, on the host in float64; without a matrix, column by column.
 
-    `kind` says where the numbers come from: "none", "pixels" (to [0, 1]) or "standardize"
-    (to mean 0 and deviation 1 on the training set).
+    `kind` says where the numbers come from:
+        "none": nowhere; the features stay as they are
+        "pixels": to [0, 1]
+        "standardize": to mean 0 and deviation 1 on the training set
+        "pca", "zca": standardised, or pixels in [0, 1], then whitened on the training set; see
+            `nnxp.linalg.whitening`
     """
 
     kind: str = "none"
     shift: float | list[float] = 0.0
     scale: float | list[float] = 1.0
+    matrix: np.ndarray | None = None
+    """(features, k), float64; k may be less than the features for "pca"."""
+
+    @property
+    def features(self) -> int | None:
+        """How many columns `apply` takes; None where it takes any."""
+        return len(self.shift) if isinstance(self.shift, (list, tuple)) else None
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        """Preprocessed features, float32, (samples, features)."""
-        if self.kind == "standardize":
-            x = self.standardized(x)
+        """Preprocessed features, float32, (samples, features) or, after "pca", (samples, k)."""
+        if self.kind in ("none", "pixels"):
+            # Divided in float32, for the images may be many.
+            with np.errstate(over="ignore"):
+                return np.asarray(x, dtype=np.float32) / np.float32(np.asarray(self.scale))
+        x = self.standardized(x)
+        if self.matrix is not None:
+            x = x @ self.matrix
         with np.errstate(over="ignore"):  # what float32 cannot hold is found where it enters
-            scaled = np.asarray(x, dtype=np.float32)
-        # Pixels are divided in float32, for the images may be many.
-        return scaled / np.float32(np.asarray(self.scale)) if self.kind == "pixels" else scaled
+            return np.asarray(x, dtype=np.float32)
 
     def standardized(self, x: np.ndarray) -> np.ndarray:
         """(x - shift) / scale in x's own precision."""
         return (x - np.asarray(self.shift)) / np.asarray(self.scale)
 
     def invert(self, x: np.ndarray) -> np.ndarray:
-        """The values that `apply` made `x` of."""
-        return np.asarray(x, dtype=np.float64) * np.asarray(self.scale) + np.asarray(self.shift)
+        """The values that `apply` made `x` of; directions that whitening dropped at their mean."""
+        x = np.asarray(x, dtype=np.float64)
+        if self.matrix is not None:
+            x = x @ np.linalg.pinv(self.matrix)
+        return x * np.asarray(self.scale) + np.asarray(self.shift)
 
 
 def pixels(largest: float) -> Preprocessing:
@@ -44,10 +67,38 @@ def pixels(largest: float) -> Preprocessing:
     return Preprocessing("pixels", 0.0, float(largest))
 
 
-def standardize(x: np.ndarray) -> Preprocessing:
-    """To mean 0 and deviation 1 per column of `x`; a column that never varies is only shifted."""
+def standardize(x: np.ndarray, constant: float = 1.0) -> Preprocessing:
+    """To mean 0 and deviation 1 per column of `x`.
+
+    A column that never varies is divided by `constant`.
+    """
+    mean, deviation = _moments(x)
+    scale = np.where(deviation > 0, deviation, constant)
+    return Preprocessing("standardize", mean.tolist(), scale.tolist())
+
+
+def whiten(x: np.ndarray, method: str, largest_pixel: float | None = None) -> Preprocessing:
+    """To uncorrelated features, each of variance 1, by "pca" or "zca".
+
+    Args:
+        x: (samples, features), two samples or more.
+        method: "pca" or "zca".
+        largest_pixel: where the features are pixels, the value of full ink. Variances are then
+            taken of pixels in [0, 1], and `PIXEL_VARIANCE` added to each.
+
+    Raises:
+        InputError: there is only one sample.
+    """
+    mean, deviation = _moments(x)
+    if largest_pixel:
+        scale, epsilon = np.full_like(mean, largest_pixel), PIXEL_VARIANCE
+    else:
+        scale, epsilon = np.where(deviation > 0, deviation, 1.0), 0.0
+    _, matrix = whitening((x - mean) / scale, method, epsilon)
+    return Preprocessing(method, mean.tolist(), scale.tolist(), matrix)
+
+
+def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each column, float64."""
     x = np.asarray(x, dtype=np.float64)
-    deviation = x.std(axis=0)
-    return Preprocessing(
-        "standardize", x.mean(axis=0).tolist(), np.where(deviation > 0, deviation, 1.0).tolist()
-    )
+    return x.mean(axis=0), x.std(axis=0)

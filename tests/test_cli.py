@@ -423,9 +423,11 @@ def test_preprocessing_goes_with_the_model(moons):
     assert known["preprocessing"]["scale"][0] == pytest.approx(87, rel=0.1)
 
 
-def test_no_standardize_leaves_the_features_alone(tmp_path):
+def test_preprocess_none_leaves_the_features_alone(tmp_path):
     (tmp_path / "data.csv").write_text(MOON_CSV)
-    succeed(tmp_path, "train", "data.csv", "--no-standardize", "--epochs", 1, "--learning-rate", 0)
+    succeed(
+        tmp_path, "train", "data.csv", "--preprocess", "none", "--epochs", 1, "--learning-rate", 0
+    )
     network = nnxp.MLP.load(tmp_path / "model.safetensors", "numpy")
     _, rows = table(succeed(tmp_path, "predict", "model.safetensors", "data.csv"))
     x = [[round(100 * a, 4), round(b, 4)] for a, b, _ in moon_rows()]
@@ -676,7 +678,7 @@ BAD_DATA = {
     "mnist": ["mnist", "no network", "--data-dir", "NNXP_DATA_DIR"],
     "text.csv --target z": ["text.csv:1", "'z'", "a, b, y"],
     "digits --task regres": ["'regres'", "'regress'"],
-    "float32.csv --no-standardize": ["float32.csv"],
+    "float32.csv --preprocess none": ["float32.csv"],
 }
 
 BAD_OPTIONS = {
@@ -928,6 +930,9 @@ def test_a_model_without_class_names_takes_classes_by_their_number(tmp_path):
     [
         {"preprocessing": {"kind": "foo", "who": 1}},
         {"preprocessing": {"kind": "pixels", "shift": "a", "scale": 1}},
+        {"preprocessing": {"kind": "standardize", "shift": [0, 0], "scale": [1]}},
+        {"preprocessing": {"kind": "pca", "shift": [0, 0], "scale": [1, 1], "matrix": 1}},
+        {"preprocessing": {"kind": "pca", "shift": [0], "scale": [1], "matrix": np.eye(2)}},
         {"classes": 5},
         {"classes": ["a"]},
         {"task": "my task"},

@@ -584,7 +584,7 @@ def rows_of(data):
          "quoted-numbers"],
 )  # fmt: skip
 def test_csv_is_read_however_it_is_written(tmp_path, content):
-    data = load_csv(tmp_path, content, standardize=False)
+    data = load_csv(tmp_path, content, preprocess="none")
     assert rows_of(data) == [(1, 2, "u"), (3, 4, "v"), (5, 6, "u"), (7, 8, "v")]
     assert data.classes == ("u", "v")
     assert data.features == ("a", "b")
@@ -652,7 +652,7 @@ def test_a_bad_csv_is_refused_with_the_place(tmp_path, case):
     content, message = BAD_CSV[case]
     separator = "" if message.startswith(":") else ".*"
     with pytest.raises(DataError, match=rf"data\.csv{separator}{message}") as error:
-        load_csv(tmp_path, content, standardize=False)
+        load_csv(tmp_path, content, preprocess="none")
     one_line(error)
 
 
@@ -728,7 +728,7 @@ def test_an_unknown_task_is_refused(tmp_path):
 
 
 def test_the_target_column_may_be_any(tmp_path):
-    data = load_csv(tmp_path, "y,a,b\nu,1,2\nv,3,4\nu,5,6\nv,7,8\n", target="y", standardize=False)
+    data = load_csv(tmp_path, "y,a,b\nu,1,2\nv,3,4\nu,5,6\nv,7,8\n", target="y", preprocess="none")
     assert rows_of(data) == [(1, 2, "u"), (3, 4, "v"), (5, 6, "u"), (7, 8, "v")]
     assert data.features == ("a", "b")
 
@@ -761,7 +761,7 @@ def test_npz_without_test_arrays_is_split(tmp_path):
 
 def test_npz_test_arrays_are_taken_as_they_are(tmp_path):
     x_test, y_test = np.ones((3, 2)), np.array([1, 0, 1])
-    data = load_npz(tmp_path, {"x_test": x_test, "y_test": y_test}, standardize=False)
+    data = load_npz(tmp_path, {"x_test": x_test, "y_test": y_test}, preprocess="none")
     assert data.x.shape == (10, 2)
     np.testing.assert_array_equal(data.x_test, x_test)
     np.testing.assert_array_equal(data.y_test, y_test)
@@ -839,7 +839,7 @@ BAD_NPZ = {
 def test_a_bad_npz_is_refused_with_the_array(tmp_path, case):
     changes, message = BAD_NPZ[case]
     with pytest.raises(DataError, match=rf"data\.npz.*({message})") as error:
-        load_npz(tmp_path, changes, standardize=False)
+        load_npz(tmp_path, changes, preprocess="none")
     one_line(error)
 
 
@@ -1008,7 +1008,7 @@ def split(tmp_path, y, **options):
     """The numbers of the rows that `load` trains and tests on."""
     y = np.asarray(y)
     rows = np.arange(len(y), dtype=float).reshape(-1, 1)
-    data = load_npz(tmp_path, {"x": rows, "y": y}, standardize=False, **options)
+    data = load_npz(tmp_path, {"x": rows, "y": y}, preprocess="none", **options)
     return data.x.ravel().astype(int), data.x_test.ravel().astype(int)
 
 
@@ -1051,7 +1051,7 @@ def test_a_share_outside_0_to_1_is_refused(tmp_path, share):
 
 def test_the_rows_of_a_file_go_to_training_or_to_testing_and_never_to_both(tmp_path):
     rows = "".join(f"{i},{'uvw'[i % 3]}\n" for i in range(150))
-    data = load_csv(tmp_path, f"a,y\n{rows}", standardize=False)
+    data = load_csv(tmp_path, f"a,y\n{rows}", preprocess="none")
     assert len(data.x_test) == 30
     np.testing.assert_array_equal(np.bincount(data.y_test), [10, 10, 10])
     together = np.concatenate([data.x, data.x_test]).ravel()
@@ -1070,7 +1070,7 @@ def table(rows=50, seed=0):
 
 
 def test_features_are_standardised_by_the_training_part_alone(tmp_path):
-    plain = load_csv(tmp_path, table(), standardize=False)
+    plain = load_csv(tmp_path, table(), preprocess="none")
     data = load_csv(tmp_path, table())
     mean = plain.x.astype(np.float64).mean(axis=0)
     deviation = plain.x.astype(np.float64).std(axis=0)
@@ -1087,14 +1087,14 @@ def test_a_column_that_never_varies_becomes_zero(tmp_path):
 
 
 def test_without_standardising_features_stay_as_they_are(tmp_path):
-    data = load_csv(tmp_path, GOOD, standardize=False)
+    data = load_csv(tmp_path, GOOD, preprocess="none")
     assert data.preprocessing.kind == "none"
     assert {1.0, 3.0, 5.0, 7.0} == set(np.concatenate([data.x, data.x_test])[:, 0])
 
 
 def test_real_targets_are_standardised_by_the_training_part_and_back(tmp_path):
     text = "a,y\n" + "".join(f"{i},{1000 + 0.5 * i}\n" for i in range(50))
-    data = load_csv(tmp_path, text, standardize=False)
+    data = load_csv(tmp_path, text, preprocess="none")
     assert data.y.dtype == np.float64
     assert data.y.mean() == pytest.approx(0, abs=1e-9)
     assert data.y.std() == pytest.approx(1)

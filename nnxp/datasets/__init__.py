@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import preprocessing
 from nnxp.batches import split
 from nnxp.datasets import digits, mnist, moons, tables, targets
 from nnxp.datasets.raw import Raw
 from nnxp.errors import DataError, InputError, ModelError, unknown_name
-from nnxp.preprocessing import KINDS, Preprocessing
+from nnxp.preprocessing import KINDS, Preprocessing, pixels, standardize, whiten
 
 __all__ = ["NAMES", "Dataset", "load", "load_features"]
 
 NAMES = ("digits", "moons", "mnist", "fashion-mnist")
 """The sets that go by name; everything else is the path of a .csv or .npz file."""
+
+PREPROCESS = ("auto", "none", "standardize", "pca", "zca")
+"""What can be asked for to be done to the features; see `load`."""
 
 TEST_SHARE = 0.2
 """Of data that comes in one piece, what part is kept for testing."""
@@ -84,7 +86,7 @@ def load(
     *,
     target: str | None = None,
     task: str | None = None,
-    standardize: bool = True,
+    preprocess: str = "auto",
     test_share: float = TEST_SHARE,
     n: int = moons.N,
     noise: float = moons.NOISE,
@@ -93,8 +95,7 @@ def load(
 ) -> Dataset:
     """Load a data set, split into training and test data and preprocessed.
 
-    Pixels are scaled to [0, 1]. Features from files are standardised with the mean and
-    deviation of the training part, and so are real-valued targets.
+    Real-valued targets are standardised with the mean and deviation of the training part.
 
     Args:
         name_or_path: "digits" (8x8 handwritten digits, bundled), "moons" (two interleaving
@@ -104,7 +105,9 @@ def load(
             `$NNXP_DATA_DIR`, Debian's folder, the download cache and the public mirrors.
         target: the csv's target column; by default the last.
         task: "classify" or "regress"; by default text and whole numbers are classes.
-        standardize: whether to standardise the features of files.
+        preprocess: what is done to the features, by the training part's figures: "none",
+            "standardize", "pca", "zca" (see `nnxp.preprocessing`), or "auto": pixels are scaled
+            to [0, 1], features from files standardised, the moons left alone.
         test_share: of a file without test data, what part is kept for testing, drawn evenly
             from each class.
         n, noise, seed: of moons; see `nnxp.datasets.moons.read`. `seed` is also that of a
@@ -120,6 +123,8 @@ def load(
         raise InputError(f"test_share must be from 0 to 1, not {test_share!r}")
     if task is not None and task not in targets.TASKS:
         raise unknown_name("task", task, targets.TASKS)
+    if preprocess not in PREPROCESS:
+        raise unknown_name("preprocessing", preprocess, PREPROCESS)
     raw = _read(name_or_path, data_dir, target, n, noise, seed, like)
     if raw.y is None:
         column = (like or {}).get("target")
@@ -154,8 +159,8 @@ def load(
         )
 
     if new:
-        done = _preprocessing(raw, x, standardize)
-        target_done = preprocessing.standardize(y) if task == "regress" else None
+        done = _preprocessing(raw, x, preprocess)
+        target_done = standardize(y) if task == "regress" else None
     else:
         done, target_done = _done(raw, like), _saved(like, "target_preprocessing")
     if target_done is not None:
@@ -193,11 +198,18 @@ def _numbers(value: Any) -> bool:
 def _is_preprocessing(value: Any) -> bool:
     return (
         isinstance(value, dict)
-        and set(value) == {"kind", "shift", "scale"}
+        and {"kind", "shift", "scale"} <= set(value) <= {"kind", "shift", "scale", "matrix"}
         and value["kind"] in KINDS
         and _numbers(value["shift"])
         and _numbers(value["scale"])
+        and np.shape(value["shift"]) == np.shape(value["scale"])
+        and _fits(value.get("matrix"), np.shape(value["shift"]))
     )
+
+
+def _fits(matrix: Any, features: tuple[int, ...]) -> bool:
+    is_matrix = isinstance(matrix, np.ndarray) and matrix.ndim == 2 and matrix.dtype.kind == "f"
+    return matrix is None or (is_matrix and matrix.shape[:1] == features)
 
 
 _DESCRIPTION = {
@@ -227,6 +239,9 @@ def load_features(
         like: the model's `metadata`.
         count: how many features the model takes; a csv with just as many columns has no target.
     """
+    done = _saved(like, "preprocessing")
+    if done is not None and done.features is not None:
+        count = done.features
     raw = _read(name_or_path, data_dir, None, moons.N, moons.NOISE, 0, like, count)
     x = raw.x if raw.x_test is None else raw.x_test
     if raw.x_test is None and raw.classes is not None and raw.y is not None:
@@ -269,13 +284,21 @@ def _read(
 def _done(raw: Raw, like: dict[str, Any]) -> Preprocessing:
     """What the model's training did to its features; what this data's would do to pixels, if it
     is not said."""
-    return _saved(like, "preprocessing") or _preprocessing(raw, raw.x, False)
+    saved = _saved(like, "preprocessing")
+    return saved or (pixels(raw.largest_pixel) if raw.largest_pixel else Preprocessing())
 
 
 def _apply(raw: Raw, done: Preprocessing, x: np.ndarray) -> np.ndarray:
+    if done.features not in (None, x.shape[1]):
+        raise DataError(
+            f"{raw.name} has {x.shape[1]} features a sample, the model takes {done.features}: "
+            "it was trained on other data"
+        )
     prepared = done.apply(x)
     if raw.from_file and not np.isfinite(prepared).all():
         row, column = (int(i) for i in np.argwhere(~np.isfinite(prepared))[0])
+        if done.matrix is not None:
+            column = int(np.argmax(np.abs(done.standardized(x[row]))))
         name = repr(raw.features[column]) if raw.features else f"feature {column}"
         raise DataError(
             f"{raw.name}: {name} of sample {row} is {x[row, column]:g}, more than float32 holds: "
@@ -288,7 +311,12 @@ def _saved(like: dict[str, Any], key: str) -> Preprocessing | None:
     return Preprocessing(**like[key]) if like.get(key) else None
 
 
-def _preprocessing(raw: Raw, x: np.ndarray, wanted: bool) -> Preprocessing:
-    if raw.largest_pixel:
-        return preprocessing.pixels(raw.largest_pixel)
-    return preprocessing.standardize(x) if raw.from_file and wanted else Preprocessing()
+def _preprocessing(raw: Raw, x: np.ndarray, wanted: str) -> Preprocessing:
+    """What is to be done to the features of this data, learnt from its training part."""
+    if wanted == "auto":
+        if raw.largest_pixel:
+            return pixels(raw.largest_pixel)
+        wanted = "standardize" if raw.from_file else "none"
+    if wanted == "standardize":
+        return standardize(x, raw.largest_pixel or 1.0)
+    return whiten(x, wanted, raw.largest_pixel) if wanted in ("pca", "zca") else Preprocessing()
