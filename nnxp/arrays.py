@@ -42,6 +42,12 @@ def index_dtype(xp: Any) -> Any:
     return xp.__array_namespace_info__().default_dtypes()["indexing"]
 
 
+def rows(arrays: tuple[Array, ...], indices: Array) -> tuple[Array, ...]:
+    """The same rows, (n,) integers, of each array: a mini-batch of data."""
+    xp = namespace(indices)
+    return tuple(xp.take(array, indices, axis=0) for array in arrays)
+
+
 def to_numpy(x: Any) -> np.ndarray:
     """`x` as a NumPy array on the host: a view where the memory can be shared, else a copy.
 

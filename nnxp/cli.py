@@ -31,7 +31,7 @@ from nnxp.preprocessing import Preprocessing
 from nnxp.randomness import Purpose, generator
 from nnxp.regularization import Regularization
 from nnxp.schedules import schedule as find_schedule
-from nnxp.training import History
+from nnxp.training import Epoch, History
 
 app = typer.Typer(
     name="nnxp",
@@ -200,6 +200,10 @@ def train(
             "0..1, files standardised"
         ),
     ] = "auto",
+    diagnose: Annotated[
+        bool,
+        typer.Option("--diagnose", help="measure dead and saturated units, gradients and updates"),
+    ] = False,
     save: Annotated[str, typer.Option(help="where the model goes")] = "model.safetensors",
     report: Annotated[str | None, typer.Option(help="write options and history as JSON")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
@@ -264,8 +268,11 @@ def train(
             schedule=rates,
             regularization=regularization,
             callbacks=[show.row, *stopping],
+            diagnose=diagnose,
             progress=show.advance,
         )
+    if diagnose and history.epochs:
+        console.print(_layers(history.epochs[-1]))
     for each in stopping:
         console.print(f"\nthe parameters are those of epoch {each.best_epoch}, the best")
     test = network.evaluate(dataset.x_test, dataset.y_test) if len(dataset.x_test) else {}
@@ -536,6 +543,7 @@ class _EpochTable:
             disable=not console.is_terminal,
         )
         self.task = self.bar.add_task("training", total=samples)
+        self.found: set[tuple[str, int | None]] = set()
 
     def __enter__(self) -> None:
         self.bar.start()
@@ -556,6 +564,10 @@ class _EpochTable:
         if last.epoch == 1:
             self.console.print(f"{heading} {'seconds':>8} {'samples/s':>11}")
         self.console.print(f"{line} {last.seconds:>8.3f} {last.samples_per_second:>11,.0f}")
+        for finding in last.diagnosis.findings if last.diagnosis else ():
+            if (finding.kind, finding.layer) not in self.found:  # once, when it is first seen
+                self.found.add((finding.kind, finding.layer))
+                self.console.print(f"{'':>{self.width}} warning: {finding.message}")
 
 
 def _check_outputs(outputs: dict[str, str | None], inputs: list[str]) -> None:
@@ -646,6 +658,28 @@ def _headline(network: MLP, loss: str) -> str:
 def _figures(figures: dict[str, float]) -> str:
     *_, metric = figures
     return f"{metric} {figures[metric]:.4f}, loss {figures['loss']:.4f}"
+
+
+def _layers(epoch: Epoch) -> str:
+    """What `--diagnose` found in an epoch, a line for each layer."""
+    assert epoch.diagnosis is not None
+    lines = [
+        f"\nepoch {epoch.epoch}",
+        f"{'layer':>5} {'activation':<11} {'dead':>5} {'saturated':>9} {'gradient':>9} "
+        f"{'update':>9}",
+    ]
+    for i, layer in enumerate(epoch.diagnosis.layers, 1):
+        dead, saturated = (
+            "" if share is None else f"{share:.0%}" for share in (layer.dead, layer.saturated)
+        )
+        lines.append(
+            f"{i:>5} {layer.activation:<11} {dead:>5} {saturated:>9} "
+            f"{layer.gradient:>9.1e} {layer.update:>9.1e}"
+        )
+    ratio = epoch.diagnosis.gradient_ratio
+    if ratio is not None:
+        lines.append(f"gradient of the first layer over the last's: {ratio:.1e}")
+    return "\n".join(lines)
 
 
 def _report(

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from nnxp import batches, inputs
-from nnxp.arrays import Array, index_dtype, to_numpy
+from nnxp.arrays import Array, index_dtype, rows, to_numpy
 from nnxp.backends.base import Backend, Step
+from nnxp.diagnostics import Diagnosis, Watch, watched
 from nnxp.errors import DivergenceError, InputError
 from nnxp.network import (
     MLP,
@@ -45,6 +46,8 @@ class Epoch:
     samples_per_second: float
     learning_rate: float
     """What the schedule made of the optimizer's."""
+    diagnosis: Diagnosis | None = None
+    """Dead units, gradients and updates; None unless asked for."""
 
 
 @dataclass
@@ -82,6 +85,7 @@ def train(
     sample_weight: Any = None,
     schedule: Schedule = Constant(),  # noqa: B008, likewise
     regularization: Regularization = Regularization(),  # noqa: B008, likewise
+    diagnose: bool = False,
     progress: Callable[[int], Any] | None = None,
 ) -> History:
     """Train `network` by gradient descent on mini-batches.
@@ -107,6 +111,8 @@ def train(
         sample_weight: (samples,), not negative; what each sample counts, scaled to a mean of one.
         schedule: the learning rate of each epoch, from the optimizer's; see `nnxp.schedules`.
         regularization: penalties, max-norm and dropout; see `nnxp.Regularization`.
+        diagnose: measure dead and saturated units, gradients and updates in every epoch, at a few
+            hundredths of its time; see `nnxp.diagnostics`.
         progress: called with the number of samples since the last call, as training goes.
 
     Returns:
@@ -139,24 +145,35 @@ def train(
     # Only dropout needs the seed in the step: a step that is compiled must not be for its sake.
     masks_by = seed if regularization.shares(len(network.hidden)) else 0
     run = backend.runner(training_step(network.hidden, goal, optimizer, regularization, masks_by))
+    watch = Watch(network, goal, optimizer, regularization) if diagnose else None
     state = first_state(network, optimizer)
+    data = (x, *arrays)
     indices = index_dtype(backend.xp)
     network.loss = goal.loss
     history = History()
     for epoch in range(1, epochs + 1):
         rate = schedule(optimizer.learning_rate, epoch, epochs, history)
         start = time.perf_counter()
-        order = batches.shuffled(samples, seed, epoch)
-        totals = []
-        for chunk in batches.chunks(order, batch_size):
-            rows = backend.asarray(chunk, dtype=indices)
-            state, total = run(state, (x, *arrays), rows, rate)
-            totals.append((total, chunk.shape[1]))
+        shuffled = batches.shuffled(samples, seed, epoch)
+        if watch:
+            parameters, (*others, _) = state
+            state = parameters, (*others, watch.slopes(parameters, batch_size))
+        totals, sizes = [], []
+        for chunk in batches.chunks(shuffled, batch_size):
+            order = backend.asarray(chunk, dtype=indices)
+            state, total = run(state, data, order, rate)
+            totals.append(total)
+            sizes.append(chunk.shape[1])
             if progress:
                 progress(chunk.size)
-        mean = sum(float(to_numpy(total)) * size for total, size in totals) / samples
+        figures = [*totals, _sum(backend, state[0])]
+        if watch:
+            figures += watch.figures(state, data, order, rate, samples)
+        values = _read(backend, figures)
+        mean = float(values[: len(sizes)] @ sizes) / samples
         seconds = time.perf_counter() - start
-        if not math.isfinite(mean) or not _finite(backend, state[0]):
+        # The parameters too: the last step of an epoch shows in no loss of it.
+        if not np.isfinite(values[: len(sizes) + 1]).all():
             mean = mean if not math.isfinite(mean) else math.inf
             raise DivergenceError(
                 f"the loss is {mean} in epoch {epoch}: lower the learning rate "
@@ -166,8 +183,9 @@ def train(
         result = evaluate(network, *held_out, goal) if held_out else {"loss": None}
         validation_loss = result.pop("loss")
         history.metric, metric = result.popitem() if result else (None, None)
+        diagnosis = watch.diagnosis(values[len(sizes) + 1 :], rate) if watch else None
         history.epochs.append(
-            Epoch(epoch, mean, validation_loss, metric, seconds, samples / seconds, rate)
+            Epoch(epoch, mean, validation_loss, metric, seconds, samples / seconds, rate, diagnosis)
         )
         stops = [callback(network, history) for callback in callbacks]
         if any(stops):
@@ -189,16 +207,18 @@ def training_step(
     """The pure function that is one step of training.
 
     The same function for the same arguments, so that a backend which compiles it can keep what
-    it compiled. Its state is the optimizer's and the number of the step, a 0-d int32 array, which
-    dropout draws its masks by.
+    it compiled. Its state is the optimizer's; the number of the step, a 0-d int32 array, which
+    dropout draws its masks by; and what `nnxp.diagnostics` adds up, nothing unless it watches.
     """
     shares = regularization.shares(len(hidden))
 
     def step(
         parameters: Any, state: Any, batch: tuple[Array, ...], learning_rate: Any
     ) -> tuple[Any, Any, Array]:
-        optimizer_state, number = state
+        optimizer_state, number, slopes = state
         mask = dropout(shares, seed, number) if shares else None
+        if slopes:
+            mask, slopes = watched(mask, hidden, slopes)
         x, targets, sample_weight = batch if len(batch) == 3 else (*batch, None)
         loss, gradients = backpropagate(parameters, hidden, goal, x, targets, sample_weight, mask)
         loss, gradients = regularization.penalize(loss, parameters, gradients)
@@ -206,13 +226,13 @@ def training_step(
             parameters, optimizer_state, gradients, learning_rate
         )
         number = number + 1 if shares else number
-        return regularization.constrain(parameters), (optimizer_state, number), loss
+        return regularization.constrain(parameters), (optimizer_state, number, slopes), loss
 
     return step
 
 
 def first_state(network: MLP, optimizer: Optimizer) -> tuple[Parameters, Any]:
-    """What `training_step` starts from: parameters, and the optimizer's state with a count of 0.
+    """What `training_step` starts from: parameters, the optimizer's state, a count of 0.
 
     Steps own their state and may write into it, so the parameters are a copy: the network's own
     change once an epoch, as a whole.
@@ -224,7 +244,7 @@ def first_state(network: MLP, optimizer: Optimizer) -> tuple[Parameters, Any]:
     ]
     with backend.active():
         number = backend.xp.zeros((), dtype=backend.xp.int32, device=backend.device)
-        return parameters, (optimizer.init(parameters), number)
+        return parameters, (optimizer.init(parameters), number, [])
 
 
 def _prepare(
@@ -271,18 +291,23 @@ def _split(targets: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np
     return batches.split(labels, share, seed)
 
 
-def _rows(network: MLP, x: Array, rows: np.ndarray) -> Array:
+def _rows(network: MLP, x: Array, indices: np.ndarray) -> Array:
     backend = network.backend
     with backend.active():
-        return backend.xp.take(x, backend.asarray(rows, dtype=index_dtype(backend.xp)), axis=0)
+        return rows((x,), backend.asarray(indices, dtype=index_dtype(backend.xp)))[0]
 
 
-def _finite(backend: Backend, parameters: Parameters) -> bool:
-    """Whether every parameter is finite: the last step of an epoch shows in no loss of it."""
+def _sum(backend: Backend, parameters: Parameters) -> Array:
+    """Of all parameters: finite only if each of them is."""
     xp = backend.xp
     with backend.active():
-        total = xp.sum(xp.stack([xp.sum(array) for layer in parameters for array in layer]))
-        return math.isfinite(float(to_numpy(total)))
+        return xp.sum(xp.stack([xp.sum(array) for layer in parameters for array in layer]))
+
+
+def _read(backend: Backend, figures: list[Array]) -> np.ndarray:
+    """0-d arrays, read from the device at once, as float64."""
+    with backend.active():
+        return to_numpy(backend.xp.stack(figures)).astype(np.float64)
 
 
 def _batch_size(batch_size: int | None, samples: int) -> int:

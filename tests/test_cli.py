@@ -1052,3 +1052,24 @@ def test_a_picture_that_cannot_be_drawn_is_one_line(tmp_path, arguments, says):
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "other.json").write_text("{}")
     assert says in fail(tmp_path, "plot", *arguments)
+
+
+def test_diagnose_says_by_layer_what_hinders_learning_and_the_cure(tmp_path):
+    options = ["--epochs", 4, "--learning-rate", 1.5, "--report", "report.json"]
+    text = succeed(tmp_path, "train", "digits", "--diagnose", *options)
+    warnings = [line.strip() for line in text.splitlines() if "warning:" in line]
+    assert [line for line in warnings if line.startswith("warning: layer 1:")]
+    assert all("lower the learning rate (1.5)" in line for line in warnings)
+    assert len(set(warnings)) == len(warnings) <= 4  # each once, though it lasts
+    table = text.partition("\nepoch 4\n")[2].splitlines()
+    assert table[0].split() == ["layer", "activation", "dead", "saturated", "gradient", "update"]
+    assert [row.split()[1] for row in table[1:4]] == ["relu", "relu", "softmax"]
+    history = json.loads((tmp_path / "report.json").read_text())["history"]
+    shares = [epoch["diagnosis"]["layers"][0]["dead"] for epoch in history]
+    assert f"{shares[-1]:.0%}" == table[1].split()[2]
+    assert shares[-1] >= 0.4
+
+
+def test_without_diagnose_nothing_is_said_of_layers(tmp_path):
+    text = succeed(tmp_path, "train", "digits", "--epochs", 1)
+    assert "activation" not in text

@@ -10,7 +10,11 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 PROMISES = {
     "perceptron": ["AND         6", "XOR: the weights after epoch 3", "no hyperplane"],
     "gradient_descent": ["batch         1437", "stochastic       1   0.01    7,185"],
-    "quadratic_and_cross_entropy": ["    0   0.982 ####", "0.012\n"],
+    "quadratic_and_cross_entropy": ["0.982  0.976", "0.015  0.012\n", "saved costs.png"],
+    "pictures": ["saved pictures/activations.png", "saved pictures/weights.png"],
+    "why_networks_fail": ["relu units are dead", "gradients vanish", "the loss is nan in epoch 1"],
+    "gradient_check": ["layers.0.weight   48 compared, error 8.2e-01  WRONG", "passed"],
+    "regularization": ["dropout 0.5", "early stopping", "orthogonal weights"],
     "linear_algebra": ["order  8   rank  8", "PCA", "ZCA"],
 }
 

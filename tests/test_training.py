@@ -149,7 +149,7 @@ def test_history_counts_and_measures(data):
     plain = json.loads(history.to_json())
     assert list(plain[0]) == [
         "epoch", "loss", "validation_loss", "validation_metric", "seconds", "samples_per_second",
-        "learning_rate",
+        "learning_rate", "diagnosis",
     ]  # fmt: skip
     assert plain == history.to_list()
 

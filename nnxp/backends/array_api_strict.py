@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from nnxp.backends.base import Backend
+from nnxp.backends.numpy import NumPyBackend
 
 
 class StrictBackend(Backend):
@@ -29,3 +30,6 @@ class StrictBackend(Backend):
 
     def active(self) -> AbstractContextManager[Any]:
         return np.errstate(all="ignore")  # it computes with NumPy; see there
+
+    def settings(self) -> dict[str, Any]:
+        return NumPyBackend().settings()

@@ -108,6 +108,40 @@ class Backend:
 
         return run
 
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, pure and of arrays, compiled where the library compiles."""
+        return function
+
+    def repeat(self, function: Callable[..., Any], arrays: Any, times: int) -> Any:
+        """Compute `function(*arrays)` so many times, as fast as the library can; the last result.
+
+        For benchmarks: every turn is computed, though all come to the same.
+
+        Args:
+            function: pure; compiled at the first call where the library compiles, so the same
+                object each time.
+            arrays: a list of lists of matrices, say; what `function` takes.
+            times: at least 1.
+        """
+        with self.active():
+            for _ in range(times):
+                result = function(*arrays)
+        return result
+
+    def synchronize(self, arrays: Any) -> None:
+        """Return when `arrays`, nested lists, and all that was begun before them are computed."""
+
+    def device_memory(self) -> tuple[int, int] | None:
+        """Bytes in use on the device, and the most that were since the process began.
+
+        None where the device is the host, or the library does not tell.
+        """
+        return None
+
+    def settings(self) -> dict[str, Any]:
+        """What sets the library's speed, for reports: threads, BLAS, TF32, versions of CUDA."""
+        return {}
+
     def describe(self) -> str:
         """Library, version and device in one phrase."""
         return f"{self.name} {self.version} on {self.device_name}"

@@ -1,5 +1,6 @@
 """CuPy on CUDA."""
 
+import os
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -49,3 +50,31 @@ class CuPyBackend(Backend):
     def active(self) -> AbstractContextManager[Any]:
         context: AbstractContextManager[Any] = self.device
         return context
+
+    def synchronize(self, arrays: Any) -> None:
+        self.device.synchronize()
+
+    def device_memory(self) -> tuple[int, int] | None:
+        import cupy
+
+        with self.device:
+            pool = cupy.get_default_memory_pool()
+            # The pool keeps what it once took, so that is the most, and its fragments.
+            return pool.used_bytes(), pool.total_bytes()
+
+    def settings(self) -> dict[str, Any]:
+        import cupy
+
+        runtime = cupy.cuda.runtime
+        return {
+            "blas": "cuBLAS",
+            "tf32": os.environ.get("CUPY_TF32", "0") != "0",
+            "cuda": _version(runtime.runtimeGetVersion()),
+            "driver": _version(runtime.driverGetVersion()),
+            "gpu": runtime.getDeviceProperties(self.device.id)["name"].decode(),
+        }
+
+
+def _version(number: int) -> str:
+    """12080 is CUDA 12.8."""
+    return f"{number // 1000}.{number % 1000 // 10}"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nnxp.arrays import Array, namespace
+from nnxp.arrays import Array, rows
 
 
 def run(
@@ -22,12 +22,10 @@ def run(
     Returns:
         The new state, and the sum of the steps' losses as a 0-d array.
     """
-    xp = namespace(order)
     parameters, optimizer_state = state
     total = 0.0
     for k in range(order.shape[0]):
-        rows = order[k, ...]
-        batch = tuple(xp.take(array, rows, axis=0) for array in data)
+        batch = rows(data, order[k, ...])
         parameters, optimizer_state, loss = step(parameters, optimizer_state, batch, learning_rate)
         total = total + loss
     return (parameters, optimizer_state), total

@@ -1,6 +1,7 @@
 """JAX on whatever device XLA was built for."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,3 +63,29 @@ class JAXBackend(Backend):
                 return compiled(*chunk)
 
         return run
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jit.compiled(function)
+
+    def repeat(self, function: Callable[..., Any], arrays: Any, times: int) -> Any:
+        with self.active():
+            return jit.repeater(function)(arrays, times)
+
+    def synchronize(self, arrays: Any) -> None:
+        import jax
+
+        jax.block_until_ready(arrays)
+
+    def device_memory(self) -> tuple[int, int] | None:
+        told = self.device.memory_stats() if self.device.platform != "cpu" else None
+        return (told["bytes_in_use"], told["peak_bytes_in_use"]) if told else None
+
+    def settings(self) -> dict[str, Any]:
+        if self.device.platform == "cpu":
+            return {"threads": os.cpu_count(), "blas": "XLA's own"}
+        return {
+            "blas": "XLA's choice",
+            "tf32": False,  # see `active`
+            "cuda": self.device.client.platform_version,
+            "gpu": self.device.device_kind,
+        }

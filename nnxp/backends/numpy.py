@@ -20,3 +20,20 @@ class NumPyBackend(Backend):
     def active(self) -> AbstractContextManager[Any]:
         # Overflow shows in the loss, which the trainer watches on every backend alike.
         return np.errstate(all="ignore")
+
+    def settings(self) -> dict[str, Any]:
+        build = np.show_config(mode="dicts")
+        blas = build["Build Dependencies"]["blas"] if build else {}
+        return {
+            "threads": _threads(),
+            "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+        }
+
+
+def _threads() -> int | None:
+    """Of NumPy's BLAS; None where threadpoolctl, which alone can tell, is not installed."""
+    try:
+        from threadpoolctl import threadpool_info  # type: ignore  # it has no types
+    except ImportError:
+        return None
+    return max((pool["num_threads"] for pool in threadpool_info()), default=None)

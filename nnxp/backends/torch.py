@@ -1,5 +1,6 @@
 """PyTorch on the CPU, CUDA or Apple's MPS."""
 
+import re
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -51,3 +52,28 @@ class TorchBackend(Backend):
     def active(self) -> AbstractContextManager[Any]:
         no_grad: AbstractContextManager[Any] = self.xp.no_grad()
         return no_grad
+
+    def synchronize(self, arrays: Any) -> None:
+        if self.device_name.startswith("cuda"):
+            self.xp.cuda.synchronize(self.device)
+        elif self.device_name == "mps":
+            self.xp.mps.synchronize()
+
+    def device_memory(self) -> tuple[int, int] | None:
+        if not self.device_name.startswith("cuda"):
+            return None
+        cuda = self.xp.cuda
+        return cuda.memory_allocated(self.device), cuda.max_memory_allocated(self.device)
+
+    def settings(self) -> dict[str, Any]:
+        import torch
+
+        if self.device_name.startswith("cuda"):
+            return {
+                "blas": "cuBLAS",
+                "tf32": torch.backends.cuda.matmul.allow_tf32,
+                "cuda": torch.version.cuda,
+                "gpu": torch.cuda.get_device_name(self.device),
+            }
+        blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+        return {"threads": torch.get_num_threads(), "blas": blas[1] if blas else "unknown"}

@@ -1,0 +1,34 @@
+"""Backpropagation against central differences; and a derivative that is wrong, caught.
+
+python examples/gradient_check.py [BACKEND]     (`nnxp gradcheck` does the same for a model file)
+"""
+
+import os
+import sys
+
+os.environ.setdefault("JAX_ENABLE_X64", "1")  # JAX has float64 only if asked before it starts
+
+import numpy as np
+
+import nnxp
+from nnxp.gradcheck import gradcheck
+from nnxp.kernels import ACTIVATIONS, tanh
+
+backend = nnxp.backends.get(sys.argv[1] if len(sys.argv) > 1 else None)
+rng = np.random.default_rng(0)
+x, targets = rng.standard_normal((16, 8)), rng.integers(0, 3, 16)
+
+
+def tanh_backward(dy, y):
+    """dz = dy (1 - y): the square is forgotten."""
+    return dy * (1.0 - y)
+
+
+right = ACTIVATIONS["tanh"]
+for which, pair in (("right", right), ("wrong", (tanh, tanh_backward))):
+    ACTIVATIONS["tanh"] = pair
+    print(f"8-6-5-3, the derivative of tanh {which}, on {backend.describe()}, float64")
+    for check in gradcheck(nnxp.MLP([8, 6, 5, 3], "tanh", backend=backend), x, targets):
+        verdict = "passed" if check.passed else "WRONG"
+        print(f"  {check.name:<16} {check.checked:>3} compared, error {check.error:.1e}  {verdict}")
+ACTIVATIONS["tanh"] = right
