@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, predict, import-weights, gradcheck, plot, backends."""
+"""The command line: train, evaluate, predict, import-weights, gradcheck, plot, bench, backends."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import nnxp
 from nnxp import backends, checkpoint, datasets, files, plots
+from nnxp.benchmark.command import bench
 from nnxp.callbacks import EarlyStopping
 from nnxp.errors import DataError, DivergenceError, GradientError, InputError, NnxpError
 from nnxp.gradcheck import TOLERANCE
@@ -496,6 +497,9 @@ def plot_weights(
     """The first layer's weights, each unit's as an image."""
     _check_picture(save, [model])
     _picture(plots.weights(MLP.load(model, backends.get(backend, device))), save)
+
+
+app.command()(bench)
 
 
 @app.command("backends")

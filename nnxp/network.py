@@ -57,6 +57,7 @@ def backpropagate(
     targets: Array,
     sample_weight: Array | None = None,
     mask: Mask | None = None,
+    scale: Any = None,
 ) -> tuple[Array, Parameters]:
     """The loss and its gradient with respect to every parameter, by the chain rule.
 
@@ -68,6 +69,7 @@ def backpropagate(
         targets: classes, (batch,), or values, (batch, outputs).
         sample_weight: (batch,), or None.
         mask: dropout, or None.
+        scale: what to multiply the gradient by, a number or a 0-d array; None for 1.
 
     Returns:
         The loss, a 0-d array, and one (dweight, dbias) per layer.
@@ -76,6 +78,8 @@ def backpropagate(
     """
     z, tape = propagate(parameters, hidden, x, mask)
     loss, dz = objective.value_and_gradient(z, targets, sample_weight)  # BP1
+    if scale is not None:
+        dz *= scale  # the smallest array of the pass; all that follows is linear in it
     gradients = []
     for layer in reversed(range(len(parameters))):
         gradients.append(affine_backward(dz, tape[layer][0]))  # BP3, BP4

@@ -20,6 +20,7 @@ from nnxp.kernels import (
     categorical_cross_entropy_gradient,
     categorical_cross_entropy_with_logits,
     categorical_cross_entropy_with_logits_gradient,
+    categorical_cross_entropy_with_logits_value_and_gradient,
     quadratic,
     quadratic_gradient,
 )
@@ -66,6 +67,10 @@ class Objective:
     ) -> tuple[Array, Array]:
         """The loss, and its gradient with respect to `z`."""
         if self._from_z:
+            if self.loss == "categorical_cross_entropy":
+                return categorical_cross_entropy_with_logits_value_and_gradient(
+                    z, targets, sample_weight
+                )
             value, gradient = _WITH_LOGITS[self.loss]
             return value(z, targets, sample_weight), gradient(z, targets, sample_weight)
         value, gradient = self._of_outputs

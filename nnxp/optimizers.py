@@ -30,6 +30,11 @@ class Optimizer(Protocol):
         """The step size, where no schedule says otherwise."""
         ...
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a step is the learning rate times the gradient and nothing else."""
+        ...
+
     def init(self, parameters: Parameters) -> Any:
         """The state before the first step."""
         ...
@@ -75,6 +80,11 @@ class SGD:
         if self.nesterov and not self.momentum:
             raise InputError("nesterov needs momentum: set it to 0.9, say")
 
+    @property
+    def is_plain(self) -> bool:
+        """Without momentum and weight decay it is."""
+        return not self.momentum and not self.weight_decay
+
     def init(self, parameters: Parameters) -> Any:
         """The velocities, zero; nothing without momentum."""
         return _zeros_like(parameters) if self.momentum else []
@@ -83,8 +93,8 @@ class SGD:
         self, parameters: Parameters, state: Any, gradients: Parameters, learning_rate: Any
     ) -> tuple[Parameters, Any]:
         """One step; see the class for the formula."""
-        new_parameters, new_state = [], []
-        for layer, ((weight, bias), (dweight, dbias)) in enumerate(
+        steps, new_state = [], []
+        for layer, ((weight, _), (dweight, dbias)) in enumerate(
             zip(parameters, gradients, strict=True)
         ):
             if self.weight_decay:
@@ -94,10 +104,8 @@ class SGD:
                 weight_velocity, dweight = self._accelerate(weight_velocity, dweight)
                 bias_velocity, dbias = self._accelerate(bias_velocity, dbias)
                 new_state.append((weight_velocity, bias_velocity))
-            weight -= learning_rate * dweight
-            bias -= learning_rate * dbias
-            new_parameters.append((weight, bias))
-        return new_parameters, new_state
+            steps.append((learning_rate * dweight, learning_rate * dbias))
+        return descend(parameters, steps), new_state
 
     def _accelerate(self, velocity: Array, gradient: Array) -> tuple[Array, Array]:
         """The new velocity, and the direction to step along."""
@@ -110,12 +118,12 @@ class SGD:
 class Adam:
     """Adam: steps along a running mean of the gradient, scaled by its running magnitude.
 
-        m <- b1 m + (1 - b1) g        v <- b2 v + (1 - b2) g^2
+        m <- b1 m + g        v <- b2 v + g^2        c1 <- b1 c1 + 1        c2 <- b2 c2 + 1
         w <- w - learning_rate (m / c1) / (sqrt(v / c2) + epsilon)
 
-    c1 and c2 correct for m and v starting at zero: they are what the same running means make
-    of the constant 1, that is 1 - b1^t and 1 - b2^t after t steps. Weight decay is decoupled
-    from the gradient (AdamW): w <- w - learning_rate weight_decay w first.
+    m / c1 and v / c2 are the bias-corrected means of the paper: m and v here are its sums without
+    the factors 1 - b1 and 1 - b2, which cancel against those of c1 and c2. Weight decay is
+    decoupled from the gradient (AdamW): w <- w - learning_rate weight_decay w first.
 
     Args:
         learning_rate: positive.
@@ -142,8 +150,13 @@ class Adam:
         _check("beta2", self.beta2, 0 <= self.beta2 < 1, "in [0, 1)")
         _check("epsilon", self.epsilon, self.epsilon > 0, "positive")
 
+    @property
+    def is_plain(self) -> bool:
+        """It is not."""
+        return False
+
     def init(self, parameters: Parameters) -> Any:
-        """(means, magnitudes, c1, c2), all zero."""
+        """(m, v, c1, c2), all zero."""
         like = parameters[0][1]
         # Two arrays, not one twice: a backend may give each buffer of the state away for reuse.
         c1, c2 = (
@@ -155,35 +168,48 @@ class Adam:
         self, parameters: Parameters, state: Any, gradients: Parameters, learning_rate: Any
     ) -> tuple[Parameters, Any]:
         """One step; see the class for the formula."""
-        means, magnitudes, c1, c2 = state
+        ms, vs, c1, c2 = state
         xp = namespace(parameters[0][1])
-        c1 = self.beta1 * c1 + (1 - self.beta1)
-        c2 = self.beta2 * c2 + (1 - self.beta2)
+        c1 = self.beta1 * c1 + 1.0
+        c2 = self.beta2 * c2 + 1.0
         # (m / c1) / (sqrt(v / c2) + eps) with the 0-d arithmetic taken out of the big arrays.
         root = xp.sqrt(c2)
         rate, epsilon = learning_rate * root / c1, self.epsilon * root
-        new_parameters, new_means, new_magnitudes = [], [], []
-        for layer, gradient, mean, magnitude in zip(
-            parameters, gradients, means, magnitudes, strict=True
-        ):
+        new_parameters, new_ms, new_vs = [], [], []
+        for layer, gradient, layer_m, layer_v in zip(parameters, gradients, ms, vs, strict=True):
             if self.weight_decay:
                 weight, bias = layer
                 weight *= 1.0 - learning_rate * self.weight_decay
                 layer = weight, bias
-            new_layer, new_mean, new_magnitude = [], [], []
-            for w, g, m, v in zip(layer, gradient, mean, magnitude, strict=True):
+            new_layer, new_m, new_v = [], [], []
+            for w, g, m, v in zip(layer, gradient, layer_m, layer_v, strict=True):
                 m *= self.beta1
-                m += (1 - self.beta1) * g
+                m += g
                 v *= self.beta2
-                v += (1 - self.beta2) * (g * g)
-                w -= rate * m / (xp.sqrt(v) + epsilon)
+                g *= g
+                v += g
+                step = xp.sqrt(v)
+                step += epsilon
+                step = m / step
+                step *= rate
+                w -= step
                 new_layer.append(w)
-                new_mean.append(m)
-                new_magnitude.append(v)
+                new_m.append(m)
+                new_v.append(v)
             new_parameters.append(tuple(new_layer))
-            new_means.append(tuple(new_mean))
-            new_magnitudes.append(tuple(new_magnitude))
-        return new_parameters, (new_means, new_magnitudes, c1, c2)
+            new_ms.append(tuple(new_m))
+            new_vs.append(tuple(new_v))
+        return new_parameters, (new_ms, new_vs, c1, c2)
+
+
+def descend(parameters: Parameters, steps: Parameters) -> Parameters:
+    """w - step for every parameter. Overwrites the parameters."""
+    lower = []
+    for (weight, bias), (weight_step, bias_step) in zip(parameters, steps, strict=True):
+        weight -= weight_step
+        bias -= bias_step
+        lower.append((weight, bias))
+    return lower
 
 
 OPTIMIZERS: dict[str, type] = {"sgd": SGD, "adam": Adam}

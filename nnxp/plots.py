@@ -38,7 +38,7 @@ LARGEST_GRID = 100
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, told apart by the colour-blind; line styles and markers differ too."""
-_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 _FIRST: dict[str, Any] = {"color": COLOURS[0]}
 _SECOND: dict[str, Any] = {"color": COLOURS[1], "linestyle": (0, (4, 1.5))}
 
@@ -67,7 +67,7 @@ _STYLE = {
 
 
 @contextmanager
-def _matplotlib() -> Iterator[None]:
+def styled() -> Iterator[None]:
     """The one door to matplotlib: our settings hold inside, whatever the user's own say."""
     try:
         import matplotlib.style
@@ -77,7 +77,7 @@ def _matplotlib() -> Iterator[None]:
         yield
 
 
-@_matplotlib()
+@styled()
 def activations(backend: str | backends.Backend | None = None, device: str | None = None) -> Figure:
     """Every activation and its derivative on [-5, 5], as the kernels compute them.
 
@@ -89,7 +89,7 @@ def activations(backend: str | backends.Backend | None = None, device: str | Non
     opened = backends.get(backend, device)
     columns = 3
     rows = math.ceil((len(ACTIVATIONS) + 1) / columns)
-    figure = _figure(2.2 * rows)
+    figure = new_figure(2.2 * rows)
     panels = figure.subplots(rows, columns).flat
     for name, panel in zip(ACTIVATIONS, panels, strict=False):
         z, y, slope = _curve(opened, name)
@@ -102,11 +102,11 @@ def activations(backend: str | backends.Backend | None = None, device: str | Non
     figure.axes[len(ACTIVATIONS)].legend(
         *figure.axes[0].get_legend_handles_labels(), loc="center", fontsize=10
     )
-    _title(figure, f"Activations and their derivatives, computed by {opened.describe()}")
+    put_title(figure, f"Activations and their derivatives, computed by {opened.describe()}")
     return figure
 
 
-@_matplotlib()
+@styled()
 def history(report: dict[str, Any]) -> Figure:
     """Loss and validation metric after each epoch.
 
@@ -127,7 +127,7 @@ def history(report: dict[str, Any]) -> Figure:
     except (KeyError, TypeError, ValueError) as error:
         what = f"has no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{what}: not a report of 'nnxp train'") from None
-    figure = _figure(3.4)
+    figure = new_figure(3.4)
     panels = figure.subplots(1, 2 if metric else 1, squeeze=False)[0]
     points: dict[str, Any] = {"marker": "o" if len(epochs) <= 30 else "", "markersize": 4}
     name, unit = loss.replace("_", " ").replace("cross entropy", "cross-entropy"), "nats"
@@ -153,11 +153,11 @@ def history(report: dict[str, Any]) -> Figure:
         panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         panel.grid(color="0.9")
         panel.set_axisbelow(True)
-    _title(figure, title)
+    put_title(figure, title)
     return figure
 
 
-@_matplotlib()
+@styled()
 def boundary(network: MLP, data: Dataset) -> Figure:
     """Which class a network with two inputs assigns to each point, and the data's own points.
 
@@ -179,10 +179,10 @@ def boundary(network: MLP, data: Dataset) -> Figure:
     grid = np.stack([x.ravel(), y.ravel()], axis=1)
     across, up = data.preprocessing.invert(grid).T.reshape(2, *x.shape)
 
-    figure = _figure(5.2)
+    figure = new_figure(5.2)
     panel = figure.subplots()
     parts = (("training", data.x, data.y), ("test", data.x_test, data.y_test))
-    styles = zip(cycle(COLOURS), cycle(_MARKERS))
+    styles = zip(cycle(COLOURS), cycle(MARKERS))
     for number, (lead, (colour, marker)) in enumerate(
         zip(_leads(network, grid), styles, strict=False)
     ):
@@ -203,11 +203,11 @@ def boundary(network: MLP, data: Dataset) -> Figure:
     panel.set_xlabel(names[0])
     panel.set_ylabel(names[1])
     figure.legend(handles=panel.lines, loc="outside lower center", ncols=min(4, len(classes)))
-    _title(figure, f"{_name(data)}: the classes that {_network(network)} assigns")
+    put_title(figure, f"{_name(data)}: the classes that {_network(network)} assigns")
     return figure
 
 
-@_matplotlib()
+@styled()
 def digits(network: MLP, data: Dataset, count: int = 25) -> Figure:
     """The first `count` test images that the network takes for another class than theirs.
 
@@ -236,11 +236,11 @@ def digits(network: MLP, data: Dataset, count: int = 25) -> Figure:
     first = "" if len(shown) == len(wrong) else f", the first {len(shown)}"
     share = 100 * len(wrong) / len(data.x_test)
     what = f"{len(wrong):,} of {total} misread ({share:.2f} %)"
-    _title(figure, f"{_name(data)}, {_network(network)}: {what}{first}")
+    put_title(figure, f"{_name(data)}, {_network(network)}: {what}{first}")
     return figure
 
 
-@_matplotlib()
+@styled()
 def weights(network: MLP, shape: Sequence[int] | None = None) -> Figure:
     """What each unit of the first layer weighs its inputs by, as an image.
 
@@ -273,11 +273,11 @@ def weights(network: MLP, shape: Sequence[int] | None = None) -> Figure:
         drawn = panel.imshow(image, cmap="RdBu_r", vmin=-largest, vmax=largest)
     figure.colorbar(drawn, ax=figure.axes, label="weight", aspect=30)
     which = f"all {units}" if units == len(images) else f"the first {len(images)} of {units}"
-    _title(figure, f"First-layer weights of {_network(network)}: {which} units, row by row")
+    put_title(figure, f"First-layer weights of {_network(network)}: {which} units, row by row")
     return figure
 
 
-@_matplotlib()
+@styled()
 def check(path: str | os.PathLike[str]) -> None:
     """Raise InputError if `save` would refuse: no matplotlib, no such format, not a picture."""
     path = Path(path)
@@ -292,7 +292,7 @@ def check(path: str | os.PathLike[str]) -> None:
                 raise InputError(f"{path}: is not a picture, and would be lost; name another")
 
 
-@_matplotlib()
+@styled()
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a PNG (200 dots an inch), SVG or PDF, by the path's suffix, at once or not at all.
 
@@ -309,13 +309,13 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     files.write(path, picture.getvalue())
 
 
-def _figure(height: float) -> Figure:
+def new_figure(height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
-def _title(figure: Figure, text: str) -> None:
+def put_title(figure: Figure, text: str) -> None:
     figure.suptitle(textwrap.fill(text, 80))
 
 
@@ -326,7 +326,7 @@ def _images(
     rows = math.ceil(len(images) / columns)
     _, height, width = images.shape
     side = (WIDTH - bar) / columns
-    figure = _figure(0.4 + rows * (side * height / width + text))
+    figure = new_figure(0.4 + rows * (side * height / width + text))
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for panel in panels:
         panel.set(xticks=[], yticks=[])

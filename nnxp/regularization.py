@@ -53,9 +53,14 @@ class Regularization:
             raise InputError(f"{len(shares)} dropout shares for {layers} hidden layers")
         return shares if any(shares) else ()
 
+    @property
+    def penalizes(self) -> bool:
+        """Whether there is a penalty in the loss."""
+        return bool(self.l1 or self.l2)
+
     def penalize(self, loss: Array, parameters: Parameters, gradients: Parameters) -> Any:
         """The loss and the gradients with the penalty's added. Overwrites the gradients."""
-        if not self.l1 and not self.l2:
+        if not self.penalizes:
             return loss, gradients
         penalized = []
         for (weight, _), (dweight, dbias) in zip(parameters, gradients, strict=True):

@@ -25,7 +25,7 @@ from nnxp.network import (
     evaluate,
 )
 from nnxp.objectives import Objective, objective
-from nnxp.optimizers import SGD, Optimizer, Parameters
+from nnxp.optimizers import SGD, Optimizer, Parameters, descend
 from nnxp.regularization import Regularization, dropout
 from nnxp.schedules import Constant, Schedule
 
@@ -211,6 +211,7 @@ def training_step(
     dropout draws its masks by; and what `nnxp.diagnostics` adds up, nothing unless it watches.
     """
     shares = regularization.shares(len(hidden))
+    plain = optimizer.is_plain and not regularization.penalizes
 
     def step(
         parameters: Any, state: Any, batch: tuple[Array, ...], learning_rate: Any
@@ -220,15 +221,35 @@ def training_step(
         if slopes:
             mask, slopes = watched(mask, hidden, slopes)
         x, targets, sample_weight = batch if len(batch) == 3 else (*batch, None)
-        loss, gradients = backpropagate(parameters, hidden, goal, x, targets, sample_weight, mask)
-        loss, gradients = regularization.penalize(loss, parameters, gradients)
-        parameters, optimizer_state = optimizer.update(
-            parameters, optimizer_state, gradients, learning_rate
+        # For plain descent the rate goes in where the gradient is smallest, and not into every
+        # weight's: two passes over each matrix fewer.
+        scale = learning_rate if plain else None
+        loss, gradients = backpropagate(
+            parameters, hidden, goal, x, targets, sample_weight, mask, scale
         )
+        if plain:
+            parameters = descend(parameters, gradients)
+        else:
+            loss, gradients = regularization.penalize(loss, parameters, gradients)
+            parameters, optimizer_state = optimizer.update(
+                parameters, optimizer_state, gradients, learning_rate
+            )
         number = number + 1 if shares else number
         return regularization.constrain(parameters), (optimizer_state, number, slopes), loss
 
     return step
+
+
+def training_targets(network: MLP, targets: np.ndarray) -> Array:
+    """Checked targets on the device, as steps take them.
+
+    Classes become one-hot rows, as floating as the network, where these take a quarter of x's
+    memory at most: then a step gathers its rows instead of making them.
+    """
+    features, *_, outputs = network.sizes
+    if targets.ndim == 1 and 4 * outputs <= features:
+        targets = np.eye(outputs, dtype=np.float32)[targets]
+    return device_targets(network, targets)
 
 
 def first_state(network: MLP, optimizer: Optimizer) -> tuple[Parameters, Any]:
@@ -275,7 +296,11 @@ def _prepare(
         held_out = x_held, t_held, inputs.are_classes(validation[1], outputs)
     if sample_weight is not None:
         beside[1] = inputs.unit_mean(beside[1])
-    return x, [device_targets(network, array) for array in beside], held_out
+    arrays = [
+        training_targets(network, beside[0]),
+        *(device_targets(network, w) for w in beside[1:]),
+    ]
+    return x, arrays, held_out
 
 
 def _split(targets: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -152,8 +152,9 @@ def test_the_report_has_every_key(report):
     for epoch in report["history"]:
         assert set(epoch) == {
             "epoch", "loss", "validation_loss", "validation_metric", "seconds",
-            "samples_per_second", "learning_rate",
+            "samples_per_second", "learning_rate", "diagnosis",
         }  # fmt: skip
+        assert epoch.pop("diagnosis") is None
         assert all(isinstance(value, (int, float)) for value in epoch.values())
     assert [epoch["epoch"] for epoch in report["history"]] == list(range(1, 41))
     assert set(report["test"]) == {"accuracy", "loss"}

@@ -74,7 +74,8 @@ for name in [*ACTIVATIONS, "softmax", "log_softmax"]:
     CASES[name] = Case(name, normal((5, 4)))
     CASES[f"{name}_backward"] = Case(f"{name}_backward", backward_of(name))
 for name in LOSSES:
-    for suffix in ("", "_gradient"):
+    both = ["_value_and_gradient"] if name == "categorical_cross_entropy_with_logits" else []
+    for suffix in ("", "_gradient", *both):
         full = name + suffix
         CASES[full] = Case(full, loss_arguments(name))
         CASES[f"{full}, weighted"] = Case(full, loss_arguments(name, weighted=True))
@@ -112,6 +113,21 @@ def test_every_library_computes_what_numpy_does(library, case, dtype):
         np.testing.assert_allclose(to_numpy(array), reference, rtol=tolerance, atol=tolerance)
     for argument, before in zip(given_, arguments, strict=True):
         np.testing.assert_array_equal(to_numpy(argument), before, err_msg="an argument changed")
+
+
+@pytest.mark.parametrize("classes", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_value_and_the_gradient_together_are_each_of_them(classes, weighted):
+    """The separate kernels are compared with mpmath and PyTorch below."""
+    name = "categorical_cross_entropy_with_logits"
+    arguments = loss_arguments(name, classes, weighted)(np.random.default_rng(0), "float64")
+    for scale in (1, 1e3):  # at the larger, exp underflows
+        arguments = (scale * arguments[0], *arguments[1:])
+        value, dz = kernels.categorical_cross_entropy_with_logits_value_and_gradient(*arguments)
+        expected = kernels.categorical_cross_entropy_with_logits(*arguments)
+        np.testing.assert_allclose(value, expected, rtol=1e-14)
+        expected = kernels.categorical_cross_entropy_with_logits_gradient(*arguments)
+        np.testing.assert_allclose(dz, expected, rtol=1e-13, atol=1e-16)
 
 
 @each_kernel

@@ -125,6 +125,7 @@ class Backend:
         """
         with self.active():
             for _ in range(times):
+                result = None  # so that its memory serves the next
                 result = function(*arrays)
         return result
 

@@ -6,7 +6,8 @@ from typing import Any
 import array_api_compat.numpy
 import numpy as np
 
-from nnxp.backends.base import Backend
+from nnxp.backends import replay
+from nnxp.backends.base import Backend, Runner, Step
 
 
 class NumPyBackend(Backend):
@@ -20,6 +21,15 @@ class NumPyBackend(Backend):
     def active(self) -> AbstractContextManager[Any]:
         # Overflow shows in the loss, which the trainer watches on every backend alike.
         return np.errstate(all="ignore")
+
+    def runner(self, step: Step) -> Runner:
+        replayed = replay.runner(step)
+
+        def run(*chunk: Any) -> Any:
+            with self.active():
+                return replayed(*chunk)
+
+        return run
 
     def settings(self) -> dict[str, Any]:
         build = np.show_config(mode="dicts")

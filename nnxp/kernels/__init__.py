@@ -31,6 +31,7 @@ from nnxp.kernels.losses import (
     categorical_cross_entropy_gradient,
     categorical_cross_entropy_with_logits,
     categorical_cross_entropy_with_logits_gradient,
+    categorical_cross_entropy_with_logits_value_and_gradient,
     quadratic,
     quadratic_gradient,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "categorical_cross_entropy_gradient",
     "categorical_cross_entropy_with_logits",
     "categorical_cross_entropy_with_logits_gradient",
+    "categorical_cross_entropy_with_logits_value_and_gradient",
     "dropout_mask",
     "identity",
     "identity_backward",

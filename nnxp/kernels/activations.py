@@ -73,7 +73,9 @@ def relu(z: Array) -> Array:
 
 def relu_backward(dy: Array, y: Array) -> Array:
     """dz = dy where y > 0, else 0."""
-    return dy * namespace(y).astype(y > 0, y.dtype)
+    dz = namespace(y).astype(y > 0, y.dtype)
+    dz *= dy
+    return dz
 
 
 LEAKY_RELU_SLOPE = 0.01

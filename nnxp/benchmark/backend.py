@@ -1,0 +1,130 @@
+"""nnxp itself as a contender, on one of its backends, and the floor under it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from nnxp import backends, inputs
+from nnxp.arrays import Array, index_dtype, to_numpy
+from nnxp.benchmark.measure import Entry
+from nnxp.benchmark.workloads import LEARNING_RATE, Workload
+from nnxp.network import MLP, device_features
+from nnxp.objectives import objective
+from nnxp.optimizers import SGD
+from nnxp.randomness import Purpose, generator
+from nnxp.training import first_state, training_step, training_targets
+
+
+def entry(backend: str, device: str | None = None) -> Entry:
+    """The backend as one who takes part.
+
+    Args:
+        backend: a name of `nnxp.backends.BACKENDS`.
+        device: where it trains, except NumPy, which has the CPU alone.
+    """
+    device = "cpu" if backend == "numpy" else device
+    return Entry(backend, "nnxp.benchmark.backend:Trainer", device, {"backend": backend})
+
+
+class Trainer:
+    """What `nnxp.train` does with a chunk of steps, chunk by chunk."""
+
+    note = ""
+
+    def __init__(self, workload: Workload, device: str | None = None, *, backend: str) -> None:
+        self.name = backend
+        self.workload = workload
+        self.backend = backends.get(backend, device)
+        network = MLP(workload.sizes, backend=self.backend, parameters=workload.parameters)
+        goal, optimizer = objective("auto", network.output), SGD(LEARNING_RATE)
+        x, classes = workload.data
+        targets = inputs.targets(classes, goal.loss, len(x), workload.sizes[-1])
+        self.data = device_features(network, x), training_targets(network, targets)
+        self.run = self.backend.runner(training_step(network.hidden, goal, optimizer))
+        self.state = first_state(network, optimizer)
+        self.indices = index_dtype(self.backend.xp)
+
+    def train(self, order: np.ndarray) -> None:
+        rows = self.backend.asarray(order, dtype=self.indices)
+        self.state, _ = self.run(self.state, self.data, rows, LEARNING_RATE)
+
+    def wait(self) -> None:
+        self.backend.synchronize((self.data, self.state))
+
+    def parameters(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        parameters, _ = self.state
+        return [(to_numpy(weight), to_numpy(bias)) for weight, bias in parameters]
+
+    def describe(self) -> dict[str, Any]:
+        with self.backend.active():
+            return {
+                "library": self.name,
+                "version": self.backend.version,
+                "device": self.backend.device_name,
+                "dtype": "float32",
+                **self.backend.settings(),
+            }
+
+    def floor(self) -> Products:
+        return Products(self.backend, self.workload)
+
+    def watched(self) -> Array:
+        parameters, _ = self.state
+        return parameters[0][0]
+
+    def device_memory(self) -> tuple[int, int] | None:
+        return self.backend.device_memory()
+
+
+class Products:
+    """The matrix products of a workload's step, and nothing else: no step can take less.
+
+    3 L - 1 for L layers, on arrays of the step's shapes, all made before. How often they are
+    computed is the library's own business, as a chunk of steps is: see `Backend.repeat`.
+    """
+
+    def __init__(self, backend: backends.Backend, workload: Workload) -> None:
+        rng = generator(0, Purpose.SAMPLES)
+
+        def matrices(shapes: Any) -> list[Array]:
+            """Of the scale that keeps a product of them at about one."""
+            return [
+                backend.asarray(
+                    rng.standard_normal(shape, dtype=np.float32) / np.float32(shape[0]) ** 0.5,
+                    copy=True,
+                )
+                for shape in shapes
+            ]
+
+        self.backend = backend
+        self.arrays = [
+            matrices((workload.batch_size, size) for size in workload.sizes[:-1]),
+            matrices(pairwise(workload.sizes)),
+            matrices((workload.batch_size, size) for size in workload.sizes[1:]),
+        ]
+        self.results: Any = None
+
+    def train(self, order: np.ndarray) -> None:
+        self.results = self.backend.repeat(products, self.arrays, len(order))
+
+    def wait(self) -> None:
+        self.backend.synchronize(self.results)
+
+
+def products(x: list[Array], weights: list[Array], dz: list[Array]) -> list[Array]:
+    """Per layer x W and x^T dz and, after the first, dz W^T.
+
+    Args:
+        x: each layer's input, (batch, fan_in).
+        weights: (fan_in, fan_out).
+        dz: the gradient by each layer's pre-activation, (batch, fan_out).
+    """
+    results = []
+    for layer, weight in enumerate(weights):
+        results += [x[layer] @ weight, x[layer].T @ dz[layer]]
+        if layer > 0:
+            results.append(dz[layer] @ weight.T)
+    return results

@@ -1,0 +1,202 @@
+"""`nnxp bench`: what each backend is worth on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from nnxp import backends, datasets, files, plots
+from nnxp.benchmark import picture, sweep, table
+from nnxp.benchmark.backend import entry
+from nnxp.benchmark.machine import headline, machine
+from nnxp.benchmark.measure import Entry, Result, measure
+from nnxp.benchmark.workloads import WORKLOADS, Workload, workload
+from nnxp.errors import InputError, unknown_name
+
+_REFERENCE = "numpy"
+_SMOKE = "smoke size: it shows that everything runs; the figures mean nothing"
+_QUICK: dict[str, Any] = {"repeat": 2, "min_seconds": 0.0, "steps": 8, "pause": 0.0}
+
+_console = Console(highlight=False, soft_wrap=True, markup=False)
+
+
+def bench(
+    workload_names: Annotated[
+        list[str] | None,
+        typer.Option("--workload", help=", ".join(WORKLOADS) + "; all but those for GPUs"),
+    ] = None,
+    backend_names: Annotated[
+        str, typer.Option("--backends", help="which to compare with numpy, or numpy alone")
+    ] = "numpy,cupy,torch,jax",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", envvar="NNXP_DEVICE", help="of all but numpy: cpu, cuda, cuda:1, mps"
+        ),
+    ] = None,
+    repeat: Annotated[int, typer.Option(help="rounds, in each of which every backend runs")] = 7,
+    min_seconds: Annotated[float, typer.Option(help="that a backend runs in a round")] = 0.3,
+    data: Annotated[
+        str, typer.Option(help="made, or mnist: from $NNXP_DATA_DIR, else downloaded")
+    ] = "made",
+    axis: Annotated[
+        str | None,
+        typer.Option("--sweep", help="batch-size or width: samples/s against it, one workload"),
+    ] = None,
+    report: Annotated[
+        str | None, typer.Option("--json", help="where every figure of every round goes")
+    ] = None,
+    plot: Annotated[
+        str | None, typer.Option(help="a picture; of a sweep, bench-SWEEP.png if not given")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="see in seconds that it runs; the figures mean nothing")
+    ] = False,
+) -> None:
+    """Time training on every backend: nnxp bench --workload small --backends torch,jax."""
+    if repeat < 1:
+        raise InputError(f"--repeat must be 1 or more, not {repeat}")
+    if not 0 <= min_seconds <= 3600:
+        raise InputError(f"--min-seconds must be from 0 to 3600, not {min_seconds:g}")
+    names = _backends(backend_names)
+    workloads = _workloads(workload_names, device, data, axis)
+    points = sweep.points(axis, workloads[0]) if axis else {}
+    plot = plot or (f"bench-{axis}.png" if axis else None)
+    _check_outputs(report, plot)
+    if data == "mnist":
+        datasets.load("mnist")  # what is missing is fetched, or said, once and now
+    options: dict[str, Any] = {"repeat": repeat, "min_seconds": min_seconds}
+    if quick:
+        options = _QUICK
+        workloads = [each.quick() for each in workloads]
+        points = {point: points[point].quick() for point in list(points)[:2]}
+    found = machine()
+    content: dict[str, Any] = {"machine": found, "quick": quick, "data": data, "options": options}
+    _print(textwrap.fill(headline(found), table.WIDTH), *([_SMOKE] if quick else []))
+    with _console.status("") as status:
+        options = options | {"progress": status.update}
+        if axis:
+            figure = _sweep(axis, points, names, device, options, content)
+        else:
+            figure = _compare(workloads, names, device, options, content)
+    if report is not None:
+        files.write(report, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+        _print(f"saved {report}")
+    if plot is not None:
+        plots.save(figure(), plot)
+        _print(f"saved {plot}")
+
+
+def _compare(
+    workloads: list[Workload],
+    names: list[str],
+    device: str | None,
+    options: dict[str, Any],
+    content: dict[str, Any],
+) -> Callable[[], Any]:
+    """Measure and print, workload by workload; what draws the picture."""
+    results: list[Result] = []
+    introduced: set[str] = set()
+    for each in workloads:
+        found = measure(each, _entries(names, device, each), timeout=_timeout(each), **options)
+        for result in found:
+            if result.describe and result.name not in introduced:
+                introduced.add(result.name)
+                _print(table.settings(result))
+        _print(f"\n{table.title(each)}", *table.lines(found))
+        results += found
+    _print("", *table.LEGEND)
+    content["workloads"] = [asdict(each) for each in workloads]
+    content["results"] = [result.to_dict() for result in results]
+    return lambda: picture.bars(results, _caption("Training, by backend", content))
+
+
+def _sweep(
+    axis: str,
+    points: dict[int, Workload],
+    names: list[str],
+    device: str | None,
+    options: dict[str, Any],
+    content: dict[str, Any],
+) -> Callable[[], Any]:
+    """Measure and print all points; what draws the picture."""
+    first = next(iter(points.values()))
+    entries = _entries(names, device, first)
+    found = sweep.sweep(points, entries, timeout=_timeout(first), **options)
+    for result in found[next(iter(points))]:
+        if result.describe:
+            _print(table.settings(result))
+    title = table.title(first, varied=axis)
+    _print("", textwrap.fill(f"{title}: samples per second", table.WIDTH))
+    _print(*table.sweep_lines(axis, found))
+    content["sweep"] = axis
+    content["points"] = [
+        {
+            "point": point,
+            "workload": asdict(points[point]),
+            "results": [result.to_dict() for result in results],
+        }
+        for point, results in found.items()
+    ]
+    return lambda: picture.curves(axis, found, _caption(title, content))
+
+
+def _caption(text: str, content: dict[str, Any]) -> str:
+    return f"{text}; {headline(content['machine'])}" + (f"; {_SMOKE}" if content["quick"] else "")
+
+
+def _print(*lines: str) -> None:
+    _console.print("\n".join(lines))
+
+
+def _backends(text: str) -> list[str]:
+    names = [name.strip().lower().replace("_", "-") for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in backends.BACKENDS:
+            raise unknown_name("backend", name, backends.BACKENDS)
+    if not names:
+        raise InputError(f"--backends {text!r}: names none of {', '.join(backends.BACKENDS)}")
+    return list(dict.fromkeys(names))
+
+
+def _entries(names: list[str], device: str | None, workload: Workload) -> list[Entry]:
+    """NumPy first, which the others are compared with; but not where it would take hours."""
+    others = [name for name in names if name != _REFERENCE]
+    wanted = _REFERENCE in names if workload.gpu and others else True
+    return [entry(name, device) for name in ([_REFERENCE] if wanted else []) + others]
+
+
+def _workloads(
+    asked: list[str] | None, device: str | None, data: str, axis: str | None
+) -> list[Workload]:
+    names = [name.strip() for text in asked or [] for name in text.split(",") if name.strip()]
+    cuda = device is not None and device.startswith("cuda")
+    if axis and len(names) > 1:
+        raise InputError(f"--sweep takes one --workload, not {', '.join(names)}")
+    if not names and axis:
+        names = ["small"]
+    if not names:
+        names = [each.name for each in WORKLOADS.values() if cuda or not each.gpu]
+    return [replace(workload(name), source=data) for name in dict.fromkeys(names)]
+
+
+def _timeout(workload: Workload) -> float:
+    """Seconds after which a backend is taken to hang."""
+    return 3600.0 if workload.gpu else 600.0
+
+
+def _check_outputs(report: str | None, plot: str | None) -> None:
+    for option, path in (("--json", report), ("--plot", plot)):
+        if path is not None:
+            files.check_writable(path, option)
+    if plot is not None:
+        plots.check(plot)
+    if report and plot and os.path.realpath(report) == os.path.realpath(plot):
+        raise InputError(f"--json {report}: --plot goes there too; name another file")

@@ -1,0 +1,822 @@
+"""Benchmarks: workloads, the worker's protocol, who is timed and who is not, the command."""
+
+import hashlib
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nnxp
+from nnxp import datasets
+from nnxp.arrays import to_numpy
+from nnxp.benchmark import (
+    WORKLOADS,
+    Entry,
+    Result,
+    Spread,
+    Workload,
+    judge,
+    measure,
+    memory,
+    picture,
+    sweep,
+    syncs,
+    table,
+    workload,
+)
+from nnxp.benchmark.backend import Products, Trainer, entry, products
+from nnxp.benchmark.command import bench
+from nnxp.benchmark.workloads import LEARNING_RATE
+from nnxp.errors import InputError
+
+SMALL = Workload("test", (12, 8, 4), 16, chunk=4, samples=2048)
+FAST = {"repeat": 3, "min_seconds": 0.0, "steps": 8, "pause": 0.0}
+
+
+# --- contenders that workers import from this file
+
+
+class ByHand:
+    """Gradient descent written out in NumPy."""
+
+    name = "by hand"
+    note = ""
+    rate = LEARNING_RATE
+
+    def __init__(self, workload, device=None):
+        self.x, classes = workload.data
+        self.t = np.eye(workload.sizes[-1], dtype=np.float32)[classes]
+        self.layers = [(weight.copy(), bias.copy()) for weight, bias in workload.parameters]
+
+    def train(self, order):
+        for rows in order:
+            tape, y = [], self.x[rows]
+            for weight, bias in self.layers:
+                tape.append(y)
+                z = y @ weight + bias
+                y = np.maximum(z, 0)
+            p = np.exp(z - z.max(axis=1, keepdims=True))
+            dz = (p / p.sum(axis=1, keepdims=True) - self.t[rows]) / len(rows)
+            for i in reversed(range(len(self.layers))):
+                weight, bias = self.layers[i]
+                dx = (dz @ weight.T) * (tape[i] > 0)
+                self.layers[i] = (
+                    weight - np.float32(self.rate) * (tape[i].T @ dz),
+                    bias - np.float32(self.rate) * dz.sum(axis=0),
+                )
+                dz = dx
+
+    def wait(self):
+        pass
+
+    def parameters(self):
+        return self.layers
+
+    def describe(self):
+        return {"library": "numpy", "version": np.__version__, "device": "cpu"}
+
+
+class Chatty(ByHand):
+    """Prints what is none of the coordinator's business."""
+
+    def train(self, order):
+        print("to stdout", flush=True)
+        os.write(1, b'{"seconds": 0, "steps": 1}\n')
+        super().train(order)
+
+
+class Fast(ByHand):
+    """Learns at another rate."""
+
+    rate = 3 * LEARNING_RATE
+
+
+class Diverged(ByHand):
+    def parameters(self):
+        return [(weight * math.nan, bias) for weight, bias in self.layers]
+
+
+class Elsewhere(Fast):
+    comparable = False
+    note = "starts from weights of its own"
+
+
+class Raising(ByHand):
+    def __init__(self, workload, device=None):
+        raise ValueError("first line\n\x1b[31msecond line")
+
+
+class RaisingLater(ByHand):
+    """Raises when it is timed, after `chunks` chunks."""
+
+    def __init__(self, workload, device=None, *, chunks):
+        super().__init__(workload)
+        self.left = chunks
+
+    def train(self, order):
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("the device is lost")
+        super().train(order)
+
+
+class Dying(ByHand):
+    def train(self, order):
+        os.write(2, b"libfast: illegal instruction\n\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Leaving(ByHand):
+    def train(self, order):
+        sys.exit(5)
+
+
+class Hanging(ByHand):
+    """Never done; it and a child of its write their ids to a file."""
+
+    def __init__(self, workload, device=None, *, ids="/dev/null"):
+        super().__init__(workload)
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        Path(ids).write_text(f"{os.getpid()} {child.pid} .")
+
+    def train(self, order):
+        time.sleep(60)
+
+
+def stub(kind, name=None, **options):
+    return Entry(name or kind.__name__, f"{__name__}:{kind.__name__}", None, options)
+
+
+def spec(kind, **options):
+    return {
+        "contender": f"{__name__}:{kind.__name__}",
+        "options": options,
+        "workload": asdict(SMALL),
+        "device": None,
+        "min_seconds": 0.0,
+        "steps": 8,
+    }
+
+
+# --- workloads
+
+
+@pytest.mark.parametrize("name", [name for name in WORKLOADS if name != "huge"])
+def test_a_workload_has_the_shapes_it_says(name):
+    each = workload(name).quick()
+    x, classes = each.data
+    assert (x.shape, x.dtype) == ((each.samples, each.sizes[0]), np.float32)
+    assert (classes.shape, classes.dtype.kind) == ((each.samples,), "i")
+    assert x.min() == 0
+    assert x.max() < 1
+    assert 0.75 < (x == 0).mean() < 0.85
+    shapes = [(weight.shape, bias.shape) for weight, bias in each.parameters]
+    assert shapes == [(fans, fans[1:]) for fans in pairwise(each.sizes)]
+    assert next(each.orders()).shape == (each.chunk, each.batch_size)
+
+
+def test_no_class_is_rare():
+    _, classes = WORKLOADS["tiny"].quick().data
+    assert np.bincount(classes, minlength=10).min() > 0.02 * len(classes)
+
+
+def test_another_process_makes_the_same_workload():
+    code = (
+        "import hashlib, numpy as np; from nnxp.benchmark import Workload\n"
+        f"w = Workload(**{asdict(SMALL)!r})\n"
+        "arrays = [*w.data, next(w.orders()), *(a for pair in w.parameters for a in pair)]\n"
+        "print(hashlib.sha256(b''.join(map(np.ndarray.tobytes, arrays))).hexdigest())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ours = [*SMALL.data, next(SMALL.orders()), *(a for pair in SMALL.parameters for a in pair)]
+    content = b"".join(map(np.ndarray.tobytes, ours))
+    assert done.stdout.strip() == hashlib.sha256(content).hexdigest()
+
+
+def test_an_epoch_of_orders_visits_no_row_twice_and_the_next_is_another():
+    chunks = SMALL.samples // (SMALL.chunk * SMALL.batch_size)
+    orders = list(islice(SMALL.orders(), 2 * chunks))
+    first, second = (np.concatenate(orders[part]) for part in (slice(chunks), slice(chunks, None)))
+    assert sorted(first.ravel()) == list(range(SMALL.samples))
+    assert sorted(second.ravel()) == list(range(SMALL.samples))
+    assert not np.array_equal(first, second)
+
+
+def test_there_is_something_to_learn():
+    tiny = WORKLOADS["tiny"].quick()
+    contender = ByHand(tiny)
+    before = judge.loss(contender.parameters(), *tiny.data)
+    for order in islice(tiny.orders(), 100):
+        contender.train(order)
+    assert judge.loss(contender.parameters(), *tiny.data) < 0.9 * before
+
+
+def test_a_workload_that_cannot_be_is_refused():
+    with pytest.raises(InputError, match="more than its 100 samples"):
+        Workload("w", (4, 2), 16, chunk=7, samples=100)
+    with pytest.raises(InputError, match="4096 inputs, MNIST 784"):
+        replace(WORKLOADS["huge"], source="mnist")
+    with pytest.raises(InputError, match="did you mean 'mnist'"):
+        replace(SMALL, source="mnits")
+    with pytest.raises(InputError, match="did you mean 'small'"):
+        workload("smal")
+
+
+def test_mnist_is_what_a_workload_trains_on_if_asked(monkeypatch):
+    digits = datasets.load("digits")
+    monkeypatch.setattr(datasets, "load", {"mnist": digits}.__getitem__)
+    x, classes = Workload("w", (784, 10), 10, samples=1000, source="mnist").data
+    np.testing.assert_array_equal(x, digits.x[:1000])
+    np.testing.assert_array_equal(classes, digits.y[:1000])
+
+
+# --- the judge
+
+
+def test_the_judge_computes_the_mean_cross_entropy():
+    special = pytest.importorskip("scipy.special")
+    x, classes = SMALL.data
+    (w1, b1), (w2, b2) = ((w.astype(float), b.astype(float)) for w, b in SMALL.parameters)
+    logits = np.maximum(x[:1024].astype(float) @ w1 + b1, 0) @ w2 + b2
+    expected = -special.log_softmax(logits, axis=1)[np.arange(1024), classes[:1024]].mean()
+    assert judge.loss(SMALL.parameters, x, classes) == pytest.approx(expected, rel=1e-14)
+
+
+def test_the_judge_judges_huge_logits_and_what_diverged():
+    x, classes = np.full((3, 1), 1e4, np.float32), np.array([0, 0, 1])
+    parameters = [(np.array([[1.0, -1.0]], np.float32), np.zeros(2, np.float32))]
+    assert judge.loss(parameters, x, classes) == pytest.approx(2e4 / 3)
+    assert math.isnan(judge.loss([(parameters[0][0] * math.inf, np.zeros(2))], x, classes))
+
+
+# --- nnxp as a contender
+
+
+def opened(backend):
+    return Trainer(SMALL, backend.device_name, backend=backend.name)
+
+
+def test_a_backend_trains_as_nnxp_train_does(backend):
+    contender = opened(backend)
+    for order in islice(SMALL.orders(), SMALL.samples // (SMALL.chunk * SMALL.batch_size)):
+        contender.train(order)
+    contender.wait()
+    network = nnxp.MLP(SMALL.sizes, backend=backend, parameters=SMALL.parameters)
+    optimizer = nnxp.SGD(LEARNING_RATE)
+    nnxp.train(network, *SMALL.data, optimizer=optimizer, epochs=1, batch_size=SMALL.batch_size)
+    for ours, theirs in zip(contender.parameters(), network.parameters, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, to_numpy(b), rtol=1e-5, atol=1e-7)
+
+
+def test_a_backend_learns_what_is_learnt_by_hand(backend):
+    ours, theirs = opened(backend), ByHand(SMALL)
+    for order in islice(SMALL.orders(), 4):
+        ours.train(order)
+        theirs.train(order)
+    losses = [judge.loss(each.parameters(), *SMALL.data) for each in (ours, theirs)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_backend_tells_what_sets_its_speed(backend):
+    told = opened(backend).describe()
+    assert told["library"] == backend.name
+    assert told["device"] == backend.device_name
+    assert told["blas"]
+    assert ("tf32" in told) == backend.device_name.startswith("cuda")
+    json.dumps(told, allow_nan=False)
+
+
+def test_the_floor_is_the_products_of_a_step(backend):
+    deep = replace(SMALL, sizes=(12, 8, 6, 4))
+    floor = Products(backend, deep)
+    floor.train(next(deep.orders()))
+    floor.wait()
+    shapes = [tuple(result.shape) for result in floor.results]
+    assert shapes == [(16, 8), (12, 8), (16, 6), (8, 6), (16, 8), (16, 4), (6, 4), (16, 6)]
+    x, weights, dz = ([to_numpy(matrix) for matrix in part] for part in floor.arrays)
+    expected = products(x, weights, dz)
+    for ours, theirs in zip(floor.results, expected, strict=True):
+        # The first row and column hang on an element that a compiled loop varies.
+        np.testing.assert_allclose(to_numpy(ours)[1:, 1:], theirs[1:, 1:], rtol=1e-4, atol=1e-5)
+
+
+def test_the_compiled_floor_computes_every_product_in_every_turn():
+    pytest.importorskip("jax")
+    from nnxp.backends import jit
+
+    floor = Products(nnxp.backends.get("jax", "cpu"), SMALL)
+    text = jit.repeater(products).lower(floor.arrays, 10).compile().as_text()
+    bodies = dict(re.findall(r"^(?:ENTRY )?(%\S+) .*?\{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL))
+    (loop,) = set(re.findall(r"body=(%[^\s,]+)", text))
+
+    def count(name):
+        called = re.findall(r"(?:calls|to_apply)=(%[^\s,}]+)", bodies[name])
+        return bodies[name].count(" dot(") + sum(count(each) for each in called)
+
+    assert count(loop) == 5
+
+
+def test_reads_by_the_host_are_counted_and_the_type_is_left_as_it_was(backend):
+    array = opened(backend).watched()
+    first = array[0, 0]
+    before = dict(vars(type(array)))
+
+    def read():
+        float(first)
+        if first > 0:
+            first + 1
+
+    expected = None if backend.name == "numpy" else 2
+    assert syncs.count(array, read) == expected
+    assert syncs.count(array, lambda: array + 1) == (None if expected is None else 0)
+    with pytest.raises(ZeroDivisionError):
+        syncs.count(array, lambda: 1 / 0) or 1 / 0
+    assert dict(vars(type(array))) == before
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_a_read_that_goes_through_another_is_one(name):
+    pytest.importorskip(name)
+    array = Trainer(SMALL, "cpu", backend=name).watched()
+    assert syncs.count(array, lambda: array[0, 0].item()) == 1
+    assert syncs.count(array, lambda: array.__array__()) == 1
+    assert syncs.count(array, lambda: array.tolist()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a peak that can be reset")
+def test_the_peak_is_that_of_the_action():
+    size = 64 << 20
+    np.ones(2 * size, np.uint8)  # over, and freed, before
+    before = memory.resident()
+    peak = memory.peak(lambda: np.ones(size, np.uint8))
+    assert 0.9 * size < peak - before < 1.2 * size
+
+
+# --- the worker
+
+
+def serve(commands, text):
+    """The answers of a worker, and how it ended."""
+    done = subprocess.run(
+        [sys.executable, "-m", "nnxp.benchmark.worker", text],
+        input="".join(f"{command}\n" for command in commands),
+        env=os.environ | {"PYTHONPATH": os.path.dirname(__file__)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()], done
+
+
+def test_a_worker_answers_each_command_with_one_line_of_json():
+    commands = ["time", "floor", "memory", "syncs", "time", "quit", "time"]
+    answers, done = serve(commands, json.dumps(spec(Chatty)))
+    ready, timed, floor, peaks, reads, again = answers
+    assert done.returncode == 0
+    assert ready["steps"] == 8
+    assert ready["comparable"] is True
+    hand = ByHand(SMALL)
+    for order in islice(SMALL.orders(), 2):
+        hand.train(order)
+    assert ready["loss"] == pytest.approx(judge.loss(hand.parameters(), *SMALL.data), rel=1e-6)
+    assert timed["steps"] == again["steps"] == SMALL.chunk
+    assert timed["seconds"] > 0
+    assert floor == {}
+    assert set(peaks) == {"host_bytes", "device_bytes"}
+    assert reads == {"syncs": None}
+    assert "to stdout" in done.stderr
+
+
+def test_a_worker_that_fails_says_so_in_one_line():
+    for commands, text, error in [
+        ([], json.dumps(spec(Raising)), "ValueError: first line \x1b[31msecond line"),
+        (["dance"], json.dumps(spec(ByHand)), "ValueError: no such command: 'dance'"),
+    ]:
+        answers, done = serve(commands, text)
+        assert answers[-1] == {"error": error}
+        assert done.returncode == 1
+    answers, _ = serve([], json.dumps(spec(ByHand) | {"contender": "nowhere:Nobody"}))
+    assert answers == [{"error": "ModuleNotFoundError: No module named 'nowhere'"}]
+
+
+def test_a_worker_ends_when_nobody_asks_any_more():
+    answers, done = serve([], json.dumps(spec(ByHand)))
+    assert len(answers) == 1
+    assert done.returncode == 0
+
+
+# --- measure
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Everyone that can be measured, and everyone that cannot."""
+    entries = [
+        stub(Raising),
+        stub(Elsewhere),
+        stub(ByHand),
+        stub(Chatty),
+        stub(Fast),
+        stub(Diverged),
+        stub(Dying),
+        stub(Leaving),
+        stub(RaisingLater, "lost", chunks=6),
+        Entry("nowhere", "nowhere:Nobody"),
+        Entry("nobody", f"{__name__}:Nobody"),
+        entry("numpy"),
+    ]
+    found = measure(SMALL, entries, timeout=60, **FAST)
+    assert [result.name for result in found] == [each.name for each in entries]
+    return {result.name: result for result in found}
+
+
+def test_who_learns_the_same_is_timed_in_every_round(results):
+    for name in ("ByHand", "Chatty", "numpy"):
+        assert results[name].problem is None
+        assert len(results[name].step_seconds) == FAST["repeat"]
+        assert min(results[name].step_seconds) > 0
+    assert results["ByHand"].verdict == "reference"
+    assert results["Chatty"].verdict == results["numpy"].verdict == "equal"
+
+
+def test_ratios_are_of_the_same_round(results):
+    reference, other = results["ByHand"], results["numpy"]
+    pairs = zip(reference.step_seconds, other.step_seconds, strict=True)
+    assert other.ratios == [a / b for a, b in pairs]
+    assert reference.ratio == Spread(1, 1, 1)
+    assert other.ratio.low == min(other.ratios)
+
+
+def test_who_learns_something_else_is_not_timed(results):
+    for name, loss in (("Fast", r"\d\.\d+"), ("Diverged", "nan")):
+        assert results[name].verdict == "wrong"
+        assert re.fullmatch(
+            rf"wrong: its loss after 8 steps is {loss}, that of ByHand \d\.\d+",
+            results[name].problem,
+        )
+        assert results[name].step_seconds == results[name].ratios == []
+    assert results["Diverged"].to_dict()["loss"] is None
+
+
+def test_who_starts_elsewhere_is_timed_and_says_so(results):
+    found = results["Elsewhere"]
+    assert found.verdict == "not comparable"
+    assert found.note == Elsewhere.note
+    assert len(found.ratios) == FAST["repeat"]
+
+
+def test_whoever_fails_is_a_row_that_says_why(results):
+    problems = {name: result.problem for name, result in results.items() if result.problem}
+    assert problems["Raising"] == "ValueError: first line [31msecond line"
+    assert problems["Dying"] == "died (SIGKILL): libfast: illegal instruction"
+    assert problems["Leaving"] == "died (exit status 5)"
+    assert problems["nowhere"] == "ModuleNotFoundError: No module named 'nowhere'"
+    assert "has no attribute 'Nobody'" in problems["nobody"]
+    assert problems["lost"] == "RuntimeError: the device is lost"
+    assert results["lost"].step_seconds == results["lost"].ratios == []
+    assert len(problems) == 8
+
+
+def test_the_floor_is_timed_where_there_is_one(results):
+    assert len(results["numpy"].floor_seconds) == FAST["repeat"]
+    assert results["numpy"].step_to_floor.low > 1
+    assert results["ByHand"].floor_seconds == []
+    assert results["ByHand"].step_to_floor is None
+
+
+def test_contenders_take_turns_and_turns_at_being_first():
+    said = []
+    measure(SMALL, [stub(ByHand, "a"), stub(ByHand, "b")], progress=said.append, **FAST)
+    turns = [re.fullmatch(r"test: (\w), round (\d) of 3", text) for text in said]
+    assert [turn[1] + turn[2] for turn in turns if turn] == ["a1", "b1", "b2", "a2", "a3", "b3"]
+
+
+def test_without_a_reference_nothing_is_compared():
+    (found,) = measure(SMALL, [stub(Elsewhere)], **FAST)
+    assert found.verdict == "not comparable"
+    assert found.ratio is None
+    assert found.step
+
+
+def test_who_hangs_is_given_up(tmp_path):
+    hanging, other = measure(
+        SMALL, [stub(Hanging, ids=str(tmp_path / "ids")), stub(ByHand)], timeout=4, **FAST
+    )
+    assert hanging.problem == "did not answer for 4 seconds"
+    assert other.verdict == "reference"
+    assert_gone((tmp_path / "ids").read_text())
+
+
+def test_an_interrupt_ends_the_workers_and_what_they_started(tmp_path):
+    ids = tmp_path / "ids"
+    code = (
+        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+        "from test_benchmark import *\n"
+        f"measure(SMALL, [stub(Hanging, ids={str(ids)!r})])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 30
+        while not (ids.exists() and ids.read_text().endswith(".")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert b"KeyboardInterrupt" in errors
+    assert_gone(ids.read_text())
+
+
+def assert_gone(ids):
+    for number in map(int, ids.split()[:-1]):
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{number}").exists() and not zombie(number):
+            assert time.monotonic() < deadline, f"process {number} is still there"
+            time.sleep(0.05)
+
+
+def zombie(number):
+    """Dead, but nobody has asked: a worker's child, whose new parent need not care."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+# --- the table
+
+
+def result(name, seconds, **fields):
+    return Result(name, "test", 64, step_seconds=seconds, **fields)
+
+
+def test_numbers_have_three_digits():
+    shown = [table.number(n) for n in (9.4, 937, 999.9, 29_512, 138_246, 1_383_000, 2.5e9)]
+    assert shown == ["9.40", "937", "1.00k", "29.5k", "138k", "1.38M", "2.50G"]
+    shown = [table.seconds(s) for s in (4.28e-6, 428e-6, 0.99999e-3, 0.0631, 1.2)]
+    assert shown == ["4.28 us", "428 us", "1.00 ms", "63.1 ms", "1.20 s"]
+
+
+def test_the_fastest_is_first_and_who_has_no_times_last():
+    rows = table.lines(
+        [
+            result("slow", [2e-3]),
+            result("wrong", [], problem="wrong: its loss is off"),
+            result("fast", [1e-3, 3e-3, 1.1e-3], ratios=[2.0], floor_seconds=[5e-4] * 3),
+            result("odd", [5e-3], note="starts elsewhere"),
+        ]
+    )
+    names = [row.split()[0] for row in rows[1:]]
+    assert names == ["fast", "slow", "odd", "wrong", "odd"]
+    assert rows[1].split()[1:8] == ["58.2k", "(21.3k-64.0k)", "1.10", "ms", "2.00", "500", "us"]
+    assert rows[-2].endswith("wrong: its loss is off")
+    assert rows[-1].endswith("starts elsewhere")
+
+
+def test_the_widest_table_fits_a_hundred_columns():
+    wide = [
+        result(
+            "array-api-strict",
+            [1.11e-4, 1.22e-4, 1.33e-4],
+            ratios=[0.12],
+            floor_seconds=[9.99e-5] * 3,
+            syncs=64,
+            host_bytes=123_456_789,
+            device_bytes=12_345_678_901,
+            compile_seconds=12.34,
+        ),
+        result("cupy", [], problem="word " * 60),
+    ]
+    assert max(map(len, table.lines(wide))) <= 100
+    assert max(map(len, (*table.LEGEND, *map(table.title, WORKLOADS.values())))) <= 100
+
+
+# --- sweeps and pictures
+
+
+def test_the_points_of_a_sweep():
+    sizes = sweep.points("batch-size", WORKLOADS["small"])
+    assert list(sizes) == [2**k for k in range(13)]
+    assert all(each.batch_size == size for size, each in sizes.items())
+    assert sizes[1].chunk == 64
+    assert sizes[4096].chunk == 4
+    widths = sweep.points("width", WORKLOADS["medium"])
+    assert (min(widths), max(widths)) == (16, 2048)
+    assert widths[32].sizes == (784, 32, 32, 10)
+    with pytest.raises(InputError, match="did you mean 'width'"):
+        sweep.points("widht", SMALL)
+    with pytest.raises(InputError, match="no hidden layer"):
+        sweep.points("width", replace(SMALL, sizes=(12, 4)))
+
+
+def test_a_sweep_does_not_ask_again_who_failed():
+    points = {size: replace(SMALL, batch_size=size) for size in (8, 16)}
+    found = sweep.sweep(points, [stub(ByHand), stub(Raising)], **FAST)
+    assert [[each.name for each in row] for row in found.values()] == [
+        ["ByHand", "Raising"],
+        ["ByHand"],
+    ]
+    assert found[16][0].samples_per_second.median > 0
+    assert found[16][0].floor is None
+
+
+def test_bars_are_medians_and_the_missing_have_none():
+    pytest.importorskip("matplotlib")
+    found = [result("a", [1e-3, 2e-3, 4e-3]), result("b", []), result("c", [1e-2])]
+    panel = picture.bars(found, "title").axes[0]
+    assert [bar.get_height() for bar in panel.patches] == [32_000, 6_400]
+    assert panel.get_yscale() == "log"
+    assert panel.get_ylim()[0] == 1_000
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["test"]
+
+
+def test_curves_are_log_log():
+    pytest.importorskip("matplotlib")
+    points = {
+        1: [result("a", [1e-3]), result("b", [1e-2])],
+        4: [result("a", [2e-3, 1e-3, 4e-3]), result("b", [])],
+    }
+    panel = picture.curves("batch-size", points, "title").axes[0]
+    assert (panel.get_xscale(), panel.get_yscale()) == ("log", "log")
+    curves = {line.get_label(): line.get_xydata().tolist() for line in panel.lines}
+    assert curves == {"a": [[1, 64_000], [4, 32_000]], "b": [[1, 6_400]]}
+    assert "samples per second" in panel.get_ylabel()
+    assert "samples a step" in panel.get_xlabel()
+
+
+def test_nothing_to_draw_is_drawn_empty():
+    pytest.importorskip("matplotlib")
+    picture.bars([result("a", [])], "title").draw_without_rendering()
+    picture.curves("width", {16: [result("a", [])]}, "title").draw_without_rendering()
+
+
+# --- the command
+
+NNXP = """
+from nnxp import cli
+from nnxp.benchmark.command import bench
+if "bench" not in {command.callback.__name__ for command in cli.app.registered_commands}:
+    cli.app.command()(bench)
+cli.main()
+"""
+
+
+def nnxp_bench(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-P", "-c", NNXP, "bench", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """A folder with what a quick bench wrote, what it printed, and its report."""
+    pytest.importorskip("matplotlib")
+    folder = tmp_path_factory.mktemp("bench")
+    (folder / "random.py").write_text("raise SystemExit('imported from the current folder')")
+    done = nnxp_bench(
+        folder, "--quick", "--workload", "tiny", "--backends", "array-api-strict,cupy",
+        "--json", "report.json", "--plot", "bars.png",
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.returncode == 0
+    return folder, done.stdout, json.loads((folder / "report.json").read_text())
+
+
+def test_the_command_prints_a_table(smoke):
+    _, printed, _ = smoke
+    assert max(map(len, printed.splitlines())) <= 100
+    assert re.search(r"^numpy +[\d.]+k? \(.*us +1\.00 ", printed, re.MULTILINE)
+    assert re.search(r"^array-api-strict +[\d.]+k? \(", printed, re.MULTILINE)
+    assert re.search(r"^cupy ", printed, re.MULTILINE)
+    assert re.search(
+        rf"^numpy {re.escape(np.__version__)} on cpu: float32, ", printed, re.MULTILINE
+    )
+    assert "tiny: 784-30-10 in batches of 10" in printed
+    assert f"Python {sys.version.split()[0]}" in printed
+    assert "the figures mean nothing" in printed
+
+
+def test_the_json_holds_every_repeat_and_the_machine(smoke):
+    _, _, report = smoke
+    assert report["quick"] is True
+    assert report["machine"]["cores"] == os.cpu_count()
+    assert report["workloads"][0]["sizes"] == [784, 30, 10]
+    numpy, strict, cupy = report["results"]
+    assert [each["name"] for each in report["results"]] == ["numpy", "array-api-strict", "cupy"]
+    for each in (numpy, strict):
+        assert len(each["step_seconds"]) == len(each["floor_seconds"]) == 2
+        speeds = [10 / seconds for seconds in each["step_seconds"]]
+        assert each["samples_per_second"]["median"] == pytest.approx(np.median(speeds))
+        assert each["samples_per_second"]["low"] == min(speeds)
+        assert each["describe"]["dtype"] == "float32"
+    assert strict["loss"] == pytest.approx(numpy["loss"], rel=1e-6)
+    assert strict["syncs"] == 0
+    assert cupy["problem"] or cupy["step_seconds"]
+
+
+def test_the_picture_is_written(smoke):
+    folder, _, _ = smoke
+    assert (folder / "bars.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_quick_sweep_has_two_points_and_a_picture(tmp_path):
+    pytest.importorskip("matplotlib")
+    done = nnxp_bench(
+        tmp_path, "--quick", "--sweep", "width", "--backends", "numpy", "--json", "sweep.json"
+    )
+    assert done.stderr == ""
+    report = json.loads((tmp_path / "sweep.json").read_text())
+    assert [point["point"] for point in report["points"]] == [16, 32]
+    assert report["points"][1]["workload"]["sizes"] == [784, 32, 10]
+    assert report["points"][1]["results"][0]["samples_per_second"]["median"] > 0
+    assert (tmp_path / "bench-width.png").read_bytes().startswith(b"\x89PNG")
+    assert re.search(r"^ +16 +[\d.]+k?$", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_other_libraries_learn_what_numpy_learns(name):
+    pytest.importorskip(name)
+    found = measure(
+        WORKLOADS["tiny"].quick(), [entry("numpy"), entry(name)], **FAST | {"steps": 100}
+    )
+    assert [each.verdict for each in found] == ["reference", "equal"]
+    assert found[1].loss == pytest.approx(found[0].loss, rel=1e-5)
+    assert found[1].syncs == 0
+    assert found[1].step_to_floor
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workload_names": ["smal"]}, "did you mean 'small'"),
+        ({"backend_names": "numpy,nmpy"}, "did you mean 'numpy'"),
+        ({"backend_names": ","}, "--backends ',': names none of numpy, "),
+        ({"repeat": 0}, "--repeat must be 1 or more, not 0"),
+        ({"min_seconds": math.nan}, "--min-seconds must be from 0 to 3600, not nan"),
+        ({"data": "digits"}, "unknown data 'digits'"),
+        ({"data": "mnist", "workload_names": ["huge"]}, "4096 inputs, MNIST 784"),
+        ({"axis": "depth"}, "unknown sweep 'depth'"),
+        ({"axis": "width", "workload_names": ["tiny,small"]}, "takes one --workload"),
+        ({"report": "nowhere/report.json"}, "--json nowhere/report.json: cannot write there"),
+        ({"plot": "picture.txt"}, "a picture is .png, .svg or .pdf"),
+        ({"plot": "a.png", "report": "./a.png"}, "--plot goes there too"),
+    ],
+    ids=str,
+)
+def test_bad_options_are_refused_before_anything_runs(options, message, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nnxp.benchmark.command.measure", None)
+    with pytest.raises(InputError) as caught:
+        bench(**options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "names", "rows"),
+    [
+        ({}, ["tiny", "small", "medium", "wide"], ["numpy", "cupy", "torch", "jax"]),
+        ({"workload_names": ["wide,tiny", "wide"]}, ["wide", "tiny"], None),
+        ({"workload_names": ["huge"], "backend_names": "jax"}, ["huge"], ["jax"]),
+        ({"workload_names": ["huge"], "backend_names": "numpy"}, ["huge"], ["numpy"]),
+        ({"workload_names": ["tiny"], "backend_names": "jax"}, ["tiny"], ["numpy", "jax"]),
+    ],
+    ids=str,
+)
+def test_what_is_measured(options, names, rows, monkeypatch):
+    asked = []
+
+    def record(workload, entries, **options):
+        asked.append((workload.name, [each.name for each in entries]))
+        return [Result(each.name, workload.name, 1, problem="not run") for each in entries]
+
+    monkeypatch.setattr("nnxp.benchmark.command.measure", record)
+    bench(**options)
+    assert [name for name, _ in asked] == names
+    assert rows is None or asked[0][1] == rows
+
+
+def test_a_device_is_for_all_but_numpy():
+    assert entry("numpy", "cuda").device == "cpu"
+    assert entry("torch", "cuda").device == "cuda"
