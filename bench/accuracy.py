@@ -21,7 +21,6 @@ import datetime
 import json
 import os
 import platform
-import re
 import shlex
 import sys
 import tempfile
@@ -33,6 +32,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
+
+from markers import insert
 
 import nnxp
 from nnxp import cli, datasets, files
@@ -159,15 +160,6 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"{note}{results['date']}."])
 
 
-def insert(text: str, generated: str) -> str:
-    """`text` with what stands between the two markers replaced."""
-    pattern = f"(?<={re.escape(BEGIN)}\n).*?(?={re.escape(END)})"
-    replaced, count = re.subn(pattern, lambda _: f"\n{generated}\n\n", text, flags=re.DOTALL)
-    if count != 1:
-        raise ValueError(f"found {count} places between {BEGIN} and {END}, not one")
-    return replaced
-
-
 def main() -> None:
     """Run the rows, say which were reached and, if it was all of them, write what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -224,7 +216,7 @@ def main() -> None:
     same_seeds = len({len(found) for found in rows.values()}) == 1
     if writes and same_seeds and set(rows) == set(ROWS):
         readme = ROOT / "README.md"
-        files.write(readme, insert(readme.read_text("utf-8"), table(results)).encode())
+        files.write(readme, insert(readme.read_text("utf-8"), table(results), BEGIN, END).encode())
         print(f"\nwrote {path} and the table in {readme}")
 
 

@@ -191,6 +191,12 @@ def train(
     dtype: Annotated[str, typer.Option(help="float32 or float64")] = "float32",
     backend: BackendOption = "auto",
     device: DeviceOption = None,
+    executor: Annotated[
+        str,
+        typer.Option(
+            help="how steps run: eager, replay (numpy), compiled (torch), jit (jax) or auto"
+        ),
+    ] = "auto",
     data_dir: DataDirOption = None,
     target: TargetOption = None,
     task: Annotated[str | None, typer.Option(help="classify or regress, if not as guessed")] = None,
@@ -229,7 +235,7 @@ def train(
     regularization.shares(len(layers))
     stopping = [] if early_stopping is None else [EarlyStopping(monitor, early_stopping)]
     rates = find_schedule(schedule)
-    opened = backends.get(backend, device)
+    opened = backends.get(backend, device, executor)
 
     dataset = datasets.load(data, data_dir, target=target, task=task, preprocess=preprocess)
     output = _DEFAULT_OUTPUT[dataset.task] if output_activation == "auto" else output_activation

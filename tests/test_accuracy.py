@@ -10,9 +10,14 @@ import pytest
 from test_datasets import write_mnist
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "bench"))  # what stands beside it, it imports by name
 spec = importlib.util.spec_from_file_location("accuracy", ROOT / "bench" / "accuracy.py")
 accuracy = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(accuracy)
+
+
+def insert(text, generated):
+    return accuracy.insert(text, generated, accuracy.BEGIN, accuracy.END)
 
 
 @pytest.fixture
@@ -81,13 +86,13 @@ def test_the_table_shows_commands_figures_and_the_seeds_that_reached_the_goal():
 
 def test_to_insert_the_table_twice_is_to_insert_it_once():
     text = f"before\n\n{accuracy.BEGIN}\nold\n{accuracy.END}\n\nafter\n"
-    once = accuracy.insert(text, accuracy.table(results(0)))
-    assert accuracy.insert(once, accuracy.table(results(0))) == once
+    once = insert(text, accuracy.table(results(0)))
+    assert insert(once, accuracy.table(results(0))) == once
     assert once.startswith("before\n\n<!--")
     assert once.endswith("-->\n\nafter\n")
     assert "old" not in once
     with pytest.raises(ValueError, match="found 0 places"):
-        accuracy.insert("no markers", "a table")
+        insert("no markers", "a table")
 
 
 def test_the_readmes_table_is_that_of_the_newest_results():
@@ -99,7 +104,7 @@ def test_the_readmes_table_is_that_of_the_newest_results():
         assert {run["command"] for run in runs[name]} == {row.command}
         assert [run["seed"] for run in runs[name]] == [run["seed"] for run in runs["a"]]
     readme = (ROOT / "README.md").read_text()
-    assert accuracy.insert(readme, accuracy.table(found)) == readme
+    assert insert(readme, accuracy.table(found)) == readme
 
 
 def test_quick_and_a_choice_of_rows_write_nothing(small_mnist, monkeypatch, capsys):

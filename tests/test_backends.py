@@ -1,3 +1,5 @@
+import pickle
+import shutil
 import subprocess
 import sys
 import types
@@ -6,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import require
 
+import nnxp
 from nnxp import MLP, BackendError, InputError, backends
 from nnxp.arrays import device, to_numpy
 from nnxp.backends import cupy as cupy_backend
@@ -40,7 +43,7 @@ def test_auto_takes_the_first_library_that_reaches_the_gpu(monkeypatch):
     asked = []
 
     def stand_in(name, reaches):
-        def make(device):
+        def make(device, executor):
             asked.append((name, device))
             if not reaches:
                 raise BackendError(f"{name} does not reach {device}")
@@ -50,16 +53,16 @@ def test_auto_takes_the_first_library_that_reaches_the_gpu(monkeypatch):
 
     found = {"cupy": stand_in("cupy", False), "torch": stand_in("torch", True)}
     monkeypatch.setattr(backends, "_cuda_driver_answers", lambda: True)
-    monkeypatch.setattr(backends, "_backend_class", found.__getitem__)
+    monkeypatch.setattr(backends, "backend_class", found.__getitem__)
     assert backends.get("auto").name == "torch"
     assert asked == [("cupy", "cuda"), ("torch", "cuda")]
 
 
 def test_auto_with_a_cuda_device_never_falls_back(monkeypatch):
-    def refuse(device):
+    def refuse(device, executor):
         raise BackendError("no")
 
-    monkeypatch.setattr(backends, "_backend_class", lambda name: refuse)
+    monkeypatch.setattr(backends, "backend_class", lambda name: refuse)
     with pytest.raises(BackendError, match="device 'cuda:1': none of cupy, torch, jax reaches it"):
         backends.get("auto", "cuda:1")
 
@@ -180,3 +183,77 @@ def test_a_broken_installation_is_told_from_a_missing_one(name, error, tmp_path)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert f"{module} is installed but does not import" in done.stdout
     assert error.split("'")[1] in done.stdout
+
+
+EXECUTORS = {"numpy": "replay", "torch": "eager", "jax": "jit", "array-api-strict": "eager"}
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_each_backend_has_its_own_way_to_run_steps_and_eager(name):
+    require(name)
+    for asked in (None, "auto"):
+        assert backends.get(name, executor=asked).executor == EXECUTORS[name]
+    eagerly = backends.get(name, executor="eager")
+    assert eagerly.executor == "eager"
+    assert pickle.loads(pickle.dumps(eagerly)).executor == "eager"
+    with pytest.raises(BackendError, match=f"{name}.*'warp'.*eager"):
+        backends.get(name, executor="warp")
+
+
+def test_an_open_backend_keeps_its_executor():
+    opened = backends.get("numpy", executor="eager")
+    assert backends.get(opened, executor="eager") is opened
+    with pytest.raises(BackendError, match="open already"):
+        backends.get(opened, executor="replay")
+
+
+@pytest.mark.parametrize("name", ["numpy", "jax"])
+def test_executors_of_a_backend_agree(name):
+    require(name)
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((50, 4)), rng.integers(0, 3, 50)
+    trained = []
+    for executor in ("eager", "auto"):
+        network = nnxp.MLP([4, 6, 3], backend=backends.get(name, executor=executor))
+        nnxp.train(network, x, t, epochs=2, batch_size=8, optimizer=nnxp.Adam(0.01))
+        trained.append([to_numpy(array) for layer in network.parameters for array in layer])
+    for expected, array in zip(*trained, strict=True):
+        np.testing.assert_allclose(array, expected, atol=0 if name == "numpy" else 1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", [nnxp.SGD(0.1), nnxp.Adam(0.01)], ids=["sgd", "adam"])
+def test_a_compiled_torch_step_agrees_with_an_eager_one(rule):
+    require("torch")
+    if shutil.which("g++") is None:
+        pytest.skip("torch compiles by g++, which is not installed")
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((50, 40)), rng.integers(0, 3, 50)
+    trained = []
+    for executor in ("eager", "compiled"):
+        network = nnxp.MLP([40, 6, 3], backend=backends.get("torch", executor=executor))
+        history = nnxp.train(
+            network, x, t, epochs=2, batch_size=8, optimizer=rule, schedule=nnxp.schedules.Step(1),
+            regularization=nnxp.Regularization(l2=0.01, dropout=0.2),
+        )  # fmt: skip
+        assert [epoch.learning_rate for epoch in history.epochs][1] < rule.learning_rate
+        trained.append([to_numpy(array) for layer in network.parameters for array in layer])
+    for expected, array in zip(*trained, strict=True):
+        np.testing.assert_allclose(array, expected, atol=1e-5)
+
+
+def test_torch_that_cannot_compile_says_so_in_one_line(monkeypatch):
+    require("torch")
+    import torch
+
+    def compile(function, **options):
+        def run(*arguments):
+            raise torch._dynamo.exc.TorchDynamoException("no g++\nand pages more")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile)
+    network = nnxp.MLP([4, 3], backend=backends.get("torch", executor="compiled"))
+    rule = nnxp.SGD(0.123)  # a step of its own: compiled ones are kept
+    with pytest.raises(BackendError, match=r"\(no g\+\+\): install a C\+\+ compiler, or use"):
+        nnxp.train(network, np.eye(4), [0, 1, 2, 0], epochs=1, batch_size=2, optimizer=rule)

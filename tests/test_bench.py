@@ -32,6 +32,7 @@ def load(name, path):
     return module
 
 
+markers = load("bench_markers", "markers.py")
 report = load("bench_report", "report.py")
 PEERS = load("bench_peers", "peers/__init__.py").PEERS
 
@@ -102,13 +103,13 @@ def test_machine_libraries_and_a_trial_are_said(content):
 
 def test_the_tables_take_the_place_of_the_old_and_nothing_else(content):
     readme = (BENCH / "README.md").read_text("utf-8")
-    once = report.insert(readme, report.markdown(content))
-    assert report.insert(once, report.markdown(content)) == once
+    once = markers.insert(readme, report.markdown(content), report.BEGIN, report.END)
+    assert markers.insert(once, report.markdown(content), report.BEGIN, report.END) == once
     before, after = readme.split(report.BEGIN)[0], readme.split(report.END)[1]
     assert once.startswith(before)
     assert once.endswith(after)
     with pytest.raises(ValueError, match="found 0 places"):
-        report.insert("no markers", "")
+        markers.insert("no markers", "", report.BEGIN, report.END)
 
 
 def test_the_readme_has_the_tables_of_a_report_that_is_kept():

@@ -37,7 +37,7 @@ from nnxp.benchmark import (
 from nnxp.benchmark.backend import Products, Trainer, entry, products
 from nnxp.benchmark.command import bench
 from nnxp.benchmark.workloads import LEARNING_RATE
-from nnxp.errors import InputError
+from nnxp.errors import BackendError, InputError
 
 SMALL = Workload("test", (12, 8, 4), 16, chunk=4, samples=2048)
 FAST = {"repeat": 3, "min_seconds": 0.0, "steps": 8, "pause": 0.0}
@@ -665,18 +665,10 @@ def test_nothing_to_draw_is_drawn_empty():
 
 # --- the command
 
-NNXP = """
-from nnxp import cli
-from nnxp.benchmark.command import bench
-if "bench" not in {command.callback.__name__ for command in cli.app.registered_commands}:
-    cli.app.command()(bench)
-cli.main()
-"""
-
 
 def nnxp_bench(folder, *arguments):
     return subprocess.run(
-        [sys.executable, "-P", "-c", NNXP, "bench", *arguments],
+        [sys.executable, "-P", "-m", "nnxp.cli", "bench", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -707,7 +699,7 @@ def test_the_command_prints_a_table(smoke):
     assert re.search(r"^array-api-strict +[\d.]+k? \(", printed, re.MULTILINE)
     assert re.search(r"^cupy ", printed, re.MULTILINE)
     assert re.search(
-        rf"^numpy {re.escape(np.__version__)} on cpu: float32, ", printed, re.MULTILINE
+        rf"^numpy {re.escape(np.__version__)} \(replay\) on cpu: float32, ", printed, re.MULTILINE
     )
     assert "tiny: 784-30-10 in batches of 10" in printed
     assert f"Python {sys.version.split()[0]}" in printed
@@ -820,3 +812,14 @@ def test_what_is_measured(options, names, rows, monkeypatch):
 def test_a_device_is_for_all_but_numpy():
     assert entry("numpy", "cuda").device == "cpu"
     assert entry("torch", "cuda").device == "cuda"
+
+
+def test_a_backend_may_name_its_executor():
+    from nnxp.benchmark.command import _backends
+
+    assert _backends("torch:compiled, numpy:eager") == ["torch:compiled", "numpy:eager"]
+    with pytest.raises(BackendError, match="has no executor 'replay'"):
+        _backends("jax:replay")
+    assert (
+        Trainer(WORKLOADS["tiny"].quick(), backend="numpy:eager").describe()["executor"] == "eager"
+    )

@@ -13,7 +13,15 @@ import sys
 from nnxp.backends.base import Availability, Backend
 from nnxp.errors import BackendError, unknown_name
 
-__all__ = ["BACKENDS", "Availability", "Backend", "availability", "default_name", "get"]
+__all__ = [
+    "BACKENDS",
+    "Availability",
+    "Backend",
+    "availability",
+    "backend_class",
+    "default_name",
+    "get",
+]
 
 BACKENDS = {
     "numpy": "nnxp.backends.numpy:NumPyBackend",
@@ -27,7 +35,9 @@ BACKENDS = {
 _CUDA_BACKENDS = ("cupy", "torch", "jax")
 
 
-def get(name: str | Backend | None = None, device: str | None = None) -> Backend:
+def get(
+    name: str | Backend | None = None, device: str | None = None, executor: str | None = None
+) -> Backend:
     """Open the backend called `name` on `device`.
 
     Args:
@@ -36,6 +46,8 @@ def get(name: str | Backend | None = None, device: str | None = None) -> Backend
             `describe()` says which. A backend that is open already is returned as it is.
         device: "cpu", "cuda", "cuda:1", "mps" (torch only), "device1" (array-api-strict only),
             or None for `$NNXP_DEVICE` and, without it, the backend's own default.
+        executor: how chunks of steps are run: "eager"; "replay" (numpy), "compiled" (torch) or
+            "jit" (jax); None or "auto" for the backend's own choice.
 
     Raises:
         InputError: no backend has this name.
@@ -45,12 +57,16 @@ def get(name: str | Backend | None = None, device: str | None = None) -> Backend
     if isinstance(name, Backend):
         if device not in (None, name.device_name, name.device_name.removesuffix(":0")):
             raise BackendError(f"{name.describe()} is open already: device {device!r} is another")
+        if executor not in (None, "auto", name.executor):
+            raise BackendError(
+                f"{name.describe()} is open already, to run steps by {name.executor}"
+            )
         return name
     name = (name or default_name()).lower().replace("_", "-")
     device = device or os.environ.get("NNXP_DEVICE") or None
     if name == "auto":
-        return _auto(device)
-    return _backend_class(name)(device)
+        return _auto(device, executor)
+    return backend_class(name)(device, executor)
 
 
 def default_name() -> str:
@@ -60,10 +76,15 @@ def default_name() -> str:
 
 def availability() -> list[Availability]:
     """For every backend: its version and devices, or why it cannot be used here."""
-    return [_backend_class(name).availability() for name in BACKENDS]
+    return [backend_class(name).availability() for name in BACKENDS]
 
 
-def _backend_class(name: str) -> type[Backend]:
+def backend_class(name: str) -> type[Backend]:
+    """The class behind a name. Its library is imported only when it is opened.
+
+    Raises:
+        InputError: no backend has this name.
+    """
     if name not in BACKENDS:
         raise unknown_name("backend", name, ["auto", *BACKENDS])
     module, _, attribute = BACKENDS[name].partition(":")
@@ -71,12 +92,12 @@ def _backend_class(name: str) -> type[Backend]:
     return backend
 
 
-def _auto(device: str | None) -> Backend:
+def _auto(device: str | None, executor: str | None) -> Backend:
     wants_cuda = device is not None and device.startswith("cuda")
     if (device is None or wants_cuda) and (wants_cuda or _cuda_driver_answers()):
         for name in _CUDA_BACKENDS:
             try:
-                return _backend_class(name)(device or "cuda")
+                return backend_class(name)(device or "cuda", executor)
             except BackendError:
                 continue
     if wants_cuda:
@@ -84,7 +105,7 @@ def _auto(device: str | None) -> Backend:
             f"device {device!r}: none of {', '.join(_CUDA_BACKENDS)} reaches it here; "
             "'nnxp backends' says what each lacks"
         )
-    return _backend_class("numpy")(device)
+    return backend_class("numpy")(device, executor)
 
 
 def _cuda_driver_answers() -> bool:

@@ -39,6 +39,8 @@ class Backend:
     name: ClassVar[str]
     install: ClassVar[str]
     """The command that makes the library available."""
+    executors: ClassVar[tuple[str, ...]] = ("eager",)
+    """How it can run a chunk of steps, the default first."""
 
     xp: Any
     """The library's Array API namespace."""
@@ -47,8 +49,11 @@ class Backend:
     device_name: str
     """The device as a string: "cpu", "cuda:0"."""
     version: str
+    executor: str
+    """One of `executors`."""
 
-    def __init__(self, device: str | None = None) -> None:
+    def __init__(self, device: str | None = None, executor: str | None = None) -> None:
+        self.executor = self.find_executor(executor)
         self.xp, self.version = self.load()
         available = self.devices()
         found = "cuda:0" if device == "cuda" else device or available[0]
@@ -59,6 +64,20 @@ class Backend:
             )
         self.device_name = found
         self.device = self.open_device(found)
+
+    @classmethod
+    def find_executor(cls, name: str | None) -> str:
+        """One of `executors`; the default for None or "auto".
+
+        Raises:
+            BackendError: there is none of this name.
+        """
+        found = cls.executors[0] if name in (None, "auto") else str(name)
+        if found not in cls.executors:
+            raise BackendError(
+                f"backend {cls.name!r} has no executor {name!r}; it has {', '.join(cls.executors)}"
+            )
+        return found
 
     @classmethod
     def load(cls) -> tuple[Any, str]:
@@ -100,13 +119,24 @@ class Backend:
         return self.xp.asarray(x, dtype=dtype, device=self.device, copy=copy)
 
     def runner(self, step: Step) -> Runner:
-        """A function that runs a chunk of steps; see `eager.run` for what it takes and returns."""
+        """A function that runs a chunk of steps, by the executor.
+
+        See `eager.run` for what it takes and returns.
+        """
 
         def run(*chunk: Any) -> tuple[Any, Array]:
             with self.active():
                 return eager.run(step, *chunk)
 
         return run
+
+    def threads(self, multiply_adds: int) -> AbstractContextManager[Any]:
+        """As many of the CPU's threads as steps of this size are worth; inside `active`.
+
+        Args:
+            multiply_adds: in the largest matrix product.
+        """
+        return nullcontext()
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, pure and of arrays, compiled where the library compiles."""
@@ -175,5 +205,5 @@ class Backend:
         return f"<nnxp backend: {self.describe()}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Modules and devices do not pickle; the pair that they were opened with does.
-        return type(self), (self.device_name,)
+        # Modules and devices do not pickle; what they were opened with does.
+        return type(self), (self.device_name, self.executor)

@@ -13,6 +13,7 @@ from nnxp.errors import BackendError
 class JAXBackend(Backend):
     name = "jax"
     install = 'pip install "nnxp[jax]"'
+    executors = ("jit", "eager")
 
     @classmethod
     def load(cls) -> tuple[Any, str]:
@@ -56,6 +57,8 @@ class JAXBackend(Backend):
             yield
 
     def runner(self, step: Step) -> Runner:
+        if self.executor == "eager":
+            return super().runner(step)
         compiled = jit.runner(step)
 
         def run(*chunk: Any) -> Any:

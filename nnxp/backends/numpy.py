@@ -1,18 +1,24 @@
 """NumPy on the CPU."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, partial
 from typing import Any
 
 import array_api_compat.numpy
 import numpy as np
 
-from nnxp.backends import replay
+from nnxp.backends import eager, replay
 from nnxp.backends.base import Backend, Runner, Step
+
+WORTH_ALL_THREADS = 2**24
+"""Multiply-adds of a step's largest product from which BLAS may use all its threads. Below it they
+cost as much as they save, and many times that where other programs want the same cores."""
 
 
 class NumPyBackend(Backend):
     name = "numpy"
     install = "pip install numpy"
+    executors = ("replay", "eager")
 
     @classmethod
     def load(cls) -> tuple[Any, str]:
@@ -22,12 +28,21 @@ class NumPyBackend(Backend):
         # Overflow shows in the loss, which the trainer watches on every backend alike.
         return np.errstate(all="ignore")
 
-    def runner(self, step: Step) -> Runner:
-        replayed = replay.runner(step)
+    def threads(self, multiply_adds: int) -> AbstractContextManager[Any]:
+        if multiply_adds >= WORTH_ALL_THREADS:
+            return nullcontext()
+        limit: AbstractContextManager[Any] = _thread_pools().limit(limits=1, user_api="blas")
+        return limit
 
-        def run(*chunk: Any) -> Any:
-            with self.active():
-                return replayed(*chunk)
+    def runner(self, step: Step) -> Runner:
+        replays = self.executor == "replay"
+        run_chunk = replay.runner(step) if replays else partial(eager.run, step)
+
+        def run(state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
+            parameters, _ = state
+            largest = order.shape[-1] * max(weight.size for weight, _ in parameters)
+            with self.active(), self.threads(largest):
+                return run_chunk(state, data, order, learning_rate)
 
         return run
 
@@ -41,9 +56,12 @@ class NumPyBackend(Backend):
 
 
 def _threads() -> int | None:
-    """Of NumPy's BLAS; None where threadpoolctl, which alone can tell, is not installed."""
-    try:
-        from threadpoolctl import threadpool_info  # type: ignore  # it has no types
-    except ImportError:
-        return None
-    return max((pool["num_threads"] for pool in threadpool_info()), default=None)
+    """Of NumPy's BLAS; None where it is not one that can be asked."""
+    return max((pool["num_threads"] for pool in _thread_pools().info()), default=None)
+
+
+@cache
+def _thread_pools() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

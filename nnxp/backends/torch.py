@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 
 from nnxp.arrays import Array, is_array, namespace, to_numpy
-from nnxp.backends.base import Backend
+from nnxp.backends import compiled
+from nnxp.backends.base import Backend, Runner, Step
 from nnxp.errors import BackendError
 
 
 class TorchBackend(Backend):
     name = "torch"
     install = 'pip install "nnxp[torch]"'
+    executors = ("eager", "compiled")
 
     @classmethod
     def load(cls) -> tuple[Any, str]:
@@ -52,6 +54,17 @@ class TorchBackend(Backend):
     def active(self) -> AbstractContextManager[Any]:
         no_grad: AbstractContextManager[Any] = self.xp.no_grad()
         return no_grad
+
+    def runner(self, step: Step) -> Runner:
+        if self.executor == "eager":
+            return super().runner(step)
+        run_chunk = compiled.runner(step)
+
+        def run(*chunk: Any) -> Any:
+            with self.active():
+                return run_chunk(*chunk)
+
+        return run
 
     def synchronize(self, arrays: Any) -> None:
         if self.device_name.startswith("cuda"):

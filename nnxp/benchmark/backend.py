@@ -22,10 +22,11 @@ def entry(backend: str, device: str | None = None) -> Entry:
     """The backend as one who takes part.
 
     Args:
-        backend: a name of `nnxp.backends.BACKENDS`.
+        backend: a name of `nnxp.backends.BACKENDS`; "torch:compiled" for another executor than
+            the backend's own choice.
         device: where it trains, except NumPy, which has the CPU alone.
     """
-    device = "cpu" if backend == "numpy" else device
+    device = "cpu" if backend.partition(":")[0] == "numpy" else device
     return Entry(backend, "nnxp.benchmark.backend:Trainer", device, {"backend": backend})
 
 
@@ -34,10 +35,15 @@ class Trainer:
 
     note = ""
 
-    def __init__(self, workload: Workload, device: str | None = None, *, backend: str) -> None:
-        self.name = backend
+    def __init__(
+        self, workload: Workload, device: str | None = None, *, backend: str | backends.Backend
+    ) -> None:
         self.workload = workload
-        self.backend = backends.get(backend, device)
+        if isinstance(backend, backends.Backend):
+            self.name, self.backend = backend.name, backend
+        else:
+            name, _, executor = backend.partition(":")
+            self.name, self.backend = backend, backends.get(name, device, executor or None)
         network = MLP(workload.sizes, backend=self.backend, parameters=workload.parameters)
         goal, optimizer = objective("auto", network.output), SGD(LEARNING_RATE)
         x, classes = workload.data
@@ -61,7 +67,8 @@ class Trainer:
     def describe(self) -> dict[str, Any]:
         with self.backend.active():
             return {
-                "library": self.name,
+                "library": self.backend.name,
+                "executor": self.backend.executor,
                 "version": self.backend.version,
                 "device": self.backend.device_name,
                 "dtype": "float32",
@@ -100,6 +107,8 @@ class Products:
             ]
 
         self.backend = backend
+        sizes = pairwise(workload.sizes)
+        self.largest = workload.batch_size * max(fan_in * fan_out for fan_in, fan_out in sizes)
         self.arrays = [
             matrices((workload.batch_size, size) for size in workload.sizes[:-1]),
             matrices(pairwise(workload.sizes)),
@@ -108,7 +117,8 @@ class Products:
         self.results: Any = None
 
     def train(self, order: np.ndarray) -> None:
-        self.results = self.backend.repeat(products, self.arrays, len(order))
+        with self.backend.threads(self.largest):  # as many as the step has
+            self.results = self.backend.repeat(products, self.arrays, len(order))
 
     def wait(self) -> None:
         self.backend.synchronize(self.results)

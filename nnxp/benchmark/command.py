@@ -33,7 +33,10 @@ def bench(
         typer.Option("--workload", help=", ".join(WORKLOADS) + "; all but those for GPUs"),
     ] = None,
     backend_names: Annotated[
-        str, typer.Option("--backends", help="which to compare with numpy, or numpy alone")
+        str,
+        typer.Option(
+            "--backends", help="which to compare with numpy; torch:compiled names the executor too"
+        ),
     ] = "numpy,cupy,torch,jax",
     device: Annotated[
         str | None,
@@ -159,8 +162,11 @@ def _print(*lines: str) -> None:
 def _backends(text: str) -> list[str]:
     names = [name.strip().lower().replace("_", "-") for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in backends.BACKENDS:
-            raise unknown_name("backend", name, backends.BACKENDS)
+        library, _, executor = name.partition(":")
+        if library not in backends.BACKENDS:
+            raise unknown_name("backend", library, backends.BACKENDS)
+        if executor:
+            backends.backend_class(library).find_executor(executor)
     if not names:
         raise InputError(f"--backends {text!r}: names none of {', '.join(backends.BACKENDS)}")
     return list(dict.fromkeys(names))

@@ -53,6 +53,8 @@ def settings(result: Result) -> str:
         parts.append(f"TF32 {'on' if known['tf32'] else 'off'}")
     parts += [f"{name} {known[name]}" for name in ("cuda", "driver", "gpu") if known.get(name)]
     library = f"{known.get('library', result.name)} {known.get('version', '')}".strip()
+    if known.get("executor"):
+        library += f" ({known['executor']})"
     return f"{library} on {known.get('device', 'cpu')}: {', '.join(filter(None, parts))}"
 
 

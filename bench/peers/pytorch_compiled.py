@@ -1,0 +1,47 @@
+"""PyTorch, compiled: `torch.compile` of the whole step.
+
+The gradient by `torch.func.grad`, so that forward, backward and update are one graph. Compiled from
+`loss.backward()` and `optimizer.step()`, a step falls into several: slower than eager where it was
+tried, on `tiny` and `small`.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from peers.pytorch import PyTorch
+from torch.func import functional_call, grad
+
+from nnxp.benchmark.workloads import LEARNING_RATE, Workload
+
+
+class PyTorchCompiled(PyTorch):
+    """Needs a C++ compiler on a CPU; the batch is gathered inside the graph."""
+
+    name = "PyTorch compiled"
+
+    def __init__(self, workload: Workload, device: str | None = None) -> None:
+        super().__init__(workload, device)
+        self.weights = {name: w.detach() for name, w in self.model.named_parameters()}
+        # A step of a small network takes less than calling its kernels from Python does.
+        options = {"cpp_wrapper": True} if self.device.type == "cpu" else None
+        self.compiled = torch.compile(self.descend, fullgraph=True, options=options)
+
+    @torch.no_grad()
+    def train(self, order: np.ndarray) -> None:
+        for rows in torch.from_numpy(order).to(self.device).unbind():
+            self.compiled(self.weights, self.x, self.t, rows)
+
+    def descend(
+        self, weights: dict[str, torch.Tensor], x: torch.Tensor, t: torch.Tensor, rows: torch.Tensor
+    ) -> None:
+        """One step, which writes into the weights."""
+
+        def loss(weights: dict[str, torch.Tensor]) -> torch.Tensor:
+            return self.loss(functional_call(self.model, weights, x[rows]), t[rows])
+
+        for name, gradient in grad(loss)(weights).items():
+            weights[name].sub_(LEARNING_RATE * gradient)
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"compiler": "inductor"}
