@@ -26,8 +26,7 @@ print(f"Norms of [[3, 0], [4, 5]]   {norms}")
 
 print("\nGram-Schmidt on Hilbert matrices, h_ij = 1 / (i + j - 1): nearly dependent columns")
 for order in (4, 8, 16):
-    i = np.arange(order)
-    q, rank = gram_schmidt(backend.asarray(1.0 / (1 + i + i[:, None])))
+    q, rank = gram_schmidt(backend.asarray(1.0 / (1 + np.add.outer(range(order), range(order)))))
     kept = to_numpy(q)[:, to_numpy(q).any(axis=0)]  # the others are zero: they added nothing
     off = np.abs(kept.T @ kept - np.eye(int(rank))).max()
     print(f"  order {order:2}   rank {int(rank):2}   largest |Q'Q - I| {off:.0e}")
@@ -37,6 +36,5 @@ x = backend.asarray(rng.standard_normal((500, 2)) @ np.array([[2.0, 1.0], [0.0, 
 print("\nCovariance of 500 points:", np.cov(to_numpy(x).T).round(3).tolist())
 for method in ("pca", "zca"):
     mean, matrix = whitening(x, method)
-    white = to_numpy((x - mean) @ matrix)
-    covariance = (np.cov(white.T).round(9) + 0.0).tolist()
+    covariance = (np.cov(to_numpy((x - mean) @ matrix).T).round(9) + 0.0).tolist()
     print(f"  {method.upper()}: times {to_numpy(matrix).round(2).tolist()}, it is {covariance}")
