@@ -172,12 +172,11 @@ def boundary(network: MLP, data: Dataset) -> Figure:
             f"inputs, {data.name} has {data.x.shape[1]} features"
         )
     classes = _classes(network, data)
-    everything = np.concatenate([data.x, data.x_test])
+    everything = data.preprocessing.invert(np.concatenate([data.x, data.x_test]))
     low, high = everything.min(axis=0), everything.max(axis=0)
     margin = np.where(high > low, 0.07 * (high - low), 1.0)
-    x, y = np.meshgrid(*np.linspace(low - margin, high + margin, 400).T)
-    grid = np.stack([x.ravel(), y.ravel()], axis=1)
-    across, up = data.preprocessing.invert(grid).T.reshape(2, *x.shape)
+    across, up = np.meshgrid(*np.linspace(low - margin, high + margin, 400).T)
+    grid = data.preprocessing.apply(np.stack([across.ravel(), up.ravel()], axis=1))
 
     figure = new_figure(5.2)
     panel = figure.subplots()
@@ -186,7 +185,7 @@ def boundary(network: MLP, data: Dataset) -> Figure:
     for number, (lead, (colour, marker)) in enumerate(
         zip(_leads(network, grid), styles, strict=False)
     ):
-        lead = lead.reshape(x.shape)
+        lead = lead.reshape(across.shape)
         if (lead > 0).any():
             panel.contourf(across, up, lead, levels=[0, np.inf], colors=[colour], alpha=0.2)
         if (lead > 0).any() and (lead < 0).any():

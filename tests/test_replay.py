@@ -55,7 +55,7 @@ def both(step, state, data, orders, rates=(0.1,) * 9):
             for order, rate in zip(orders, rates, strict=False):
                 now, total = run(now, data, order, rate)
                 totals.append(float(total))
-        found.append((replay._leaves(now), totals))
+        found.append((replay.leaves(now), totals))
     return found
 
 
@@ -129,9 +129,9 @@ def test_a_replay_takes_up_a_state_that_it_did_not_return(data):
     run = replay.runner(step)
     first, *_ = chunks()
     ours, _ = run(first_state(network, SGD(0.1)), data, first, 0.1)
-    once = [leaf.copy() for leaf in replay._leaves(ours)]
+    once = [leaf.copy() for leaf in replay.leaves(ours)]
     again, _ = run(first_state(network, SGD(0.1)), data, first, 0.1)
-    for expected, array in zip(once, replay._leaves(again), strict=True):
+    for expected, array in zip(once, replay.leaves(again), strict=True):
         np.testing.assert_array_equal(array, expected)
 
 

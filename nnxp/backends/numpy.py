@@ -40,7 +40,7 @@ class NumPyBackend(Backend):
 
         def run(state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
             parameters, _ = state
-            largest = order.shape[-1] * max(weight.size for weight, _ in parameters)
+            largest = order.shape[-1] * max(array.size for array in replay.leaves(parameters))
             with self.active(), self.threads(largest):
                 return run_chunk(state, data, order, learning_rate)
 

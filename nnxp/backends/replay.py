@@ -30,7 +30,7 @@ def runner(step: Any) -> Any:
     def run(state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
         # One program for whole batches and one for an epoch's smaller last; both work on the
         # arrays of the state that the first was given, which every state returned is made of.
-        key = (order.shape[1], *(array.shape for array in (*_leaves(state), *data)))
+        key = (order.shape[1], *(array.shape for array in (*leaves(state), *data)))
         if key not in programs:
             programs[key] = _program(step, state, data, order)
         program = programs[key]
@@ -47,16 +47,16 @@ class _Unrecordable(Exception):
 
 def _program(step: Any, state: Any, data: Any, order: Any) -> _Program | None:
     """What `step` does to batches of this size; None where that cannot be recorded."""
-    leaves = _leaves(state)
-    if not len(order) or not all(isinstance(leaf, np.ndarray) for leaf in leaves):
+    own = leaves(state)
+    if not len(order) or not all(isinstance(leaf, np.ndarray) for leaf in own):
         return None
-    before = [leaf.copy() for leaf in leaves]
+    before = [leaf.copy() for leaf in own]
     try:
         return _Program(step, state, data, order[0])
     except Exception:  # if it is the step that is wrong, `eager` will say so
         return None
     finally:  # recording ran a step
-        for leaf, old in zip(leaves, before, strict=True):
+        for leaf, old in zip(own, before, strict=True):
             np.copyto(leaf, old)
 
 
@@ -65,14 +65,14 @@ class _Program:
 
     def __init__(self, step: Any, state: Any, data: Any, rows: Any) -> None:
         self.state = state
-        self.leaves = _leaves(state)
+        self.leaves = leaves(state)
         self.learning_rate = np.zeros((), dtype=self.leaves[0].dtype)
         self.total = np.zeros((), dtype=self.leaves[0].dtype)
         self.batch = [array[rows] for array in data]
         self.calls = self._record(step)
 
     def run(self, state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
-        for mine, given in zip(self.leaves, _leaves(state), strict=True):
+        for mine, given in zip(self.leaves, leaves(state), strict=True):
             if given is not mine:
                 np.copyto(mine, given)
         self.learning_rate[...] = learning_rate
@@ -93,7 +93,7 @@ class _Program:
         batch = tuple(tape.live(array) for array in self.batch)
         rate = tape.live(self.learning_rate)
         new_parameters, new_others, loss = step(parameters, others, batch, rate)
-        returned = _leaves((new_parameters, new_others))
+        returned = leaves((new_parameters, new_others))
         for mine, new in zip(self.leaves, returned, strict=True):
             if new.array is mine:
                 continue
@@ -376,15 +376,15 @@ for _name, (_ufunc, _has_in_place) in _OPERATORS.items():
     _give_operators(_ufunc, _name, in_place=_has_in_place)
 
 
-def _leaves(state: Any) -> list[Any]:
+def leaves(state: Any) -> list[Any]:
     """The arrays of nested lists and tuples, in order."""
     if isinstance(state, (list, tuple)):
-        return [leaf for each in state for leaf in _leaves(each)]
+        return [leaf for each in state for leaf in leaves(each)]
     return [state]
 
 
-def _rebuilt(state: Any, leaves: Iterator[Any]) -> Any:
+def _rebuilt(state: Any, others: Iterator[Any]) -> Any:
     """`state` with other leaves."""
     if isinstance(state, (list, tuple)):
-        return type(state)(_rebuilt(each, leaves) for each in state)
-    return next(leaves)
+        return type(state)(_rebuilt(each, others) for each in state)
+    return next(others)
