@@ -108,7 +108,8 @@ def load(
         network.metadata = dict(_put_arrays(description["metadata"], tensors))
     except (KeyError, TypeError, ValueError, AttributeError, safetensors.SafetensorError) as error:
         raise ModelError(f"{path}: not a model that nnxp can use ({error})") from None
-    _check_finite(path, tensors)
+    # The network's own too: a value may be finite in the file and not in the network's dtype.
+    _check_finite(path, tensors | _named(network))
     return network
 
 

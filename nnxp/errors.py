@@ -36,6 +36,11 @@ class NotSeparableError(NnxpError, ArithmeticError):
     """The perceptron rule found no weights that put every sample in its class."""
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, if that runs to pages; of one that says nothing, its kind."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     """The error for a name that nobody knows, with the nearest one that somebody does."""
     known = list(known)

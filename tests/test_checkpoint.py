@@ -229,6 +229,23 @@ def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, tensor, value
     assert tensor in refused(forge(tmp_path / "model", {tensor: array}))
 
 
+def test_weights_that_the_networks_dtype_cannot_hold_are_refused_by_name(tmp_path):
+    array = np.full((2, 3), 1e300)  # finite in the file, infinite in a float32 network
+    assert "layers.0.weight" in refused(forge(tmp_path / "model", {"layers.0.weight": array}))
+
+
+def test_an_array_in_the_metadata_comes_back_and_must_be_finite(tmp_path):
+    made, path = network(), tmp_path / "model"
+    made.metadata["deep"] = {"in": [1, np.array([[1.0, 2.0]])]}
+    made.save(path)
+    np.testing.assert_array_equal(
+        nnxp.MLP.load(path, "numpy").metadata["deep"]["in"][1], [[1.0, 2.0]]
+    )
+    made.metadata["deep"]["in"][1][0, 1] = np.nan
+    with pytest.raises(ModelError, match=r"metadata\.0"):
+        made.save(path)
+
+
 @pytest.mark.parametrize(
     "tensors",
     [

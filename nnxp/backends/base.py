@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends import eager
-from nnxp.errors import BackendError, InputError
+from nnxp.errors import BackendError, InputError, first_line
 
 Step = Callable[..., tuple[Any, Any, Array]]
 """step(parameters, optimizer_state, batch, learning_rate) -> (parameters, optimizer_state, loss)"""
@@ -119,16 +120,18 @@ class Backend:
         return self.xp.asarray(x, dtype=dtype, device=self.device, copy=copy)
 
     def runner(self, step: Step) -> Runner:
-        """A function that runs a chunk of steps, by the executor.
-
-        See `eager.run` for what it takes and returns.
-        """
+        """A function that runs a chunk of steps; see `eager.run` for what it takes and returns."""
+        run_chunk = self.chunk_runner(step)
 
         def run(*chunk: Any) -> tuple[Any, Array]:
             with self.active():
-                return eager.run(step, *chunk)
+                return run_chunk(*chunk)
 
         return run
+
+    def chunk_runner(self, step: Step) -> Runner:
+        """What `runner` runs inside `active`: the executor's own way."""
+        return partial(eager.run, step)
 
     def threads(self, multiply_adds: int) -> AbstractContextManager[Any]:
         """As many of the CPU's threads as steps of this size are worth; inside `active`.
@@ -196,9 +199,9 @@ class Backend:
         """The error for a library that raised `error` when `module` was imported."""
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             return BackendError(f"backend {cls.name!r} is not installed: {cls.install}")
-        reason, *_ = str(error).strip().splitlines() or [type(error).__name__]
         return BackendError(
-            f"{module} is installed but does not import ({reason}): install it anew: {cls.install}"
+            f"{module} is installed but does not import ({first_line(error)}): "
+            f"install it anew: {cls.install}"
         )
 
     def __repr__(self) -> str:

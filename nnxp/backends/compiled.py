@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from nnxp.arrays import rows
-from nnxp.errors import BackendError
+from nnxp.errors import BackendError, first_line
 
 
 @lru_cache(maxsize=32)
@@ -38,15 +38,10 @@ def runner(step: Any) -> Any:
                     state, loss = compiled(state, data, indices, rate)
                 except torch._dynamo.exc.TorchDynamoException as error:
                     raise BackendError(
-                        f"torch cannot compile the step ({reason(error)}): install a C++ compiler, "
-                        "or use executor 'eager'"
+                        f"torch cannot compile the step ({first_line(error)}): "
+                        "install a C++ compiler, or use executor 'eager'"
                     ) from None
                 total = total + loss
         return state, total
 
     return run
-
-
-def reason(error: Exception) -> str:
-    """The first line of an error that runs to pages."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -56,16 +56,8 @@ class JAXBackend(Backend):
         with jax.default_device(self.device), jax.default_matmul_precision("highest"):
             yield
 
-    def runner(self, step: Step) -> Runner:
-        if self.executor == "eager":
-            return super().runner(step)
-        compiled = jit.runner(step)
-
-        def run(*chunk: Any) -> Any:
-            with self.active():
-                return compiled(*chunk)
-
-        return run
+    def chunk_runner(self, step: Step) -> Runner:
+        return jit.runner(step) if self.executor == "jit" else super().chunk_runner(step)
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return jit.compiled(function)

@@ -1,13 +1,13 @@
 """NumPy on the CPU."""
 
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import array_api_compat.numpy
 import numpy as np
 
-from nnxp.backends import eager, replay
+from nnxp.backends import replay
 from nnxp.backends.base import Backend, Runner, Step
 
 WORTH_ALL_THREADS = 2**24
@@ -34,14 +34,14 @@ class NumPyBackend(Backend):
         limit: AbstractContextManager[Any] = _thread_pools().limit(limits=1, user_api="blas")
         return limit
 
-    def runner(self, step: Step) -> Runner:
+    def chunk_runner(self, step: Step) -> Runner:
         replays = self.executor == "replay"
-        run_chunk = replay.runner(step) if replays else partial(eager.run, step)
+        run_chunk = replay.runner(step) if replays else super().chunk_runner(step)
 
         def run(state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
             parameters, _ = state
             largest = order.shape[-1] * max(array.size for array in replay.leaves(parameters))
-            with self.active(), self.threads(largest):
+            with self.threads(largest):
                 return run_chunk(state, data, order, learning_rate)
 
         return run

@@ -55,16 +55,8 @@ class TorchBackend(Backend):
         no_grad: AbstractContextManager[Any] = self.xp.no_grad()
         return no_grad
 
-    def runner(self, step: Step) -> Runner:
-        if self.executor == "eager":
-            return super().runner(step)
-        run_chunk = compiled.runner(step)
-
-        def run(*chunk: Any) -> Any:
-            with self.active():
-                return run_chunk(*chunk)
-
-        return run
+    def chunk_runner(self, step: Step) -> Runner:
+        return compiled.runner(step) if self.executor == "compiled" else super().chunk_runner(step)
 
     def synchronize(self, arrays: Any) -> None:
         if self.device_name.startswith("cuda"):

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from nnxp.datasets.raw import Raw
-from nnxp.errors import DataError
+from nnxp.errors import DataError, first_line
 
 LONGEST_LINE = 2**24
 """Bytes; a longer line is no table, and is not read into memory to find out."""
@@ -219,9 +219,8 @@ def load_npz(path: Path) -> dict[str, np.ndarray]:
     except DataError:
         raise
     except Exception as error:  # a damaged archive can fail in any layer that unpacks it
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"{path}: not a readable npz archive ({reason}): write it with numpy.savez"
+            f"{path}: not a readable npz archive ({first_line(error)}): write it with numpy.savez"
         ) from None
 
 
