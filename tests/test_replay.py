@@ -8,7 +8,7 @@ import pytest
 import nnxp
 from nnxp import SGD, Adam, Regularization
 from nnxp.arrays import namespace
-from nnxp.backends import eager, replay
+from nnxp.backends import eager, recording, replay
 from nnxp.kernels import ACTIVATIONS
 from nnxp.objectives import LOSSES, objective
 from nnxp.training import first_state, training_step
@@ -55,7 +55,7 @@ def both(step, state, data, orders, rates=(0.1,) * 9):
             for order, rate in zip(orders, rates, strict=False):
                 now, total = run(now, data, order, rate)
                 totals.append(float(total))
-        found.append((replay.leaves(now), totals))
+        found.append((recording.leaves(now), totals))
     return found
 
 
@@ -129,9 +129,9 @@ def test_a_replay_takes_up_a_state_that_it_did_not_return(data):
     run = replay.runner(step)
     first, *_ = chunks()
     ours, _ = run(first_state(network, SGD(0.1)), data, first, 0.1)
-    once = [leaf.copy() for leaf in replay.leaves(ours)]
+    once = [leaf.copy() for leaf in recording.leaves(ours)]
     again, _ = run(first_state(network, SGD(0.1)), data, first, 0.1)
-    for expected, array in zip(once, replay.leaves(again), strict=True):
+    for expected, array in zip(once, recording.leaves(again), strict=True):
         np.testing.assert_array_equal(array, expected)
 
 
@@ -230,11 +230,9 @@ def test_memory_is_reused_within_a_step():
         return weight
 
     leaves = [(np.zeros(1000),)], []
-    program = replay._Program(step_of(chain), leaves, X, np.array([0, 1]))
+    program = recording.Program(step_of(chain), leaves, X, np.array([0, 1]), recording.Library())
     gc.collect()
-    results = [
-        arguments[-1] for function, arguments in program.calls if function in (np.multiply, np.add)
-    ]
+    results = [call.writes for call in program.calls if call.formula in (np.multiply, np.add)]
     memory = {array.__array_interface__["data"][0] for array in results if array.size == 1000}
     assert len([array for array in results if array.size == 1000]) == 40
     assert len(memory) <= 3
@@ -253,3 +251,85 @@ def test_two_trainings_do_not_share_their_arrays(data):
     nnxp.train(networks[0], x, t, epochs=2, batch_size=8, callbacks=[meanwhile])
     for expected, layer in zip(alone.parameters, networks[0].parameters, strict=True):
         np.testing.assert_array_equal(layer[0], expected[0])
+
+
+def calls_of(change, weight, data=X):
+    """What a step of `change` comes to, by blocks."""
+    start = [(weight,)], []
+    program = recording.Program(step_of(change), start, data, np.array([0, 1]), recording.Library())
+    return program, list(replay._by_blocks(program.calls))
+
+
+def test_long_rows_of_calls_on_large_matrices_go_by_blocks_to_the_same_bits():
+    def many(xp, weight, x):
+        return weight + xp.sqrt(xp.exp(weight * 0.5) * x[0, :1] + 1.0) / 3.0 - 0.25
+
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((3000, 20))
+    expected = many(np, weight, X[0][[0, 1]])
+    program, calls = calls_of(many, weight.copy())
+    assert len(calls) > len(program.calls) + 20  # 480,000 bytes are four blocks of each call
+    program.take_up(([(weight,)], []), 0.1)
+    for function, arguments in calls:
+        function(*arguments)
+    np.testing.assert_array_equal(program.leaves[0], expected)
+
+
+def test_short_rows_and_small_matrices_go_whole():
+    for change, shape in [
+        (lambda xp, w, x: w * 2.0 + 1.0, (3000, 20)),
+        (lambda xp, w, x: w * 2.0 + 1.0 - w * 3.0 + 0.5 + 0.1 + 0.2, (30, 20)),
+    ]:
+        program, calls = calls_of(change, np.ones(shape))
+        assert len(calls) == len(program.calls)
+
+
+def test_an_outer_product_is_not_left_to_blas(monkeypatch):
+    a, b, out = np.ones((3, 1)), np.ones((1, 4)), np.empty((3, 4))
+    assert recording.Library().product((a, b), out)[0] is np.multiply
+    assert recording.Library().product((np.ones((3, 2)), np.ones((2, 4))), out)[0] is np.matmul
+
+
+def laid_out(batch_size, executor="replay"):
+    """A weight's layout while it is trained, and the network."""
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((256, 50)).astype(np.float32), rng.integers(0, 3, 256)
+    network = nnxp.MLP([50, 100, 3], backend=nnxp.backends.get("numpy", executor=executor))
+    step = training_step(network.hidden, objective("auto", "softmax"), Adam())
+    run = network.backend.runner(step)
+    order = np.arange(256).reshape(-1, batch_size)
+    state, _ = run(first_state(network, Adam()), (x, t), order, 0.1)
+    nnxp.train(network, x, t, epochs=2, batch_size=batch_size)
+    return [leaf.flags.f_contiguous for leaf in recording.leaves(state) if leaf.ndim == 2], network
+
+
+@pytest.mark.parametrize("executor", ["replay", "eager"])
+def test_small_weights_lie_by_columns_only_while_they_are_trained(executor):
+    by_columns, small = laid_out(8, executor)
+    assert by_columns == [True] * 6  # weights and both moments of Adam
+    large, _ = laid_out(256, executor)
+    assert large[0] is False  # 50 x 100 in batches of 256
+    assert all(weight.flags.c_contiguous for weight, _ in small.parameters)
+
+
+def test_both_layouts_learn_the_same(monkeypatch):
+    _, by_columns = laid_out(8)
+    monkeypatch.setattr("nnxp.backends.numpy.BETTER_BY_COLUMNS", 0)
+    _, by_rows = laid_out(8)
+    for one, other in zip(by_columns.parameters, by_rows.parameters, strict=True):
+        np.testing.assert_allclose(one[0], other[0], rtol=1e-3, atol=1e-4)
+
+
+def test_moments_that_fade_away_end_at_zero():
+    """0.9 of the smallest subnormal number rounds to itself, and each costs ten times as much."""
+    tiny = np.float32(1e-40)
+    parameters = [(np.full((2, 2), tiny), np.zeros(2, dtype=np.float32))]
+    moment = np.array([tiny, -tiny, 2e-38, 0.0], dtype=np.float32)
+
+    def step(parameters, state, batch, rate):
+        return parameters, state, namespace(batch[0]).sum(batch[0])
+
+    run = nnxp.backends.get("numpy").runner(step)
+    (kept, (moment,)), _ = run((parameters, (moment,)), X, ORDERS[0], 0.1)
+    assert moment.tolist() == [0.0, 0.0, np.float32(2e-38), 0.0]
+    assert (kept[0][0] == tiny).all()  # parameters are the network's own affair

@@ -1,0 +1,467 @@
+"""A training step written down: the calls of an array library that it comes to.
+
+The step runs once on `Recorded` arrays, which compute as they go and write down each call with the
+arrays that it reads and writes. To repeat the calls is to repeat the step: the same arithmetic in
+the same order, hence the same bits, without the Python around it and without an allocation.
+`replay` does that on NumPy; `graph` fuses the calls and captures them in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import array_api_compat.numpy
+import numpy as np
+
+
+class Call(NamedTuple):
+    """A call of the library, which reads some arrays and numbers and writes one array."""
+
+    make: Callable[..., tuple[Callable[..., Any], tuple[Any, ...]]]
+    """make(reads, writes): the function to call, and its arguments."""
+    reads: tuple[Any, ...]
+    writes: Any
+    formula: Callable[..., Any] | None
+    """Of an elementwise call: from what it reads, element by element, to what it writes."""
+
+    @property
+    def made(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """The function to call, and its arguments."""
+        return self.make(self.reads, self.writes)
+
+
+class UnrecordableError(Exception):
+    """The step asks for something that its calls could not repeat."""
+
+
+class Library:
+    """How calls are made of an array library: NumPy's way, for others to differ from."""
+
+    module: Any = np
+    xp: Any = array_api_compat.numpy
+    reuses_memory = True
+    """Whether a result may lie where one lay that nothing refers to any more."""
+
+    def __init__(self) -> None:
+        self.namespace = _Namespace(self)
+        self.array_type = type("Recorded", (Recorded,), {"__slots__": (), "library": self})
+
+    def empty(self, size: int) -> Any:
+        """Bytes."""
+        return self.module.empty(size, dtype=self.module.uint8)
+
+    def place(self, array: Any) -> Any:
+        """Where an array's elements are; equal for arrays that are the same."""
+        address = array.__array_interface__["data"][0]
+        return address, array.shape, array.strides, array.dtype
+
+    def number(self, value: Any, dtype: Any) -> Any:
+        """A Python number as the operand of a ufunc, beside arrays of this dtype."""
+        return np.asarray(value, dtype=dtype)
+
+    # What follows makes calls: from operands and `out`, where the result goes, to a function and
+    # its arguments.
+
+    def ufunc(self, function: Any, operands: Any, out: Any) -> Any:
+        if function in (np.maximum, np.minimum):  # these alone take `out` by name only
+            return partial(function, *operands, out=out), ()
+        return function, (*operands, out)
+
+    def product(self, operands: Any, out: Any) -> Any:
+        a, b = operands
+        if a.shape[-1] == 1 and a.ndim == b.ndim == 2:  # BLAS has no fast way to an outer product
+            return np.multiply, (a, b, out)
+        return np.matmul, (a, b, out)
+
+    def reduction(self, name: str, axis: Any, keepdims: bool, operands: Any, out: Any) -> Any:
+        function = {"sum": np.add, "max": np.maximum, "min": np.minimum}[name].reduce
+        return function, (*operands, axis, None, out, keepdims)
+
+    def take(self, axis: Any, operands: Any, out: Any) -> Any:
+        # "clip" writes straight into `out`; all indices are in range.
+        return np.take, (*operands, axis, out, "clip")
+
+    def cast(self, operands: Any, out: Any) -> Any:
+        return self.module.copyto, (out, *operands, "unsafe")
+
+    def where(self, operands: Any, out: Any) -> Any:
+        return _where, (self.module.copyto, *operands, out)
+
+    def fill(self, value: Any, operands: Any, out: Any) -> Any:
+        return self.module.copyto, (out, value)
+
+    def joined(self, function: Any, axis: Any, operands: Any, out: Any) -> Any:
+        return partial(function, operands, axis=axis, out=out), ()
+
+
+def _where(copyto: Any, condition: Any, x: Any, y: Any, out: Any) -> None:
+    copyto(out, y)
+    copyto(out, x, "same_kind", condition)
+
+
+class Program:
+    """The calls of one step for one size of batch, and the arrays that they work on.
+
+    Args:
+        step: see `nnxp.backends.base.Step`.
+        state: (parameters, optimizer_state); overwritten, with what one step makes of it.
+        data: what batches are taken from, one row per sample.
+        rows: one batch's.
+        library: whose arrays these are.
+
+    Raises:
+        UnrecordableError: the step does what is not known here.
+    """
+
+    def __init__(self, step: Any, state: Any, data: Any, rows: Any, library: Library) -> None:
+        module = library.module
+        self.state = state
+        self.leaves = leaves(state)
+        self.learning_rate = module.zeros((), dtype=self.leaves[0].dtype)
+        self.total = module.zeros((), dtype=self.leaves[0].dtype)
+        self.batch = [module.take(array, rows, axis=0) for array in data]
+        self.calls = self._record(step, library)
+
+    def take_up(self, state: Any, learning_rate: Any) -> None:
+        """Go on from this state, with this rate and a sum of losses of 0."""
+        copyto = self._library.module.copyto
+        for mine, given in zip(self.leaves, leaves(state), strict=True):
+            if given is not mine:
+                copyto(mine, given)
+        self.learning_rate[...] = learning_rate
+        self.total[...] = 0
+
+    def _record(self, step: Any, library: Library) -> list[Call]:
+        """Run one step, and return its calls."""
+        self._library = library
+        tape = _Tape(library, self.leaves)
+        given = [tape.live(leaf) for leaf in self.leaves]
+        parameters, others = _rebuilt(self.state, iter(given))
+        batch = tuple(tape.live(array) for array in self.batch)
+        rate = tape.live(self.learning_rate)
+        new_parameters, new_others, loss = step(parameters, others, batch, rate)
+        returned = leaves((new_parameters, new_others))
+        for mine, new in zip(self.leaves, returned, strict=True):
+            if new.array is mine:
+                continue
+            if any(library.module.may_share_memory(new.array, leaf) for leaf in self.leaves):
+                raise UnrecordableError("the step returns one array of its state as another")
+            tape.call(library.cast, (new.array,), mine, _same)
+        add = library.module.add
+        tape.call(partial(library.ufunc, add), (self.total, loss.array), self.total, add)
+        return tape.calls
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+class _Tape:
+    """The calls so far, and memory to reuse: what nothing of the step refers to any more."""
+
+    def __init__(self, library: Library, state: list[Any]) -> None:
+        self.library = library
+        self.calls: list[Call] = []
+        self.free: dict[int, list[Any]] = {}
+        # A weight and what is added to it should run through memory the same way.
+        self.columns = {a.shape for a in state if a.ndim == 2 and not a.flags.c_contiguous}
+
+    def call(self, make: Any, reads: Any, writes: Any, formula: Any = None) -> None:
+        """Do it, and write it down."""
+        call = Call(make, tuple(reads), writes, formula)
+        function, arguments = call.made
+        function(*arguments)
+        self.calls.append(call)
+
+    def live(self, array: Any) -> Recorded:
+        """An array that is another in each step."""
+        return self.library.array_type(self, array, live=True)
+
+    def result(self, shape: tuple[int, ...], dtype: Any) -> Recorded:
+        """A place for an array like this."""
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        order = "F" if shape in self.columns else "C"
+        block = _Block(self, size)
+        array = block.memory.view(dtype).reshape(shape, order=order)
+        return self.library.array_type(self, array, True, block)
+
+
+class _Block:
+    """Memory that goes back to the tape with the last array in it."""
+
+    def __init__(self, tape: _Tape, size: int) -> None:
+        self.free = tape.free.setdefault(size, []) if tape.library.reuses_memory else None
+        self.memory = self.free.pop() if self.free else tape.library.empty(size)
+
+    def __del__(self) -> None:
+        if self.free is not None:
+            self.free.append(self.memory)
+
+
+class Recorded:
+    """An array that writes down what is done to it.
+
+    `live` arrays differ from step to step; the others were made of constants alone, once.
+    """
+
+    __slots__ = ("array", "block", "is_live", "tape")
+    __array_ufunc__ = None  # NumPy's own arrays leave operations with this one to it
+    library: Library
+
+    def __init__(self, tape: Any, array: Any, live: bool, block: _Block | None = None) -> None:
+        self.tape = tape
+        self.array = array
+        self.is_live = live
+        self.block = block
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        return self.library.namespace
+
+    shape = property(lambda self: self.array.shape)
+    dtype = property(lambda self: self.array.dtype)
+    ndim = property(lambda self: self.array.ndim)
+    size = property(lambda self: self.array.size)
+
+    @property
+    def device(self) -> Any:
+        return getattr(self.array, "device", "cpu")
+
+    def view(self, array: Any) -> Recorded:
+        """The same memory in another shape."""
+        if not self.library.module.may_share_memory(array, self.array):
+            raise UnrecordableError("a new shape that needs a copy")
+        return type(self)(self.tape, array, self.is_live, self.block)
+
+    def constant(self, array: Any) -> Recorded:
+        """What was made of constants alone."""
+        return type(self)(None, array, False)
+
+    @property
+    def T(self) -> Recorded:
+        return self.view(self.array.T)
+
+    def __getitem__(self, key: Any) -> Recorded:
+        return self.view(self.array[key])
+
+    def __neg__(self) -> Recorded:
+        return _elementwise(self.library.module.negative, self)
+
+    def __matmul__(self, other: Recorded) -> Recorded:
+        value = self.array @ other.array
+        if not (self.is_live or other.is_live):
+            return self.constant(value)
+        out: Recorded = (self.tape or other.tape).result(value.shape, value.dtype)
+        out.tape.call(self.library.product, (self.array, other.array), out.array)
+        return out
+
+    def _value(self, *_: Any, **__: Any) -> Any:
+        raise UnrecordableError("a value is read")
+
+    __bool__ = __float__ = __int__ = __index__ = __array__ = __setitem__ = _value
+
+
+def _elementwise(function: Any, *operands: Any) -> Recorded:
+    """A ufunc of arrays and Python numbers, into memory of its own."""
+    some, tape, arrays = _operands(operands)
+    value = function(*arrays)
+    if tape is None:
+        return some.constant(some.library.module.asarray(value))
+    out: Recorded = tape.result(value.shape, value.dtype)
+    tape.call(partial(some.library.ufunc, function), arrays, out.array, function)
+    return out
+
+
+def _in_place(function: Any, target: Recorded, other: Any) -> Recorded:
+    _, tape, arrays = _operands((target, other))
+    if tape is not None and not target.is_live:
+        raise UnrecordableError("a constant is overwritten")
+    make = partial(target.library.ufunc, function)
+    if tape is None:
+        call, arguments = make(arrays, target.array)
+        call(*arguments)
+    else:
+        tape.call(make, arrays, target.array, function)
+    return target
+
+
+def _operands(operands: tuple[Any, ...]) -> tuple[Recorded, Any, list[Any]]:
+    """One that is recorded, the tape if any is live, and all as a ufunc takes them."""
+    recorded = [each for each in operands if isinstance(each, Recorded)]
+    some = next((each for each in recorded if each.is_live), recorded[0])
+    dtype = recorded[0].dtype
+    arrays = []
+    for each in operands:
+        if isinstance(each, Recorded):
+            arrays.append(each.array)
+        elif isinstance(each, bool):
+            raise UnrecordableError("a truth value among numbers")
+        elif isinstance(each, (int, float)) and (isinstance(each, int) or dtype.kind == "f"):
+            arrays.append(some.library.number(each, dtype))
+        else:
+            raise UnrecordableError(f"{type(each).__name__} with {dtype}")
+    return some, some.tape if some.is_live else None, arrays
+
+
+class _Namespace:
+    """The part of the standard that steps are recorded in; what it lacks ends the recording."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+
+    def sum(self, x: Recorded, /, *, axis: Any = None, keepdims: bool = False) -> Recorded:
+        return self._reduction("sum", x, axis, keepdims)
+
+    def max(self, x: Recorded, /, *, axis: Any = None, keepdims: bool = False) -> Recorded:
+        return self._reduction("max", x, axis, keepdims)
+
+    def min(self, x: Recorded, /, *, axis: Any = None, keepdims: bool = False) -> Recorded:
+        return self._reduction("min", x, axis, keepdims)
+
+    def mean(self, x: Recorded, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+        total: Any = self._reduction("sum", x, axis, keepdims)
+        return total / (x.size // total.size)
+
+    def _reduction(self, name: str, x: Recorded, axis: Any, keepdims: bool) -> Recorded:
+        make = partial(self.library.reduction, name, axis, keepdims)
+        function, arguments = make((x.array,), None)
+        value = function(*arguments)
+        if not x.is_live:
+            return x.constant(self.library.module.asarray(value))
+        out: Recorded = x.tape.result(value.shape, value.dtype)
+        x.tape.call(make, (x.array,), out.array)
+        return out
+
+    def astype(self, x: Recorded, dtype: Any, /, *, copy: bool = True) -> Recorded:
+        if not x.is_live:
+            return x.constant(x.array.astype(dtype))
+        if not copy and x.dtype == dtype:
+            return x
+        out: Recorded = x.tape.result(x.shape, np.dtype(dtype))
+        x.tape.call(self.library.cast, (x.array,), out.array, partial(_cast, dtype))
+        return out
+
+    def where(self, condition: Recorded, x: Recorded, y: Recorded, /) -> Recorded:
+        operands = condition.array, x.array, y.array
+        value = self.library.module.where(*operands)
+        out: Recorded = condition.tape.result(value.shape, value.dtype)
+        condition.tape.call(self.library.where, operands, out.array, self.library.module.where)
+        return out
+
+    def clip(self, x: Recorded, /, min: float | None = None, max: float | None = None) -> Recorded:
+        if min is not None:
+            x = _elementwise(self.library.module.maximum, x, min)
+        return x if max is None else _elementwise(self.library.module.minimum, x, max)
+
+    def take(self, x: Recorded, indices: Recorded, /, *, axis: int | None = None) -> Recorded:
+        operands = x.array, indices.array
+        out: Recorded = x.tape.result(self.library.module.take(*operands, axis=axis).shape, x.dtype)
+        x.tape.call(partial(self.library.take, axis), operands, out.array)
+        return out
+
+    def reshape(self, x: Recorded, /, shape: tuple[int, ...]) -> Recorded:
+        return x.view(x.array.reshape(shape))
+
+    def expand_dims(self, x: Recorded, /, *, axis: int = 0) -> Recorded:
+        return x.view(self.library.module.expand_dims(x.array, axis))
+
+    def concat(self, arrays: Any, /, *, axis: int = 0) -> Recorded:
+        return self._joined(self.library.module.concatenate, arrays, axis)
+
+    def stack(self, arrays: Any, /, *, axis: int = 0) -> Recorded:
+        return self._joined(self.library.module.stack, arrays, axis)
+
+    def _joined(self, function: Any, arrays: Any, axis: int) -> Recorded:
+        parts = tuple(each.array for each in arrays)
+        live = [each for each in arrays if each.is_live]
+        value = function(parts, axis=axis)
+        if not live:
+            constant: Recorded = arrays[0].constant(value)
+            return constant
+        out: Recorded = live[0].tape.result(value.shape, value.dtype)
+        live[0].tape.call(partial(self.library.joined, function, axis), parts, out.array)
+        return out
+
+    def zeros_like(self, x: Recorded, /) -> Recorded:
+        return self._filled(x, 0)
+
+    def ones_like(self, x: Recorded, /) -> Recorded:
+        return self._filled(x, 1)
+
+    def _filled(self, x: Recorded, value: int) -> Recorded:
+        """Filled anew in each step, for the step may write into it."""
+        if not x.is_live:
+            return x.constant(self.library.module.full_like(x.array, value))
+        out: Recorded = x.tape.result(x.shape, x.dtype)
+        x.tape.call(partial(self.library.fill, value), (), out.array)
+        return out
+
+    def __getattr__(self, name: str) -> Any:
+        ufunc = getattr(self.library.module, name, None)
+        if isinstance(ufunc, self.library.module.ufunc):
+            return partial(_elementwise, ufunc)
+        function = getattr(self.library.xp, name)
+        return partial(self._constant, function) if name in _CREATION else function
+
+    def _constant(self, function: Any, *arguments: Any, **options: Any) -> Recorded:
+        return self.library.array_type(None, function(*arguments, **options), False)
+
+
+_CREATION = ("arange", "empty", "full", "ones", "zeros")
+
+
+def _cast(dtype: Any, x: Any) -> Any:
+    return x.astype(dtype)
+
+
+_OPERATORS = {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "true_divide",
+    "pow": "power",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "lshift": "left_shift",
+    "rshift": "right_shift",
+    "eq": "equal",
+    "ne": "not_equal",
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+}
+"""Python's operators and their ufuncs; all but the comparisons can also be done in place."""
+_COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+
+
+def _give_operators(operator: str, name: str) -> None:
+    """`Recorded` an operator in its forms: a + b, 1 + b and a += b."""
+
+    def of(array: Recorded) -> Any:
+        return getattr(array.library.module, name)
+
+    setattr(Recorded, f"__{operator}__", lambda a, b: _elementwise(of(a), a, b))
+    if operator not in _COMPARISONS:
+        setattr(Recorded, f"__r{operator}__", lambda b, a: _elementwise(of(b), a, b))
+        setattr(Recorded, f"__i{operator}__", lambda a, b: _in_place(of(a), a, b))
+
+
+for _operator, _name in _OPERATORS.items():
+    _give_operators(_operator, _name)
+
+
+def leaves(state: Any) -> list[Any]:
+    """The arrays of nested lists and tuples, in order."""
+    if isinstance(state, (list, tuple)):
+        return [leaf for each in state for leaf in leaves(each)]
+    return [state]
+
+
+def _rebuilt(state: Any, others: Iterator[Any]) -> Any:
+    """`state` with other leaves."""
+    if isinstance(state, (list, tuple)):
+        return type(state)(_rebuilt(each, others) for each in state)
+    return next(others)
