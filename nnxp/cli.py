@@ -194,7 +194,8 @@ def train(
     executor: Annotated[
         str,
         typer.Option(
-            help="how steps run: eager, replay (numpy), compiled (torch), jit (jax) or auto"
+            help="how steps run: eager, replay (numpy), compiled or, on CUDA, graph (torch), "
+            "jit (jax) or auto"
         ),
     ] = "auto",
     data_dir: DataDirOption = None,

@@ -192,11 +192,11 @@ EXECUTORS = {"numpy": "replay", "torch": "eager", "jax": "jit", "array-api-stric
 def test_each_backend_has_its_own_way_to_run_steps_and_eager(name):
     require(name)
     for asked in (None, "auto"):
-        assert backends.get(name, executor=asked).executor == EXECUTORS[name]
-    eagerly = backends.get(name, executor="eager")
+        assert backends.get(name, "cpu", asked).executor == EXECUTORS[name]
+    eagerly = backends.get(name, "cpu", "eager")
     assert eagerly.executor == "eager"
     assert pickle.loads(pickle.dumps(eagerly)).executor == "eager"
-    with pytest.raises(BackendError, match=f"{name}.*'warp'.*eager"):
+    with pytest.raises(BackendError, match=f"{name}' has no executor 'warp'; it has .*eager"):
         backends.get(name, executor="warp")
 
 

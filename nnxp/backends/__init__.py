@@ -46,8 +46,8 @@ def get(
             `describe()` says which. A backend that is open already is returned as it is.
         device: "cpu", "cuda", "cuda:1", "mps" (torch only), "device1" (array-api-strict only),
             or None for `$NNXP_DEVICE` and, without it, the backend's own default.
-        executor: how chunks of steps are run: "eager"; "replay" (numpy), "compiled" (torch) or
-            "jit" (jax); None or "auto" for the backend's own choice.
+        executor: how chunks of steps are run: "eager"; "replay" (numpy), "compiled" or, on CUDA,
+            "graph" (torch), "jit" (jax); None or "auto" for the backend's own choice.
 
     Raises:
         InputError: no backend has this name.

@@ -41,7 +41,7 @@ class Backend:
     install: ClassVar[str]
     """The command that makes the library available."""
     executors: ClassVar[tuple[str, ...]] = ("eager",)
-    """How it can run a chunk of steps, the default first."""
+    """How it can run a chunk of steps, the default first; see `executors_on`."""
 
     xp: Any
     """The library's Array API namespace."""
@@ -51,10 +51,9 @@ class Backend:
     """The device as a string: "cpu", "cuda:0"."""
     version: str
     executor: str
-    """One of `executors`."""
+    """One of `executors_on` the device."""
 
     def __init__(self, device: str | None = None, executor: str | None = None) -> None:
-        self.executor = self.find_executor(executor)
         self.xp, self.version = self.load()
         available = self.devices()
         found = "cuda:0" if device == "cuda" else device or available[0]
@@ -63,20 +62,31 @@ class Backend:
                 f"backend {self.name!r} has no device {device!r} here; "
                 f"it has {', '.join(available)}"
             )
+        self.executor = self.find_executor(executor, found)
         self.device_name = found
         self.device = self.open_device(found)
 
     @classmethod
-    def find_executor(cls, name: str | None) -> str:
-        """One of `executors`; the default for None or "auto".
+    def executors_on(cls, device: str) -> tuple[str, ...]:
+        """Those of `executors` that one of `devices` has, the default first."""
+        return cls.executors
+
+    @classmethod
+    def find_executor(cls, name: str | None, device: str | None = None) -> str:
+        """The executor called `name`; the default for None or "auto".
+
+        Args:
+            device: one of `devices`; None asks whether any may have it.
 
         Raises:
             BackendError: there is none of this name.
         """
-        found = cls.executors[0] if name in (None, "auto") else str(name)
-        if found not in cls.executors:
+        known = cls.executors_on(device) if device else cls.executors
+        found = known[0] if name in (None, "auto") else str(name)
+        if found not in known:
+            place = f" on {device}" if found in cls.executors else ""
             raise BackendError(
-                f"backend {cls.name!r} has no executor {name!r}; it has {', '.join(cls.executors)}"
+                f"backend {cls.name!r} has no executor {name!r}{place}; it has {', '.join(known)}"
             )
         return found
 

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 from nnxp.arrays import Array, is_array, namespace, to_numpy
-from nnxp.backends import compiled
+from nnxp.backends import captured, compiled
 from nnxp.backends.base import Backend, Runner, Step
+from nnxp.backends.torch_graph import TorchGraph
 from nnxp.errors import BackendError
 
 
 class TorchBackend(Backend):
     name = "torch"
     install = 'pip install "nnxp[torch]"'
-    executors = ("eager", "compiled")
+    executors = ("eager", "compiled", "graph")
 
     @classmethod
     def load(cls) -> tuple[Any, str]:
@@ -33,6 +34,11 @@ class TorchBackend(Backend):
         cuda = tuple(f"cuda:{i}" for i in range(torch.cuda.device_count()))
         mps = ("mps",) if torch.backends.mps.is_available() else ()
         return (*cuda, *mps, "cpu") if cuda else ("cpu", *mps)
+
+    @classmethod
+    def executors_on(cls, device: str) -> tuple[str, ...]:
+        on_cuda = device.startswith("cuda")
+        return ("graph", "eager", "compiled") if on_cuda else ("eager", "compiled")
 
     def open_device(self, device: str) -> Any:
         return self.xp.device(device)
@@ -56,6 +62,8 @@ class TorchBackend(Backend):
         return no_grad
 
     def chunk_runner(self, step: Step) -> Runner:
+        if self.executor == "graph":
+            return captured.runner(step, TorchGraph(self.device))
         return compiled.runner(step) if self.executor == "compiled" else super().chunk_runner(step)
 
     def synchronize(self, arrays: Any) -> None:

@@ -1,0 +1,46 @@
+"""PyTorch's part in capturing chunks of training steps: `torch.cuda.CUDAGraph`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+
+class TorchGraph:
+    """A `nnxp.backends.captured.Library`.
+
+    What it captures is launched on the stream that is current then, one at a time, and leaves its
+    results in arrays that were there before. So all captures can share one pool of memory.
+    """
+
+    def __init__(self, device: Any) -> None:
+        import torch
+
+        self.torch = torch
+        # Capturing needs a stream of its own. To warm up on the same one leaves cuBLAS with the
+        # workspace that the captured products use too.
+        self.stream = torch.cuda.Stream(device)
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def place(self, array: Any) -> Hashable:
+        return array.data_ptr(), array.stride()
+
+    def warm_up(self, play: Callable[[], None]) -> None:
+        current = self.torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(current)
+        with self.torch.cuda.stream(self.stream):
+            play()
+        current.wait_stream(self.stream)
+
+    def capture(self, play: Callable[[], None]) -> Callable[[], None]:
+        graph = self.torch.cuda.CUDAGraph()
+        with self.torch.cuda.graph(
+            graph,
+            pool=self.pool,
+            stream=self.stream,
+            # Other threads may do with the GPU what they like.
+            capture_error_mode="thread_local",
+        ):
+            play()
+        replay: Callable[[], None] = graph.replay
+        return replay
