@@ -6,6 +6,7 @@ the capture found it shows, as on a GPU.
 """
 
 import contextlib
+import functools
 import types
 import warnings
 
@@ -17,7 +18,7 @@ import nnxp
 from nnxp import SGD, Adam, BackendError, Regularization, backends
 from nnxp.arrays import to_numpy
 from nnxp.backends import captured, eager
-from nnxp.backends.captured import leaves
+from nnxp.backends.recording import leaves
 from nnxp.backends.torch_graph import TorchGraph
 from nnxp.objectives import objective
 from nnxp.training import first_state, training_step
@@ -41,6 +42,9 @@ class Fake:
 
     def place(self, array):
         return array.ctypes.data, array.strides
+
+    def steps(self, step, state, data, order):
+        return functools.partial(eager.run, step)
 
     def warm_up(self, play):
         self.warm_ups += 1
@@ -224,6 +228,7 @@ def test_a_capture_is_blamed_on_the_first_error_in_it(monkeypatch):
         try:
             play()
         finally:
+            captures.clear()
             raise RuntimeError("the capture failed")
 
     monkeypatch.setattr(Fake, "capture", capture)

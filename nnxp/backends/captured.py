@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any, Protocol
 
 from nnxp.arrays import Array, device, namespace
 from nnxp.backends import eager
-from nnxp.errors import first_line
+from nnxp.backends.recording import leaves
+from nnxp.errors import BackendError, NnxpError, first_line
 
 KEPT = 8
 """Captured chunks that a runner keeps. An epoch takes three: whole chunks, a shorter one of the
@@ -25,6 +27,13 @@ class Library(Protocol):
 
     def place(self, array: Array) -> Hashable:
         """Where an array lies in memory: the same only for what kernels cannot tell apart."""
+        ...
+
+    def steps(self, step: Any, state: Any, data: Any, order: Array) -> Callable[..., Any]:
+        """A function like `eager.run` of these arrays: the steps as they are captured.
+
+        May run them, and so change the state, to find out.
+        """
         ...
 
     def warm_up(self, play: Callable[[], None]) -> None:
@@ -119,38 +128,43 @@ class _Chunk:
         Either way the state and the sum are those of the chunk, run once. An error of the steps
         themselves is raised as it is.
         """
+        self._fill(self.state, order, learning_rate)
+        before = [_copy(leaf) for leaf in self.leaves]
         causes: list[Exception] = []
+        try:
+            self._capture(data, before, causes)
+            return None
+        except Exception as error:
+            cause = causes[0] if causes else error
+        _write(self.leaves, before)
+        self._play(partial(eager.run, self.step), data)
+        kind = "" if isinstance(cause, NnxpError) else f"{type(cause).__name__}: "
+        return kind + first_line(cause)
+
+    def _capture(self, data: Any, before: list[Array], causes: list[Exception]) -> None:
+        steps = self.library.steps(self.step, self.state, data, self.order)
+        _write(self.leaves, before)
 
         def play() -> None:
             try:
-                self._steps(data)
+                self._play(steps, data)
             except Exception as error:
-                causes.append(
-                    error
-                )  # a capture that failed raises again, and says less, at its end
+                # A capture that failed raises again, and says less, at its end.
+                causes.append(error)
                 raise
 
-        self._fill(self.state, order, learning_rate)
-        before = [_copy(leaf) for leaf in self.leaves]
         self.library.warm_up(play)
         results = [*self.leaves, self.total]
         expected = [_copy(result) for result in results]
-        try:
-            _write(self.leaves, before)
-            self.total[...] = -1.0
-            self.launch = self.library.capture(play)
-            self.launch()
-            if all(map(_equal, results, expected)):
-                return None
-            problem = "a replay comes to something else than the steps themselves"
-        except Exception as error:
-            cause = causes[0] if causes else error
-            problem = f"{type(cause).__name__}: {first_line(cause)}"
-        _write(results, expected)
-        return problem
+        _write(self.leaves, before)
+        self.total[...] = -1.0
+        self.launch = self.library.capture(play)
+        self.launch()
+        if not all(map(_equal, results, expected)):
+            raise BackendError("a replay comes to something else than the steps themselves")
 
-    def _steps(self, data: Any) -> None:
-        state, total = eager.run(self.step, self.state, data, self.order, self.learning_rate)
+    def _play(self, steps: Callable[..., Any], data: Any) -> None:
+        state, total = steps(self.state, data, self.order, self.learning_rate)
         self._take(state)
         self.total[...] = total
 
@@ -163,13 +177,6 @@ class _Chunk:
         self._take(state)
         self.order[...] = order
         self.learning_rate[...] = learning_rate
-
-
-def leaves(state: Any) -> list[Any]:
-    """The arrays of nested lists and tuples, in order."""
-    if isinstance(state, (list, tuple)):
-        return [leaf for each in state for leaf in leaves(each)]
-    return [state]
 
 
 def _copy(array: Array) -> Array:

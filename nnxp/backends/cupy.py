@@ -4,13 +4,16 @@ import os
 from contextlib import AbstractContextManager
 from typing import Any
 
-from nnxp.backends.base import Backend
+from nnxp.backends import captured
+from nnxp.backends.base import Backend, Runner, Step
+from nnxp.backends.cupy_graph import CuPyGraph
 from nnxp.errors import BackendError
 
 
 class CuPyBackend(Backend):
     name = "cupy"
     install = 'pip install "nnxp[cuda13]" (CUDA 13) or "nnxp[cuda12]" (CUDA 12)'
+    executors = ("graph", "eager")
 
     @classmethod
     def load(cls) -> tuple[Any, str]:
@@ -50,6 +53,12 @@ class CuPyBackend(Backend):
     def active(self) -> AbstractContextManager[Any]:
         context: AbstractContextManager[Any] = self.device
         return context
+
+    def chunk_runner(self, step: Step) -> Runner:
+        if self.executor == "eager":
+            return super().chunk_runner(step)
+        with self.device:
+            return captured.runner(step, CuPyGraph())
 
     def synchronize(self, arrays: Any) -> None:
         self.device.synchronize()

@@ -73,7 +73,8 @@ def fused(
         calls: a step's, recorded by a library that does not reuse memory.
         kept: the arrays that what comes after the calls reads.
         library: that recorded them.
-        fuse: makes one kernel of an elementwise function, as `cupy.fuse` does.
+        fuse: makes one kernel of an elementwise function and the arrays that it is for; None if
+            it cannot.
     """
     found = groups(calls, library)
     result = []
@@ -89,14 +90,19 @@ def fused(
             for each in call.reads
             if _is_array(each)
         ]
-        result.append(_one(group.calls, [*read_after, *kept], library, fuse))
+        together, arguments = _one(group.calls, [*read_after, *kept], library)
+        kernel = fuse(together, arguments)
+        if kernel is None:
+            result += [call.made for call in group.calls]
+        else:
+            result.append((kernel, arguments))
     return result
 
 
 def _one(
-    calls: list[Call], read_after: list[Any], library: Library, fuse: Callable[..., Any]
-) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """A fused function of all calls, and its arguments: what they read, and where they write."""
+    calls: list[Call], read_after: list[Any], library: Library
+) -> tuple[Callable[..., None], tuple[Any, ...]]:
+    """A function of all calls, and its arguments: what they read, and where they write."""
     arguments: dict[Any, Any] = {}
     written: dict[Any, Any] = {}
     for call in calls:
@@ -132,7 +138,7 @@ def _one(
         for place, target in targets.items():
             target[...] = known[place]
 
-    return fuse(together), tuple(arguments.values())
+    return together, tuple(arguments.values())
 
 
 def _is_array(operand: Any) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
+
+from nnxp.backends import eager
 
 
 class TorchGraph:
@@ -24,6 +27,9 @@ class TorchGraph:
 
     def place(self, array: Any) -> Hashable:
         return array.data_ptr(), array.stride()
+
+    def steps(self, step: Any, state: Any, data: Any, order: Any) -> Callable[..., Any]:
+        return partial(eager.run, step)
 
     def warm_up(self, play: Callable[[], None]) -> None:
         current = self.torch.cuda.current_stream(self.stream.device)

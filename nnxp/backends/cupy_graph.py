@@ -1,0 +1,157 @@
+"""CuPy's part in capturing chunks of training steps: the calls of a recorded step, fused.
+
+A step's calls are recorded once, as `replay` records NumPy's; elementwise ones are put together by
+`cupy.fuse`; products go to a cuBLAS handle of their own, since CuPy refuses its own while a stream
+is captured. What is left is a score or two of kernels a step, each with its arrays, to capture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any
+
+from nnxp.backends import fusion, recording
+from nnxp.backends.cublas import WORKSPACE, Cublas
+from nnxp.errors import BackendError
+
+_EXACT = ("--fmad=false",)
+"""No multiplication and addition rounded as one: apart, as eager calls do them, they are not."""
+
+
+class CuPyGraph:
+    """A `nnxp.backends.captured.Library`.
+
+    It owns what its graphs use as long as they live: a stream to capture on, a pool of memory that
+    nothing else is given from, a cuBLAS handle with a workspace.
+    """
+
+    def __init__(self, tf32: bool = False) -> None:
+        import cupy
+
+        self.cupy = cupy
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self.pool = cupy.cuda.MemoryPool()
+        self.workspace = cupy.cuda.alloc(WORKSPACE)
+        self.blas = Cublas(self.stream.ptr, self.workspace.ptr, tf32)
+        self.calls = Calls(self.blas.product)
+        self.programs: dict[Hashable, _Program] = {}
+
+    def __del__(self) -> None:
+        if hasattr(self, "blas"):
+            self.blas.close()
+
+    def place(self, array: Any) -> Hashable:
+        return array.data.ptr, array.strides
+
+    def steps(self, step: Any, state: Any, data: Any, order: Any) -> Callable[..., Any]:
+        leaves = recording.leaves(state)
+        key = (
+            order.shape[1],
+            *map(self.place, leaves),
+            *((array.shape[1:], array.dtype) for array in data),
+        )
+        if key not in self.programs:
+            self.programs[key] = _Program(step, state, data, order, self.calls)
+        return self.programs[key].run
+
+    def warm_up(self, play: Callable[[], None]) -> None:
+        current = self.cupy.cuda.get_current_stream()
+        self.stream.wait_event(current.record())
+        with self.cupy.cuda.using_allocator(self.pool.malloc), self.stream:
+            play()
+        current.wait_event(self.stream.record())
+
+    def capture(self, play: Callable[[], None]) -> Callable[[], None]:
+        size = self.pool.total_bytes()
+        with self.cupy.cuda.using_allocator(self.pool.malloc), self.stream:
+            self.stream.begin_capture()
+            try:
+                play()
+            finally:
+                graph = self.stream.end_capture()  # ends it, and raises if the steps did
+        if self.pool.total_bytes() != size:
+            raise BackendError("memory was taken while the steps were captured")
+        return partial(_launch, graph, (play, self))
+
+
+def _launch(graph: Any, keeps: Any) -> None:
+    """On the stream that is current, after what was asked of it before."""
+    graph.launch()
+
+
+class Calls(recording.Library):
+    """How calls are made of CuPy."""
+
+    # What is fused needs no memory between its calls, and what is not has its own.
+    reuses_memory = False
+
+    def __init__(self, product: Callable[[Any, Any, Any], None]) -> None:
+        import array_api_compat.cupy
+        import cupy
+
+        self.module = cupy
+        self.xp = array_api_compat.cupy
+        self._product = product
+        super().__init__()
+
+    def place(self, array: Any) -> Hashable:
+        return array.data.ptr, array.shape, array.strides, array.dtype
+
+    def number(self, value: Any, dtype: Any) -> Any:
+        return value
+
+    def ufunc(self, function: Any, operands: Any, out: Any) -> Any:
+        return function, (*operands, out)
+
+    def product(self, operands: Any, out: Any) -> Any:
+        a, b = operands
+        if not (a.ndim == b.ndim == 2 and a.dtype == b.dtype == out.dtype):
+            raise recording.UnrecordableError("a product of other than two like matrices")
+        return self._product, (a, b, out)
+
+    def reduction(self, name: str, axis: Any, keepdims: bool, operands: Any, out: Any) -> Any:
+        function = getattr(self.module, name)
+        return partial(function, *operands, axis=axis, out=out, keepdims=keepdims), ()
+
+    def take(self, axis: Any, operands: Any, out: Any) -> Any:
+        return self.module.take, (*operands, axis, out)
+
+    def fill(self, value: Any, operands: Any, out: Any) -> Any:
+        return out.fill, (value,)
+
+    def fuse(self, function: Callable[..., None], arrays: tuple[Any, ...]) -> Any:
+        """One kernel that does what `function` does to these arrays; None if CuPy cannot.
+
+        Runs it, which compiles it.
+        """
+        kernel = self.module.fuse(kernel_name="nnxp_fused")(function)
+        try:
+            kernel(*arrays)
+            for compiled, _ in kernel._memo.values():
+                compiled.kwargs["options"] = _EXACT
+                compiled._elementwise_kernel_memo.clear()
+            return kernel if kernel._memo else None
+        except Exception:  # what cannot be fused is run call by call
+            return None
+
+
+class _Program:
+    """The kernels of one step for one size of batch."""
+
+    def __init__(self, step: Any, state: Any, data: Any, order: Any, calls: Calls) -> None:
+        self.program = recording.Program(step, state, data, order[0, ...], calls)
+        kept = [*self.program.leaves, self.program.total]
+        self.kernels = fusion.fused(self.program.calls, kept, calls, calls.fuse)
+        self.take = calls.module.take
+
+    def run(self, state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
+        """Like `eager.run`; the sum it returns is overwritten by the next chunk."""
+        program = self.program
+        program.take_up(state, learning_rate)
+        for k in range(order.shape[0]):
+            for array, batch in zip(data, program.batch, strict=True):
+                self.take(array, order[k], 0, batch)
+            for function, arguments in self.kernels:
+                function(*arguments)
+        return program.state, program.total
