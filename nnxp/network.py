@@ -219,7 +219,7 @@ class MLP:
             if is_array(x) and namespace(x) is self.backend.xp:
                 y = self.backend.xp.concat(blocks, axis=0)
                 return y if device(x) == device(y) else self.backend.xp.asarray(y, device=device(x))
-        y = np.concatenate([to_numpy(block) for block in blocks])
+            y = np.concatenate([to_numpy(block) for block in blocks])
         return namespace(x).asarray(y, device=device(x)) if is_array(x) else y
 
     def evaluate(self, x: Any, targets: Any, loss: str | None = None) -> dict[str, float]:
@@ -264,7 +264,7 @@ class MLP:
         arrays = [device_targets(self, array) for array in batch]
         with self.backend.active():
             value, gradients = backpropagate(self.parameters, self.hidden, goal, x, *arrays)
-        return float(value), gradients
+            return float(value), gradients
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a safetensors file, at once or not at all."""
@@ -318,7 +318,7 @@ def evaluate(
         t = device_targets(network, targets[rows])
         with network.backend.active():
             total += float(goal.value(z, t)) * t.shape[0]
-        outputs.append(to_numpy(y))
+            outputs.append(to_numpy(y))
     name, value = metrics.metric(goal, np.concatenate(outputs), targets, classes)
     return {"loss": total / targets.shape[0], name: value}
 

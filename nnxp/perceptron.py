@@ -86,8 +86,9 @@ class Perceptron:
         self.dtype = dtype
         xp = self.backend.xp
         kind = {"dtype": self.backend.dtype(dtype), "device": self.backend.device}
-        self.weight = xp.zeros(self.features, **kind)
-        self.bias = xp.zeros((), **kind)
+        with self.backend.active():
+            self.weight = xp.zeros(self.features, **kind)
+            self.bias = xp.zeros((), **kind)
 
     def train(self, x: Any, t: Any, *, learning_rate: float = 1.0, epochs: int = 1000) -> int:
         """Correct the weights sample by sample, in the order given, until none is wrong.
@@ -174,9 +175,9 @@ class Perceptron:
         with self.backend.active():
             y = step(affine(checked, self.weight, self.bias))
             y = self.backend.xp.astype(y, self.backend.xp.int32)
-        if is_array(x) and namespace(x) is self.backend.xp and device(x) == device(y):
-            return y
-        host = np.array(to_numpy(y))  # a copy: JAX's cannot be written to, and PyTorch minds
+            if is_array(x) and namespace(x) is self.backend.xp and device(x) == device(y):
+                return y
+            host = np.array(to_numpy(y))  # a copy: JAX's cannot be written to, and PyTorch minds
         return namespace(x).asarray(host, device=device(x)) if is_array(x) else host
 
     def __repr__(self) -> str:

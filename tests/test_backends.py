@@ -43,8 +43,8 @@ def test_auto_takes_the_first_library_that_reaches_the_gpu(monkeypatch):
     asked = []
 
     def stand_in(name, reaches):
-        def make(device, executor):
-            asked.append((name, device))
+        def make(device, executor, tf32):
+            asked.append((name, device, tf32))
             if not reaches:
                 raise BackendError(f"{name} does not reach {device}")
             return types.SimpleNamespace(name=name, device_name=device)
@@ -55,11 +55,13 @@ def test_auto_takes_the_first_library_that_reaches_the_gpu(monkeypatch):
     monkeypatch.setattr(backends, "_cuda_driver_answers", lambda: True)
     monkeypatch.setattr(backends, "backend_class", found.__getitem__)
     assert backends.get("auto").name == "torch"
-    assert asked == [("cupy", "cuda"), ("torch", "cuda")]
+    assert asked == [("cupy", "cuda", False), ("torch", "cuda", False)]
+    backends.get("auto", tf32=True)
+    assert asked[2:] == [("cupy", "cuda", True), ("torch", "cuda", True)]
 
 
 def test_auto_with_a_cuda_device_never_falls_back(monkeypatch):
-    def refuse(device, executor):
+    def refuse(device, executor, tf32):
         raise BackendError("no")
 
     monkeypatch.setattr(backends, "backend_class", lambda name: refuse)
@@ -89,11 +91,19 @@ def test_cupy_without_a_driver_says_so(monkeypatch):
     driverless = types.ModuleType("cupy")
     driverless.__version__ = "14.2.0"
     driverless.is_available = lambda: False
+    runtime = types.SimpleNamespace(driverGetVersion=lambda: 0, runtimeGetVersion=lambda: 13020)
+    driverless.cuda = types.SimpleNamespace(runtime=runtime)
     monkeypatch.setitem(sys.modules, "cupy", driverless)
     with pytest.raises(BackendError, match="finds no CUDA device: install an NVIDIA driver"):
         backends.get("cupy")
     found = cupy_backend.CuPyBackend.availability()
     assert (found.version, found.devices) == ("14.2.0", ())
+    runtime.driverGetVersion = lambda: 12040
+    too_old = (
+        r"is for CUDA 13\.2, and the NVIDIA driver here for CUDA up to 12\.4: update the driver"
+    )
+    with pytest.raises(BackendError, match=too_old + r", or install .*nnxp\[cuda12\]"):
+        backends.get("cupy")
 
 
 def test_a_cupy_wheel_for_another_cuda_says_so(monkeypatch, tmp_path):

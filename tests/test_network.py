@@ -227,47 +227,6 @@ def test_evaluate_uses_the_loss_that_was_trained_with():
     assert is_array(network.parameters[0][0])
 
 
-def test_all_array_work_runs_inside_the_backends_context(monkeypatch):
-    """On CuPy that context is the device: what runs outside lands on the current one."""
-    from contextlib import contextmanager
-
-    from nnxp import backends
-
-    depth, outside = [0], []
-
-    class Watched(type(backends.get("numpy"))):
-        @contextmanager
-        def active(self):
-            depth[0] += 1
-            yield
-            depth[0] -= 1
-
-    class Namespace:
-        def __init__(self, xp):
-            self._xp = xp
-
-        def __getattr__(self, name):
-            found = getattr(self._xp, name)
-            computes = name in ("take", "concat", "argmax", "sum", "stack", "astype", "zeros")
-            if computes and not depth[0]:
-                outside.append(name)
-            return found
-
-    watched = Watched()
-    watched.xp = Namespace(watched.xp)
-    import nnxp.arrays
-
-    monkeypatch.setitem(nnxp.arrays._namespaces, np.ndarray, watched.xp)
-    network = MLP([3, 4, 2], backend=watched)
-    x, t = np.ones((10, 3), dtype=np.float32), np.arange(10) % 2
-    train(network, x, t, epochs=1, batch_size=4, validation=0.3)
-    network.predict(x)
-    network.predict_classes(x)
-    network.evaluate(x, t)
-    network.loss_and_gradients(x, t)
-    assert outside == []
-
-
 def test_nothing_of_the_context_leaks_while_blocks_are_consumed():
     before = np.geterr()
     blocks = MLP([3, 2], backend="numpy")._forward_blocks(np.ones((4, 3), dtype=np.float32))

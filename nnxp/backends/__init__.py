@@ -36,7 +36,10 @@ _CUDA_BACKENDS = ("cupy", "torch", "jax")
 
 
 def get(
-    name: str | Backend | None = None, device: str | None = None, executor: str | None = None
+    name: str | Backend | None = None,
+    device: str | None = None,
+    executor: str | None = None,
+    tf32: bool | None = None,
 ) -> Backend:
     """Open the backend called `name` on `device`.
 
@@ -48,11 +51,15 @@ def get(
             or None for `$NNXP_DEVICE` and, without it, the backend's own default.
         executor: how chunks of steps are run: "eager"; "replay" (numpy), "compiled" or, on CUDA,
             "graph" (torch), "jit" (jax); None or "auto" for the backend's own choice.
+        tf32: whether float32 products on CUDA may be computed in TF32, several times as fast with
+            10 of 23 bits. None is False, whatever the library would do; of an open backend, what
+            it was opened with.
 
     Raises:
         InputError: no backend has this name.
-        BackendError: the backend or the device cannot be used here; the message says why and
-            what to do about it. Nothing else is taken in its place.
+        BackendError: the backend or the device cannot be used here, or has no TF32 where that is
+            asked for; the message says why and what to do about it. Nothing else is taken in its
+            place.
     """
     if isinstance(name, Backend):
         if device not in (None, name.device_name, name.device_name.removesuffix(":0")):
@@ -61,12 +68,16 @@ def get(
             raise BackendError(
                 f"{name.describe()} is open already, to run steps by {name.executor}"
             )
+        if tf32 not in (None, name.tf32):
+            raise BackendError(
+                f"{name.describe()} is open already, with{'' if name.tf32 else 'out'} TF32"
+            )
         return name
     name = (name or default_name()).lower().replace("_", "-")
     device = device or os.environ.get("NNXP_DEVICE") or None
     if name == "auto":
-        return _auto(device, executor)
-    return backend_class(name)(device, executor)
+        return _auto(device, executor, bool(tf32))
+    return backend_class(name)(device, executor, bool(tf32))
 
 
 def default_name() -> str:
@@ -92,12 +103,12 @@ def backend_class(name: str) -> type[Backend]:
     return backend
 
 
-def _auto(device: str | None, executor: str | None) -> Backend:
+def _auto(device: str | None, executor: str | None, tf32: bool) -> Backend:
     wants_cuda = device is not None and device.startswith("cuda")
     if (device is None or wants_cuda) and (wants_cuda or _cuda_driver_answers()):
         for name in _CUDA_BACKENDS:
             try:
-                return backend_class(name)(device or "cuda", executor)
+                return backend_class(name)(device or "cuda", executor, tf32)
             except BackendError:
                 continue
     if wants_cuda:
@@ -105,7 +116,7 @@ def _auto(device: str | None, executor: str | None) -> Backend:
             f"device {device!r}: none of {', '.join(_CUDA_BACKENDS)} reaches it here; "
             "'nnxp backends' says what each lacks"
         )
-    return backend_class("numpy")(device, executor)
+    return backend_class("numpy")(device, executor, tf32)
 
 
 def _cuda_driver_answers() -> bool:

@@ -28,7 +28,7 @@ class StrictBackend(Backend):
     def open_device(self, device: str) -> Any:
         return self.xp.Device("CPU_DEVICE" if device == "cpu" else device)
 
-    def active(self) -> AbstractContextManager[Any]:
+    def context(self) -> AbstractContextManager[Any]:
         return np.errstate(all="ignore")  # it computes with NumPy; see there
 
     def settings(self) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """What the trainer and the network ask of an array library."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends import eager
-from nnxp.errors import BackendError, InputError, first_line
+from nnxp.errors import BackendError, InputError, NnxpError, first_line
 
 Step = Callable[..., tuple[Any, Any, Array]]
 """step(parameters, optimizer_state, batch, learning_rate) -> (parameters, optimizer_state, loss)"""
@@ -42,6 +43,8 @@ class Backend:
     """The command that makes the library available."""
     executors: ClassVar[tuple[str, ...]] = ("eager",)
     """How it can run a chunk of steps, the default first; see `executors_on`."""
+    memory_errors: ClassVar[tuple[str, ...]] = ()
+    """What its RuntimeErrors say, in part, where memory runs out. A MemoryError needs no words."""
 
     xp: Any
     """The library's Array API namespace."""
@@ -52,19 +55,29 @@ class Backend:
     version: str
     executor: str
     """One of `executors_on` the device."""
+    tf32: bool
+    """Whether float32 products may be computed in TF32, which keeps 10 of 23 bits."""
 
-    def __init__(self, device: str | None = None, executor: str | None = None) -> None:
+    def __init__(
+        self, device: str | None = None, executor: str | None = None, tf32: bool = False
+    ) -> None:
+        self.tf32 = tf32
         self.xp, self.version = self.load()
         available = self.devices()
         found = "cuda:0" if device == "cuda" else device or available[0]
         if found not in available:
             raise BackendError(
                 f"backend {self.name!r} has no device {device!r} here; "
-                f"it has {', '.join(available)}"
+                f"it has {', '.join(available)}{self.cure(str(device))}"
             )
         self.executor = self.find_executor(executor, found)
         self.device_name = found
         self.device = self.open_device(found)
+        if tf32 and not self.has_tf32():
+            raise BackendError(
+                f"{self.name} {self.version} has no TF32 on {found}: leave --tf32 out, or take a "
+                "CUDA device of compute capability 8.0 or more"
+            )
 
     @classmethod
     def executors_on(cls, device: str) -> tuple[str, ...]:
@@ -108,9 +121,59 @@ class Backend:
         """The library's own name for one of `devices`."""
         return device
 
-    def active(self) -> AbstractContextManager[Any]:
-        """What kernels on this backend run inside."""
+    @classmethod
+    def cure(cls, device: str) -> str:
+        """What to do where `device` is none of `devices`, to end a message; "" for nothing else."""
+        return "; a GPU is called cuda, cuda:1" if "gpu" in device.lower() else ""
+
+    def has_tf32(self) -> bool:
+        """Whether the device multiplies in TF32."""
+        return False
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """What kernels on this backend run inside, and whatever else makes or reads its arrays.
+
+        Raises:
+            BackendError: there is not enough memory.
+        """
+        try:
+            with self.context():
+                yield
+        except Exception as error:
+            if isinstance(error, NnxpError) or not self.is_out_of_memory(error):
+                raise
+            raise self._out_of_memory(error) from error
+
+    def context(self) -> AbstractContextManager[Any]:
+        """The library's own part of `active`, its device and precision; then the caller's again.
+
+        In torch and CuPy the precision is the process's: meanwhile other threads have it too.
+        """
         return nullcontext()
+
+    @classmethod
+    def is_out_of_memory(cls, error: Exception) -> bool:
+        """Whether this is how the library says that memory does not suffice."""
+        told = isinstance(error, RuntimeError) and any(
+            words in str(error) for words in cls.memory_errors
+        )
+        return told or isinstance(error, MemoryError)
+
+    def _out_of_memory(self, error: Exception) -> BackendError:
+        # Each library writes pages of it, but after the same word.
+        asked = re.search(r"allocat(?:e|ing)(?: request for)? ([\d.,]*\d ?\w+)", str(error))
+        known = [f"{asked[1]} wanted" if asked else first_line(error)]
+        with suppress(Exception):  # a device in this state need not answer
+            memory = self.free_memory()
+            if memory is not None:
+                free, total = (size / 1e9 for size in memory)
+                known.append(f"{free:.1f} of {total:.1f} GB free")
+        elsewhere = "" if self.device_name == "cpu" else ", or another --device"
+        return BackendError(
+            f"{self.describe()} is out of memory ({', '.join(known)}): "
+            f"take a smaller --batch-size, network or data set{elsewhere}"
+        )
 
     def dtype(self, name: str) -> Any:
         """The library's dtype called "float32" or "float64".
@@ -125,9 +188,10 @@ class Backend:
 
     def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
         """`x`, an array of any library or nested lists, as an array on this backend's device."""
-        if not is_array(x) or namespace(x) is not self.xp:
-            x = to_numpy(x)
-        return self.xp.asarray(x, dtype=dtype, device=self.device, copy=copy)
+        with self.active():
+            if not is_array(x) or namespace(x) is not self.xp:
+                x = to_numpy(x)
+            return self.xp.asarray(x, dtype=dtype, device=self.device, copy=copy)
 
     def runner(self, step: Step) -> Runner:
         """A function that runs a chunk of steps; see `eager.run` for what it takes and returns."""
@@ -182,13 +246,17 @@ class Backend:
         """
         return None
 
+    def free_memory(self) -> tuple[int, int] | None:
+        """Bytes of the device that are free, and that it has; None as in `device_memory`."""
+        return None
+
     def settings(self) -> dict[str, Any]:
         """What sets the library's speed, for reports: threads, BLAS, TF32, versions of CUDA."""
-        return {}
+        return {"tf32": self.tf32}
 
     def describe(self) -> str:
-        """Library, version and device in one phrase."""
-        return f"{self.name} {self.version} on {self.device_name}"
+        """Library, version, device and, where it is on, TF32 in one phrase."""
+        return f"{self.name} {self.version} on {self.device_name}" + (", TF32" if self.tf32 else "")
 
     @classmethod
     def availability(cls) -> Availability:
@@ -219,4 +287,4 @@ class Backend:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Modules and devices do not pickle; what they were opened with does.
-        return type(self), (self.device_name, self.executor)
+        return type(self), (self.device_name, self.executor, self.tf32)

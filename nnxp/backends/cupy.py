@@ -1,19 +1,26 @@
 """CuPy on CUDA."""
 
-import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from nnxp.backends import captured
 from nnxp.backends.base import Backend, Runner, Step
 from nnxp.backends.cupy_graph import CuPyGraph
-from nnxp.errors import BackendError
+from nnxp.errors import BackendError, first_line
 
 
 class CuPyBackend(Backend):
     name = "cupy"
     install = 'pip install "nnxp[cuda13]" (CUDA 13) or "nnxp[cuda12]" (CUDA 12)'
     executors = ("graph", "eager")
+    memory_errors = (
+        "cudaErrorMemoryAllocation",
+        "CUDA_ERROR_OUT_OF_MEMORY",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+    )
 
     @classmethod
     def load(cls) -> tuple[Any, str]:
@@ -22,10 +29,16 @@ class CuPyBackend(Backend):
         except Exception as error:  # a wheel for another CUDA may raise anything
             raise cls.broken(error, "cupy") from None
         if not cupy.is_available():
+            raise BackendError(f"cupy {cupy.__version__} is installed but {_lacking(cupy)}")
+        try:
+            from cupy_backends.cuda.libs import cublas, nvrtc  # noqa: F401
+
+            nvrtc.getVersion()  # loads it
+        except Exception as error:  # of the loader's own kinds
             raise BackendError(
-                f"cupy {cupy.__version__} is installed but finds no CUDA device: install an NVIDIA "
-                "driver ('nvidia-smi' shows whether it works), or use another --backend"
-            )
+                f"cupy {cupy.__version__} finds a CUDA device but not the libraries of CUDA "
+                f"({first_line(error)}): install them with it: {cls.install}"
+            ) from None
         import array_api_compat.cupy
 
         return array_api_compat.cupy, cupy.__version__
@@ -50,15 +63,27 @@ class CuPyBackend(Backend):
 
         return cupy.cuda.Device(int(device.removeprefix("cuda:")))
 
-    def active(self) -> AbstractContextManager[Any]:
-        context: AbstractContextManager[Any] = self.device
-        return context
+    def has_tf32(self) -> bool:
+        return int(self.device.compute_capability) >= 80
+
+    @contextmanager
+    def context(self) -> Iterator[None]:
+        from cupy._core import _routines_linalg as linalg
+
+        kind = linalg.COMPUTE_TYPE_TF32 if self.tf32 else linalg.COMPUTE_TYPE_DEFAULT
+        before = linalg.get_compute_type(np.float32)  # CUPY_TF32's, if none was set
+        try:
+            with self.device:  # arrays are made on the current device, whatever `device=` says
+                linalg.set_compute_type(np.float32, kind)
+                yield
+        finally:
+            linalg.set_compute_type(np.float32, before)
 
     def chunk_runner(self, step: Step) -> Runner:
         if self.executor == "eager":
             return super().chunk_runner(step)
-        with self.device:
-            return captured.runner(step, CuPyGraph())
+        with self.active():
+            return captured.runner(step, CuPyGraph(self.tf32))
 
     def synchronize(self, arrays: Any) -> None:
         self.device.synchronize()
@@ -71,17 +96,36 @@ class CuPyBackend(Backend):
             # The pool keeps what it once took, so that is the most, and its fragments.
             return pool.used_bytes(), pool.total_bytes()
 
+    def free_memory(self) -> tuple[int, int] | None:
+        free, total = self.device.mem_info
+        return free, total
+
     def settings(self) -> dict[str, Any]:
         import cupy
 
         runtime = cupy.cuda.runtime
-        return {
+        return super().settings() | {
             "blas": "cuBLAS",
-            "tf32": os.environ.get("CUPY_TF32", "0") != "0",
             "cuda": _version(runtime.runtimeGetVersion()),
             "driver": _version(runtime.driverGetVersion()),
             "gpu": runtime.getDeviceProperties(self.device.id)["name"].decode(),
         }
+
+
+def _lacking(cupy: Any) -> str:
+    """What stands between CuPy and a GPU, with the cure."""
+    runtime = cupy.cuda.runtime
+    driver, wheel = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+    if 0 < driver // 1000 < wheel // 1000:
+        return (
+            f"is for CUDA {_version(wheel)}, and the NVIDIA driver here for CUDA up to "
+            f"{_version(driver)}: update the driver, or install the cupy for it: "
+            f"{CuPyBackend.install}"
+        )
+    return (
+        "finds no CUDA device: install an NVIDIA driver ('nvidia-smi' shows whether it works), "
+        "or use another --backend"
+    )
 
 
 def _version(number: int) -> str:

@@ -2,18 +2,19 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from nnxp.backends import jit
 from nnxp.backends.base import Backend, Runner, Step
-from nnxp.errors import BackendError
+from nnxp.errors import BackendError, first_line
 
 
 class JAXBackend(Backend):
     name = "jax"
     install = 'pip install "nnxp[jax]"'
     executors = ("jit", "eager")
+    memory_errors = ("RESOURCE_EXHAUSTED",)
 
     @classmethod
     def load(cls) -> tuple[Any, str]:
@@ -27,17 +28,42 @@ class JAXBackend(Backend):
     def devices(cls) -> tuple[str, ...]:
         import jax
 
+        found: list[str] = []
+        with suppress(RuntimeError, AssertionError):  # the second where JAX_PLATFORMS leaves none
+            found += [f"cuda:{i}" for i in range(len(jax.devices("cuda")))]
         try:
-            cuda = tuple(f"cuda:{i}" for i in range(len(jax.devices("cuda"))))
-        except RuntimeError:
-            cuda = ()
-        return (*cuda, "cpu")
+            found += ["cpu"] if jax.devices("cpu") else []
+        except (RuntimeError, AssertionError):
+            if not found:
+                raise BackendError(
+                    f"jax reaches no device with JAX_PLATFORMS={jax.config.jax_platforms}: unset it"
+                ) from None
+        return tuple(found)
+
+    @classmethod
+    def cure(cls, device: str) -> str:
+        import jax
+
+        if not device.startswith("cuda"):
+            return super().cure(device)
+        try:
+            jax.devices("cuda")
+        except RuntimeError as error:
+            if jax.config.jax_platforms:
+                return f"; JAX_PLATFORMS={jax.config.jax_platforms} keeps jax from others: unset it"
+            return (
+                f' ({first_line(error)}); pip install "jax[cuda13]" or "jax[cuda12]" reaches GPUs'
+            )
+        return ""
 
     def open_device(self, device: str) -> Any:
         import jax
 
         platform, _, index = device.partition(":")
         return jax.devices(platform)[int(index or 0)]
+
+    def has_tf32(self) -> bool:
+        return self.device_name.startswith("cuda") and float(self.device.compute_capability) >= 8
 
     def dtype(self, name: str) -> Any:
         import jax
@@ -49,11 +75,13 @@ class JAXBackend(Backend):
         return super().dtype(name)
 
     @contextmanager
-    def active(self) -> Iterator[None]:
+    def context(self) -> Iterator[None]:
         import jax
 
-        # Left alone, XLA multiplies float32 on a GPU with fewer bits than the other libraries.
-        with jax.default_device(self.device), jax.default_matmul_precision("highest"):
+        # Left alone, XLA multiplies float32 on a GPU in TF32, unlike the other libraries. What is
+        # compiled under one precision is compiled anew under the other.
+        precision = "tensorfloat32" if self.tf32 else "highest"
+        with jax.default_device(self.device), jax.default_matmul_precision(precision):
             yield
 
     def chunk_runner(self, step: Step) -> Runner:
@@ -75,12 +103,15 @@ class JAXBackend(Backend):
         told = self.device.memory_stats() if self.device.platform != "cpu" else None
         return (told["bytes_in_use"], told["peak_bytes_in_use"]) if told else None
 
+    def free_memory(self) -> tuple[int, int] | None:
+        told = self.device.memory_stats() if self.device.platform != "cpu" else None
+        return (told["bytes_limit"] - told["bytes_in_use"], told["bytes_limit"]) if told else None
+
     def settings(self) -> dict[str, Any]:
         if self.device.platform == "cpu":
-            return {"threads": os.cpu_count(), "blas": "XLA's own"}
-        return {
+            return super().settings() | {"threads": os.cpu_count(), "blas": "XLA's own"}
+        return super().settings() | {
             "blas": "XLA's choice",
-            "tf32": False,  # see `active`
             "cuda": self.device.client.platform_version,
             "gpu": self.device.device_kind,
         }

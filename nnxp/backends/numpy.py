@@ -30,7 +30,11 @@ class NumPyBackend(Backend):
     def load(cls) -> tuple[Any, str]:
         return array_api_compat.numpy, np.__version__
 
-    def active(self) -> AbstractContextManager[Any]:
+    @classmethod
+    def cure(cls, device: str) -> str:
+        return "; backends cupy, torch and jax reach GPUs"
+
+    def context(self) -> AbstractContextManager[Any]:
         # Overflow shows in the loss, which the trainer watches on every backend alike.
         return np.errstate(all="ignore")
 
@@ -65,7 +69,7 @@ class NumPyBackend(Backend):
     def settings(self) -> dict[str, Any]:
         build = np.show_config(mode="dicts")
         blas = build["Build Dependencies"]["blas"] if build else {}
-        return {
+        return super().settings() | {
             "threads": _threads(),
             "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
         }

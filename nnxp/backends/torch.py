@@ -1,7 +1,9 @@
 """PyTorch on the CPU, CUDA or Apple's MPS."""
 
 import re
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ class TorchBackend(Backend):
     name = "torch"
     install = 'pip install "nnxp[torch]"'
     executors = ("eager", "compiled", "graph")
+    memory_errors = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
     @classmethod
     def load(cls) -> tuple[Any, str]:
@@ -31,7 +34,9 @@ class TorchBackend(Backend):
     def devices(cls) -> tuple[str, ...]:
         import torch
 
-        cuda = tuple(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+        # Counted without the driver that they need, some may be there and not answer.
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        cuda = tuple(f"cuda:{i}" for i in range(count))
         mps = ("mps",) if torch.backends.mps.is_available() else ()
         return (*cuda, *mps, "cpu") if cuda else ("cpu", *mps)
 
@@ -40,8 +45,31 @@ class TorchBackend(Backend):
         on_cuda = device.startswith("cuda")
         return ("graph", "eager", "compiled") if on_cuda else ("eager", "compiled")
 
+    @classmethod
+    def cure(cls, device: str) -> str:
+        import torch
+
+        if not device.startswith("cuda") or torch.cuda.is_available():
+            return super().cure(device)
+        if torch.version.cuda is None:
+            return "; this torch is built without CUDA: https://pytorch.org/get-started has others"
+        return (
+            f"; no driver for CUDA {torch.version.cuda} answers, which this torch is built for: "
+            "install or update NVIDIA's ('nvidia-smi' shows whether it works)"
+        )
+
     def open_device(self, device: str) -> Any:
+        if device.startswith("cuda"):
+            # Torch 2.9 warns, once, of the older of two ways to say this: here, unheard.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with _float32_products(False):
+                    pass
         return self.xp.device(device)
+
+    def has_tf32(self) -> bool:
+        cuda = self.device_name.startswith("cuda")
+        return cuda and self.xp.cuda.get_device_capability(self.device) >= (8, 0)
 
     def dtype(self, name: str) -> Any:
         if name == "float64" and self.device_name == "mps":
@@ -49,17 +77,23 @@ class TorchBackend(Backend):
         return super().dtype(name)
 
     def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
-        if is_array(x) and namespace(x) is self.xp:
-            x = x.detach()
-        else:
-            x = np.asarray(to_numpy(x), order="C")
-            if not x.flags.writeable:
-                x = x.copy()  # torch cannot share memory that it may not write to
-        return self.xp.asarray(x, dtype=dtype, device=self.device, copy=copy)
+        with self.active():
+            if is_array(x) and namespace(x) is self.xp:
+                x = x.detach()
+            else:
+                x = np.asarray(to_numpy(x), order="C")
+                if not x.flags.writeable:
+                    x = x.copy()  # torch cannot share memory that it may not write to
+            return self.xp.asarray(x, dtype=dtype, device=self.device, copy=copy)
 
-    def active(self) -> AbstractContextManager[Any]:
-        no_grad: AbstractContextManager[Any] = self.xp.no_grad()
-        return no_grad
+    @contextmanager
+    def context(self) -> Iterator[None]:
+        with self.xp.no_grad():
+            if self.device_name.startswith("cuda"):
+                with _float32_products(self.tf32):
+                    yield
+            else:
+                yield
 
     def chunk_runner(self, step: Step) -> Runner:
         if self.executor == "graph":
@@ -78,15 +112,47 @@ class TorchBackend(Backend):
         cuda = self.xp.cuda
         return cuda.memory_allocated(self.device), cuda.max_memory_allocated(self.device)
 
+    def free_memory(self) -> tuple[int, int] | None:
+        cuda = self.device_name.startswith("cuda")
+        return self.xp.cuda.mem_get_info(self.device) if cuda else None
+
     def settings(self) -> dict[str, Any]:
         import torch
 
         if self.device_name.startswith("cuda"):
-            return {
+            return super().settings() | {
                 "blas": "cuBLAS",
-                "tf32": torch.backends.cuda.matmul.allow_tf32,
                 "cuda": torch.version.cuda,
                 "gpu": torch.cuda.get_device_name(self.device),
             }
         blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
-        return {"threads": torch.get_num_threads(), "blas": blas[1] if blas else "unknown"}
+        return super().settings() | {
+            "threads": torch.get_num_threads(),
+            "blas": blas[1] if blas else "unknown",
+        }
+
+
+@contextmanager
+def _float32_products(tf32: bool) -> Iterator[None]:
+    """Float32 products in TF32, or with all their bits; then as the caller had it."""
+    import torch
+
+    # There are two ways to set this, and to read the older raises where they contradict. So it is
+    # set by the older, which sets all (torch.compile asks both), and restored by both.
+    newer = [torch.backends.cuda.matmul]
+    if hasattr(newer[0], "fp32_precision"):
+        newer.append(torch.backends.mkldnn.matmul)
+    else:  # before torch 2.9
+        newer.clear()
+    settings = [place.fp32_precision for place in newer]
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        before = "highest"  # as it begins: the caller went by the newer way alone
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        for place, setting in zip(newer, settings, strict=True):
+            place.fp32_precision = setting

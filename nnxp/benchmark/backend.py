@@ -18,16 +18,18 @@ from nnxp.randomness import Purpose, generator
 from nnxp.training import first_state, training_step, training_targets
 
 
-def entry(backend: str, device: str | None = None) -> Entry:
+def entry(backend: str, device: str | None = None, tf32: bool = False) -> Entry:
     """The backend as one who takes part.
 
     Args:
         backend: a name of `nnxp.backends.BACKENDS`; "torch:compiled" for another executor than
             the backend's own choice.
         device: where it trains, except NumPy, which has the CPU alone.
+        tf32: whether it trains in TF32, where the device has it.
     """
     device = "cpu" if backend.partition(":")[0] == "numpy" else device
-    return Entry(backend, "nnxp.benchmark.backend:Trainer", device, {"backend": backend})
+    options = {"backend": backend, "tf32": tf32}
+    return Entry(backend, "nnxp.benchmark.backend:Trainer", device, options)
 
 
 class Trainer:
@@ -36,7 +38,12 @@ class Trainer:
     note = ""
 
     def __init__(
-        self, workload: Workload, device: str | None = None, *, backend: str | backends.Backend
+        self,
+        workload: Workload,
+        device: str | None = None,
+        *,
+        backend: str | backends.Backend,
+        tf32: bool = False,
     ) -> None:
         self.workload = workload
         if isinstance(backend, backends.Backend):
@@ -44,6 +51,8 @@ class Trainer:
         else:
             name, _, executor = backend.partition(":")
             self.name, self.backend = backend, backends.get(name, device, executor or None)
+            if tf32 and self.backend.has_tf32():
+                self.backend = backends.get(name, device, executor or None, tf32=True)
         network = MLP(workload.sizes, backend=self.backend, parameters=workload.parameters)
         goal, optimizer = objective("auto", network.output), SGD(LEARNING_RATE)
         x, classes = workload.data
@@ -58,7 +67,8 @@ class Trainer:
         self.state, _ = self.run(self.state, self.data, rows, LEARNING_RATE)
 
     def wait(self) -> None:
-        self.backend.synchronize((self.data, self.state))
+        with self.backend.active():
+            self.backend.synchronize((self.data, self.state))
 
     def parameters(self) -> list[tuple[np.ndarray, np.ndarray]]:
         parameters, _ = self.state

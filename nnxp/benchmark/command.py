@@ -7,6 +7,7 @@ import os
 import textwrap
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -44,6 +45,9 @@ def bench(
             "--device", envvar="NNXP_DEVICE", help="of all but numpy: cpu, cuda, cuda:1, mps"
         ),
     ] = None,
+    tf32: Annotated[
+        bool, typer.Option("--tf32/--no-tf32", help="of those that train on CUDA; rows say whose")
+    ] = False,
     repeat: Annotated[int, typer.Option(help="rounds, in each of which every backend runs")] = 7,
     min_seconds: Annotated[float, typer.Option(help="that a backend runs in a round")] = 0.3,
     data: Annotated[
@@ -71,6 +75,7 @@ def bench(
     names = _backends(backend_names)
     workloads = _workloads(workload_names, device, data, axis)
     points = sweep.points(axis, workloads[0]) if axis else {}
+    entries = partial(_entries, names, device, tf32)
     plot = plot or (f"bench-{axis}.png" if axis else None)
     _check_outputs(report, plot)
     if data == "mnist":
@@ -86,9 +91,9 @@ def bench(
     with _console.status("") as status:
         options = options | {"progress": status.update}
         if axis:
-            figure = _sweep(axis, points, names, device, options, content)
+            figure = _sweep(axis, points, entries, options, content)
         else:
-            figure = _compare(workloads, names, device, options, content)
+            figure = _compare(workloads, entries, options, content)
     if report is not None:
         files.write(report, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
         _print(f"saved {report}")
@@ -99,8 +104,7 @@ def bench(
 
 def _compare(
     workloads: list[Workload],
-    names: list[str],
-    device: str | None,
+    entries: Callable[[Workload], list[Entry]],
     options: dict[str, Any],
     content: dict[str, Any],
 ) -> Callable[[], Any]:
@@ -108,7 +112,7 @@ def _compare(
     results: list[Result] = []
     introduced: set[str] = set()
     for each in workloads:
-        found = measure(each, _entries(names, device, each), timeout=_timeout(each), **options)
+        found = measure(each, entries(each), timeout=_timeout(each), **options)
         for result in found:
             if result.describe and result.name not in introduced:
                 introduced.add(result.name)
@@ -124,15 +128,13 @@ def _compare(
 def _sweep(
     axis: str,
     points: dict[int, Workload],
-    names: list[str],
-    device: str | None,
+    entries: Callable[[Workload], list[Entry]],
     options: dict[str, Any],
     content: dict[str, Any],
 ) -> Callable[[], Any]:
     """Measure and print all points; what draws the picture."""
     first = next(iter(points.values()))
-    entries = _entries(names, device, first)
-    found = sweep.sweep(points, entries, timeout=_timeout(first), **options)
+    found = sweep.sweep(points, entries(first), timeout=_timeout(first), **options)
     for result in found[next(iter(points))]:
         if result.describe:
             _print(table.settings(result))
@@ -172,11 +174,11 @@ def _backends(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _entries(names: list[str], device: str | None, workload: Workload) -> list[Entry]:
+def _entries(names: list[str], device: str | None, tf32: bool, workload: Workload) -> list[Entry]:
     """NumPy first, which the others are compared with; but not where it would take hours."""
     others = [name for name in names if name != _REFERENCE]
     wanted = _REFERENCE in names if workload.gpu and others else True
-    return [entry(name, device) for name in ([_REFERENCE] if wanted else []) + others]
+    return [entry(name, device, tf32) for name in ([_REFERENCE] if wanted else []) + others]
 
 
 def _workloads(
