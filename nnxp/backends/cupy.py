@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from nnxp.backends import captured
+from nnxp.backends import graph
 from nnxp.backends.base import Backend, Runner, Step
-from nnxp.backends.cupy_graph import CuPyGraph
+from nnxp.backends.cupy_graph import SEEN_WITH, CuPyGraph
 from nnxp.errors import BackendError, first_line
 
 
@@ -83,7 +83,7 @@ class CuPyBackend(Backend):
         if self.executor == "eager":
             return super().chunk_runner(step)
         with self.active():
-            return captured.runner(step, CuPyGraph(self.tf32))
+            return graph.runner(step, CuPyGraph(self.tf32))
 
     def synchronize(self, arrays: Any) -> None:
         self.device.synchronize()
@@ -106,6 +106,7 @@ class CuPyBackend(Backend):
         runtime = cupy.cuda.runtime
         return super().settings() | {
             "blas": "cuBLAS",
+            "graphs": f"{'seen' if self.version in SEEN_WITH else 'not seen yet'} with this CuPy",
             "cuda": _version(runtime.runtimeGetVersion()),
             "driver": _version(runtime.driverGetVersion()),
             "gpu": runtime.getDeviceProperties(self.device.id)["name"].decode(),

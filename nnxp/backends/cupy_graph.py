@@ -15,12 +15,16 @@ from nnxp.backends import fusion, recording
 from nnxp.backends.cublas import WORKSPACE, Cublas
 from nnxp.errors import BackendError
 
+SEEN_WITH: tuple[str, ...] = ()
+"""Versions of CuPy whose steps were captured on a GPU and came to the bits of eager ones; `ci/gpu`
+finds out. On any other, too, a chunk is believed only after it has come to what eager steps do."""
+
 _EXACT = ("--fmad=false",)
 """No multiplication and addition rounded as one: apart, as eager calls do them, they are not."""
 
 
 class CuPyGraph:
-    """A `nnxp.backends.captured.Library`.
+    """A `nnxp.backends.graph.Library`.
 
     It owns what its graphs use as long as they live: a stream to capture on, a pool of memory that
     nothing else is given from, a cuBLAS handle with a workspace.
@@ -44,7 +48,9 @@ class CuPyGraph:
     def place(self, array: Any) -> Hashable:
         return array.data.ptr, array.strides
 
-    def steps(self, step: Any, state: Any, data: Any, order: Any) -> Callable[..., Any]:
+    def steps(
+        self, step: Any, state: Any, data: Any, order: Any, learning_rate: Any
+    ) -> Callable[..., Any]:
         leaves = recording.leaves(state)
         key = (
             order.shape[1],
@@ -52,7 +58,7 @@ class CuPyGraph:
             *((array.shape[1:], array.dtype) for array in data),
         )
         if key not in self.programs:
-            self.programs[key] = _Program(step, state, data, order, self.calls)
+            self.programs[key] = _Program(step, state, data, order, learning_rate, self.calls)
         return self.programs[key].run
 
     def warm_up(self, play: Callable[[], None]) -> None:
@@ -139,11 +145,23 @@ class Calls(recording.Library):
 class _Program:
     """The kernels of one step for one size of batch."""
 
-    def __init__(self, step: Any, state: Any, data: Any, order: Any, calls: Calls) -> None:
-        self.program = recording.Program(step, state, data, order[0, ...], calls)
-        kept = [*self.program.leaves, self.program.total]
-        self.kernels = fusion.fused(self.program.calls, kept, calls, calls.fuse)
+    def __init__(
+        self, step: Any, state: Any, data: Any, order: Any, learning_rate: Any, calls: Calls
+    ) -> None:
+        leaves = recording.leaves(state)
+        before = [leaf.copy() for leaf in leaves]
+        program = recording.Program(step, state, data, order[0, ...], calls, learning_rate)
+        self.program = program
+        kept = [*leaves, program.total]
+        recorded = [array.copy() for array in kept]
+        self.kernels = fusion.fused(program.calls, kept, calls, calls.fuse)
         self.take = calls.module.take
+        # What CuPy fuses, and how, is up to its version.
+        for leaf, old in zip(leaves, before, strict=True):
+            leaf[...] = old
+        self.run(state, data, order[:1, ...], learning_rate)
+        if not all(map(_close, kept, recorded)):
+            raise BackendError("the fused kernels come to something else than CuPy's own")
 
     def run(self, state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
         """Like `eager.run`; the sum it returns is overwritten by the next chunk."""
@@ -155,3 +173,11 @@ class _Program:
             for function, arguments in self.kernels:
                 function(*arguments)
         return program.state, program.total
+
+
+def _close(x: Any, y: Any) -> bool:
+    """Whether two results differ by rounding at most."""
+    if x.dtype.kind != "f" or not x.size:
+        return bool((x == y).all())
+    apart = abs(x - y) > 1e-4 * abs(y).max()
+    return not bool((apart & (y == y)).any())

@@ -110,17 +110,27 @@ class Program:
         data: what batches are taken from, one row per sample.
         rows: one batch's.
         library: whose arrays these are.
+        learning_rate: of the step that is run to record it.
 
     Raises:
         UnrecordableError: the step does what is not known here.
     """
 
-    def __init__(self, step: Any, state: Any, data: Any, rows: Any, library: Library) -> None:
+    def __init__(
+        self,
+        step: Any,
+        state: Any,
+        data: Any,
+        rows: Any,
+        library: Library,
+        learning_rate: Any = 0.0,
+    ) -> None:
         module = library.module
         self.state = state
         self.leaves = leaves(state)
         self.learning_rate = module.zeros((), dtype=self.leaves[0].dtype)
         self.total = module.zeros((), dtype=self.leaves[0].dtype)
+        self.learning_rate[...] = learning_rate
         self.batch = [module.take(array, rows, axis=0) for array in data]
         self.calls = self._record(step, library)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnxp.arrays import Array, is_array, namespace, to_numpy
-from nnxp.backends import captured, compiled
+from nnxp.backends import compiled, graph
 from nnxp.backends.base import Backend, Runner, Step
 from nnxp.backends.torch_graph import TorchGraph
 from nnxp.errors import BackendError
@@ -97,7 +97,7 @@ class TorchBackend(Backend):
 
     def chunk_runner(self, step: Step) -> Runner:
         if self.executor == "graph":
-            return captured.runner(step, TorchGraph(self.device))
+            return graph.runner(step, TorchGraph(self.device))
         return compiled.runner(step) if self.executor == "compiled" else super().chunk_runner(step)
 
     def synchronize(self, arrays: Any) -> None:

@@ -10,7 +10,7 @@ from nnxp.backends import eager
 
 
 class TorchGraph:
-    """A `nnxp.backends.captured.Library`.
+    """A `nnxp.backends.graph.Library`.
 
     What it captures is launched on the stream that is current then, one at a time, and leaves its
     results in arrays that were there before. So all captures can share one pool of memory.
@@ -28,7 +28,9 @@ class TorchGraph:
     def place(self, array: Any) -> Hashable:
         return array.data_ptr(), array.stride()
 
-    def steps(self, step: Any, state: Any, data: Any, order: Any) -> Callable[..., Any]:
+    def steps(
+        self, step: Any, state: Any, data: Any, order: Any, learning_rate: Any
+    ) -> Callable[..., Any]:
         return partial(eager.run, step)
 
     def warm_up(self, play: Callable[[], None]) -> None:

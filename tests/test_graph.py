@@ -17,7 +17,7 @@ from conftest import require
 import nnxp
 from nnxp import SGD, Adam, BackendError, Regularization, backends
 from nnxp.arrays import to_numpy
-from nnxp.backends import captured, eager
+from nnxp.backends import eager, graph
 from nnxp.backends.recording import leaves
 from nnxp.backends.torch_graph import TorchGraph
 from nnxp.objectives import objective
@@ -43,7 +43,7 @@ class Fake:
     def place(self, array):
         return array.ctypes.data, array.strides
 
-    def steps(self, step, state, data, order):
+    def steps(self, step, *arrays):
         return functools.partial(eager.run, step)
 
     def warm_up(self, play):
@@ -102,7 +102,7 @@ def test_captured_chunks_come_to_the_same_bits_as_eager_ones(rule, regularizatio
     expected, totals = run_all(
         lambda *chunk: eager.run(step, *chunk), state(), arrays, orders(*SHAPES), rates
     )
-    found, sums = run_all(captured.runner(step, library), state(), arrays, orders(*SHAPES), rates)
+    found, sums = run_all(graph.runner(step, library), state(), arrays, orders(*SHAPES), rates)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
     assert sums == totals
@@ -112,7 +112,7 @@ def test_captured_chunks_come_to_the_same_bits_as_eager_ones(rule, regularizatio
 
 def test_the_state_stays_where_it_is_and_a_strange_one_is_brought_there():
     step, state, arrays = case(Adam(0.01))
-    run, (order,) = captured.runner(step, Fake()), orders((4, 8))
+    run, (order,) = graph.runner(step, Fake()), orders((4, 8))
     first, _ = run(state(), arrays, order, 0.1)
     mine = leaves(first)
     again, total = run(state(), arrays, order, 0.1)
@@ -130,7 +130,7 @@ def test_the_state_stays_where_it_is_and_a_strange_one_is_brought_there():
 def test_other_data_is_captured_anew_but_only_when_it_comes_again():
     step, state, arrays = case()
     library = Fake()
-    run, (order,) = captured.runner(step, library), orders((4, 8))
+    run, (order,) = graph.runner(step, library), orders((4, 8))
     others = [tuple(map(np.copy, arrays)) for _ in range(3)]  # alive, so at places of their own
     now, _ = run(state(), arrays, order, 0.1)
     for other in others:
@@ -145,7 +145,7 @@ def test_other_data_is_captured_anew_but_only_when_it_comes_again():
 
 def test_it_is_the_data_of_now_that_is_read_not_that_of_the_capture():
     step, state, arrays = case()
-    run, (order,) = captured.runner(step, Fake()), orders((4, 8))
+    run, (order,) = graph.runner(step, Fake()), orders((4, 8))
     run(state(), arrays, order, 0.1)
     arrays[0][...] = data(seed=5)[0]
     found, _ = run(state(), arrays, order, 0.1)
@@ -154,10 +154,10 @@ def test_it_is_the_data_of_now_that_is_read_not_that_of_the_capture():
 
 
 def test_captures_are_kept_within_bounds(monkeypatch):
-    monkeypatch.setattr(captured, "KEPT", 2)
+    monkeypatch.setattr(graph, "KEPT", 2)
     step, state, arrays = case()
     library = Fake()
-    run = captured.runner(step, library)
+    run = graph.runner(step, library)
     now = state()
 
     def at(steps):
@@ -203,7 +203,7 @@ def test_what_cannot_be_captured_is_said_once_and_runs_eagerly(monkeypatch, capt
     rates = [np.asarray(rate, dtype=np.float32)] * 3
     chunks = orders((4, 8), (4, 8), (2, 8))
     expected = run_all(lambda *chunk: eager.run(step, *chunk), state(), arrays, chunks, rates)
-    run = captured.runner(step, Fake())
+    run = graph.runner(step, Fake())
     with pytest.warns(RuntimeWarning, match=said) as told:
         found = run_all(run, state(), arrays, chunks, rates)
     assert len(told) == 1
@@ -233,7 +233,7 @@ def test_a_capture_is_blamed_on_the_first_error_in_it(monkeypatch):
 
     monkeypatch.setattr(Fake, "capture", capture)
     with pytest.warns(RuntimeWarning, match=r"\(ValueError: not permitted in a capture\)"):
-        captured.runner(refuse, Fake())(state(), arrays, *orders((4, 8)), 0.1)
+        graph.runner(refuse, Fake())(state(), arrays, *orders((4, 8)), 0.1)
 
 
 def test_an_error_of_the_steps_themselves_is_theirs():
@@ -244,13 +244,13 @@ def test_an_error_of_the_steps_themselves_is_theirs():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ZeroDivisionError, match="mine"):
-            captured.runner(step, Fake())(state(), arrays, *orders((4, 8)), 0.1)
+            graph.runner(step, Fake())(state(), arrays, *orders((4, 8)), 0.1)
 
 
 def test_no_steps_and_a_loss_that_is_no_number():
     step, state, arrays = case()
     library = Fake()
-    run = captured.runner(step, library)
+    run = graph.runner(step, library)
     same, total = run(state(), arrays, np.zeros((0, 8), dtype=np.int64), 0.1)
     assert (total, library.captures) == (0, 0)
     with warnings.catch_warnings(), np.errstate(all="ignore"):

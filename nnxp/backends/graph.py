@@ -29,8 +29,10 @@ class Library(Protocol):
         """Where an array lies in memory: the same only for what kernels cannot tell apart."""
         ...
 
-    def steps(self, step: Any, state: Any, data: Any, order: Array) -> Callable[..., Any]:
-        """A function like `eager.run` of these arrays: the steps as they are captured.
+    def steps(
+        self, step: Any, state: Any, data: Any, order: Array, learning_rate: Array
+    ) -> Callable[..., Any]:
+        """A function like `eager.run`, of these arrays: the steps as they are captured.
 
         May run them, and so change the state, to find out.
         """
@@ -142,7 +144,8 @@ class _Chunk:
         return kind + first_line(cause)
 
     def _capture(self, data: Any, before: list[Array], causes: list[Exception]) -> None:
-        steps = self.library.steps(self.step, self.state, data, self.order)
+        arrays = self.state, data, self.order, self.learning_rate
+        steps = self.library.steps(self.step, *arrays)
         _write(self.leaves, before)
 
         def play() -> None:
