@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from nnxp.arrays import Array, is_array, namespace, to_numpy
+from nnxp.arrays import Array, device, is_array, namespace, to_numpy
 from nnxp.backends import eager
+from nnxp.backends.staging import Layout, Staging
 from nnxp.errors import BackendError, InputError, first_line
 
 Step = Callable[..., tuple[Any, Any, Array]]
@@ -119,6 +120,10 @@ class Backend:
             x = to_numpy(x)
         return self.xp.asarray(x, dtype=dtype, device=self.device, copy=copy)
 
+    def holds(self, x: Array) -> bool:
+        """Whether `x` is on this backend's device already."""
+        return namespace(x) is self.xp and device(x) == self.device
+
     def runner(self, step: Step) -> Runner:
         """A function that runs a chunk of steps; see `eager.run` for what it takes and returns."""
         run_chunk = self.chunk_runner(step)
@@ -171,6 +176,17 @@ class Backend:
         None where the device is the host, or the library does not tell.
         """
         return None
+
+    def free_memory(self) -> int | None:
+        """Bytes of the device's memory that arrays could still take.
+
+        None where the device is the host, or the library does not tell.
+        """
+        return None
+
+    def staging(self, layout: Layout) -> Staging:
+        """A place for data on its way to the device; inside `active`."""
+        return Staging(self, layout)
 
     def settings(self) -> dict[str, Any]:
         """What sets the library's speed, for reports: threads, BLAS, TF32, versions of CUDA."""
