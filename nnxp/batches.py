@@ -18,8 +18,8 @@ def shuffled(samples: int, seed: int, epoch: int) -> np.ndarray:
     return generator(seed, Purpose.BATCHES, epoch).permutation(samples)
 
 
-def chunks(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """`order` as chunks of whole mini-batches, (steps, batch_size).
+def chunks(order: np.ndarray, batch_size: int, most: int = STEPS_PER_CHUNK) -> Iterator[np.ndarray]:
+    """`order` as chunks of whole mini-batches, (steps, batch_size), of so many steps at most.
 
     The chunks differ by at most one step in length, so that a backend that compiles for a
     length compiles twice at most. Where the samples do not divide evenly, the last and smaller
@@ -28,7 +28,7 @@ def chunks(order: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     steps = len(order) // batch_size
     if steps:
         whole = order[: steps * batch_size].reshape(steps, batch_size)
-        yield from np.array_split(whole, -(-steps // STEPS_PER_CHUNK))
+        yield from np.array_split(whole, -(-steps // most))
     if rest := len(order) - steps * batch_size:
         yield order[-rest:].reshape(1, rest)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
 import platform
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -226,13 +229,26 @@ def train(
         bool,
         typer.Option("--diagnose", help="measure dead and saturated units, gradients and updates"),
     ] = False,
+    stream: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream/--no-stream",
+            help="keep the data on the host and send it by chunks; if not said, where it does not "
+            "fit on the device",
+        ),
+    ] = None,
     save: Annotated[str, typer.Option(help="where the model goes")] = "model.safetensors",
     report: Annotated[str | None, typer.Option(help="write options and history as JSON")] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="say what was chosen, where the data is")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
 ) -> None:
     """Train a network: nnxp train mnist --hidden 128 --backend torch."""
     options = {
-        name: value for name, value in locals().items() if name not in ("report", "quiet", "data")
+        name: value
+        for name, value in locals().items()
+        if name not in ("report", "quiet", "verbose", "data")
     }
     _check_outputs({"--save": save, "--report": report}, [data])
     _check_model_path(save)
@@ -276,7 +292,7 @@ def train(
         f"{len(dataset.x_test):,} to test\n"
     )
     show = _EpochTable(console, epochs, (len(dataset.x) - held) * epochs)
-    with show:
+    with show, _logged(console, verbose):
         history = nnxp.train(
             network,
             dataset.x,
@@ -292,6 +308,7 @@ def train(
             callbacks=[show.row, *stopping],
             diagnose=diagnose,
             progress=show.advance,
+            stream=stream,
         )
     if diagnose and history.epochs:
         console.print(_layers(history.epochs[-1]))
@@ -552,6 +569,32 @@ def _check_picture(save: str, inputs: list[str]) -> None:
 def _picture(figure: Any, save: str) -> None:
     plots.save(figure, save)
     _console.print(f"saved {save}")
+
+
+class _Printer(logging.Handler):
+    """Prints what nnxp logs, a line each."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(record.getMessage())
+
+
+@contextmanager
+def _logged(console: Console, wanted: bool) -> Iterator[None]:
+    """Print what nnxp logs, if that is wanted."""
+    log, printer = logging.getLogger("nnxp"), _Printer(console)
+    level = log.level
+    if wanted:
+        log.setLevel(logging.INFO)
+        log.addHandler(printer)
+    try:
+        yield
+    finally:
+        log.removeHandler(printer)
+        log.setLevel(level)
 
 
 class _EpochTable:

@@ -8,6 +8,9 @@ from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends import Backend
 from nnxp.errors import InputError
 
+CHECKED_ELEMENTS = 2**22
+"""Of data on the host, at once: a few megabytes."""
+
 
 def features(x: Any, fan_in: int, backend: Backend, dtype: Any) -> Array:
     """`x` on the backend's device, checked: (samples, fan_in), at least one row, all finite.
@@ -15,6 +18,11 @@ def features(x: Any, fan_in: int, backend: Backend, dtype: Any) -> Array:
     Raises:
         InputError: names both shapes, or the row, column and value.
     """
+    return on_device(matrix(x, fan_in), backend, dtype)
+
+
+def matrix(x: Any, fan_in: int) -> Array:
+    """`x` where it is, an array, checked but for its values: (samples, fan_in), a row at least."""
     if not is_array(x) or isinstance(x, np.ndarray):
         x = _host(x, "x")
     elif not namespace(x).isdtype(x.dtype, ("bool", "integral", "real floating")):
@@ -25,10 +33,28 @@ def features(x: Any, fan_in: int, backend: Backend, dtype: Any) -> Array:
         raise InputError(f"x has shape {shape}, the network takes (samples, {fan_in}){cure}")
     if shape[0] == 0:
         raise InputError("x has no rows")
+    return x
+
+
+def on_device(x: Array, backend: Backend, dtype: Any) -> Array:
+    """A `matrix` on the backend's device, every value checked."""
     # Ignored: what float32 cannot hold becomes infinite, and is found.
     with backend.active(), np.errstate(over="ignore", invalid="ignore"):
         x = backend.asarray(x, dtype=dtype)
         _check_finite(x, "x")
+    return x
+
+
+def on_host(x: Array, dtype: str) -> np.ndarray:
+    """A `matrix` as a NumPy array, every value checked as it will be in `dtype`.
+
+    Block by block: the array may be larger than the memory, mapped from a file.
+    """
+    x = _host(x, "x")
+    rows = max(1, CHECKED_ELEMENTS // x.shape[1])
+    for start in range(0, x.shape[0] if x.dtype.kind not in "bui" else 0, rows):
+        with np.errstate(over="ignore", invalid="ignore"):
+            _check_finite(x[start : start + rows].astype(dtype, copy=False), "x", start)
     return x
 
 
@@ -90,15 +116,18 @@ def sample_weight(weight: Any, samples: int) -> np.ndarray:
     return weight
 
 
-def unit_mean(weight: np.ndarray) -> np.ndarray:
+def unit_mean(weight: np.ndarray, kept: np.ndarray | None = None) -> np.ndarray:
     """Weights scaled to a mean of one, so that the learning rate keeps its meaning.
+
+    The mean of those that are kept; None for all.
 
     Raises:
         InputError: all of them are zero.
     """
-    if not weight.any():
+    counted = weight if kept is None else weight[kept]
+    if not counted.any():
         raise InputError("sample_weight is zero everywhere: nothing is left to train on")
-    scaled: np.ndarray = weight / weight.mean()
+    scaled: np.ndarray = weight / counted.mean()
     return scaled
 
 
@@ -119,7 +148,7 @@ def _host(x: Any, name: str) -> np.ndarray:
     return x
 
 
-def _check_finite(x: Array, name: str) -> None:
+def _check_finite(x: Array, name: str, first_row: int = 0) -> None:
     xp = namespace(x)
     # A sum is finite only if every term is; it needs no mask of x's size. The reverse does not
     # hold, so a sum that overflows is looked into.
@@ -129,9 +158,8 @@ def _check_finite(x: Array, name: str) -> None:
         host = to_numpy(x)
         bad = np.argwhere(~np.isfinite(host))
         if len(bad):
-            place = ", ".join(
-                f"{axis} {i}" for axis, i in zip(("row", "column"), bad[0], strict=False)
-            )
+            row, *column = bad[0]
+            place = f"row {row + first_row}" + "".join(f", column {i}" for i in column)
             raise InputError(
                 f"{name} holds {host[tuple(bad[0])]} at {place} (rows and columns from 0): "
                 "remove it or fill it in"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import backends, inputs, metrics
+from nnxp import backends, feeding, inputs, metrics
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
 from nnxp.errors import InputError, unknown_name
 from nnxp.initializers import initializer as find_initializer
@@ -213,13 +213,18 @@ class MLP:
 
     def _predict(self, x: Any, finish: Callable[[Array], Array]) -> Array:
         """`finish` of the outputs, block by block, as an array of x's own library and device."""
-        checked = device_features(self, x)
+        checked, xp = features(self, x), self.backend.xp
+        # Else the outputs leave the device block by block, as large inputs came: they may fill it.
+        stay = is_array(x) and namespace(x) is xp and namespace(checked) is xp
         with self.backend.active():
-            blocks = [finish(y) for _, _, y in self._forward_blocks(checked)]
-            if is_array(x) and namespace(x) is self.backend.xp:
-                y = self.backend.xp.concat(blocks, axis=0)
-                return y if device(x) == device(y) else self.backend.xp.asarray(y, device=device(x))
-            y = np.concatenate([to_numpy(block) for block in blocks])
+            blocks = [
+                finish(y) if stay else to_numpy(finish(y))
+                for _, _, y in self._forward_blocks(checked)
+            ]
+            if stay:
+                y = xp.concat(blocks, axis=0)
+                return y if device(x) == device(y) else xp.asarray(y, device=device(x))
+            y = np.concatenate(blocks)
         return namespace(x).asarray(y, device=device(x)) if is_array(x) else y
 
     def evaluate(self, x: Any, targets: Any, loss: str | None = None) -> dict[str, float]:
@@ -236,7 +241,7 @@ class MLP:
         Raises:
             InputError: shapes or labels do not fit, or a value is not finite.
         """
-        x = device_features(self, x)
+        x = features(self, x)
         goal = objective(loss or self.loss, self.output)
         outputs = self.sizes[-1]
         encoded = inputs.targets(targets, goal.loss, x.shape[0], outputs)
@@ -295,32 +300,68 @@ class MLP:
         )
         return f"<MLP {self.sizes[0]} -> {layers}, {self.dtype}, {self.backend.describe()}>"
 
-    def _forward_blocks(self, x: Array) -> Iterator[tuple[slice, Array, Array]]:
-        """Rows, pre-activation and output, a few megabytes at a time."""
-        rows = max(1, 2**22 // max(self.sizes))
-        for start in range(0, x.shape[0], rows):
-            block = slice(start, min(start + rows, x.shape[0]))
+    def _forward_blocks(
+        self, x: Array, kept: np.ndarray | None = None
+    ) -> Iterator[tuple[slice, Array, Array]]:
+        """Rows, pre-activation and output, a few megabytes at a time.
+
+        `x` is on the device, or a NumPy array. `kept` says which rows of the latter to take; the
+        rows that are returned are then among these.
+        """
+        count = feeding.block_rows(self.sizes)
+        samples = x.shape[0] if kept is None else len(kept)
+        dtype = self.backend.dtype(self.dtype)
+        on_host = namespace(x) is not self.backend.xp or x.dtype != dtype
+        for start in range(0, samples, count):
+            block = slice(start, min(start + count, samples))
+            part = x[block, ...] if kept is None else x[kept[block]]
             with self.backend.active():
-                z, _ = propagate(self.parameters, self.hidden, x[block, ...])
+                if on_host:
+                    part = self.backend.asarray(part, dtype=dtype)
+                z, _ = propagate(self.parameters, self.hidden, part)
                 y = ACTIVATIONS[self.output][0](z)
             yield block, z, y
 
 
 def evaluate(
-    network: MLP, x: Array, targets: np.ndarray, classes: bool, goal: Objective
+    network: MLP,
+    x: Array,
+    targets: np.ndarray,
+    classes: bool,
+    goal: Objective,
+    kept: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """`MLP.evaluate` for data that is checked, and on the device, already.
+    """`MLP.evaluate` for data that is checked already, on the device or on the host.
 
-    `classes` says whether the targets were given as classes, one a sample.
+    `classes` says whether the targets were given as classes, one a sample; `kept`, which rows of
+    `x`, then on the host, they are of.
     """
     total, outputs = 0.0, []
-    for rows, z, y in network._forward_blocks(x):
+    for rows, z, y in network._forward_blocks(x, kept):
         t = device_targets(network, targets[rows])
         with network.backend.active():
             total += float(goal.value(z, t)) * t.shape[0]
             outputs.append(to_numpy(y))
     name, value = metrics.metric(goal, np.concatenate(outputs), targets, classes)
     return {"loss": total / targets.shape[0], name: value}
+
+
+def features(network: MLP, x: Any) -> Array:
+    """`x` checked: on the device, or a NumPy array on the host where it would not fit there."""
+    x = inputs.matrix(x, network.sizes[0])
+    itemsize = np.dtype(network.dtype).itemsize
+    size = x.shape[0] * x.shape[1] * itemsize
+    if size <= feeding.CHUNK_BYTES:  # without a question to the driver
+        return placed(network, x, False)
+    choice = feeding.choose(network.backend, network.sizes, itemsize, size)
+    return placed(network, x, choice.stays(x))
+
+
+def placed(network: MLP, x: Array, stays: bool) -> Array:
+    """An `inputs.matrix`, its values checked: on the device, or on the host if it stays there."""
+    if stays:
+        return inputs.on_host(x, network.dtype)
+    return inputs.on_device(x, network.backend, network.backend.dtype(network.dtype))
 
 
 def device_features(network: MLP, x: Any) -> Array:

@@ -17,12 +17,13 @@ from nnxp.arrays import Array, index_dtype, rows, to_numpy
 from nnxp.backends.base import Backend, Step
 from nnxp.diagnostics import Diagnosis, Watch, watched
 from nnxp.errors import DivergenceError, InputError
+from nnxp.feeding import Choice, Feed, Resident, Streamed, choose, log
 from nnxp.network import (
     MLP,
     backpropagate,
-    device_features,
     device_targets,
     evaluate,
+    placed,
 )
 from nnxp.objectives import Objective, objective
 from nnxp.optimizers import SGD, Optimizer, Parameters, descend
@@ -87,12 +88,13 @@ def train(
     regularization: Regularization = Regularization(),  # noqa: B008, likewise
     diagnose: bool = False,
     progress: Callable[[int], Any] | None = None,
+    stream: bool | None = None,
 ) -> History:
     """Train `network` by gradient descent on mini-batches.
 
     Args:
         network: trained where it is, on its own backend.
-        x: (samples, features), an array of any library; moved to the device once.
+        x: (samples, features), an array of any library; see `stream`.
         targets: integer classes, (samples,); one-hot rows or 0/1 labels, (samples, outputs);
             or real values, (samples, outputs). With a single output also (samples,).
         loss: "quadratic", "binary_cross_entropy", "categorical_cross_entropy", or "auto",
@@ -114,6 +116,9 @@ def train(
         diagnose: measure dead and saturated units, gradients and updates in every epoch, at a few
             hundredths of its time; see `nnxp.diagnostics`.
         progress: called with the number of samples since the last call, as training goes.
+        stream: False moves the data to the device once; True keeps it on the host, where it may
+            be a `numpy.memmap`, and sends it by chunks of steps while the device computes; None
+            does so where the data does not fit. What was done is logged by "nnxp", as INFO.
 
     Returns:
         The history. The network's parameters are those after the last epoch.
@@ -137,9 +142,11 @@ def train(
     callbacks = tuple(callbacks)
     if not isinstance(epochs, (int, np.integer)) or epochs < 0:
         raise InputError(f"epochs must be a whole number, 0 or more, not {epochs!r}")
-    x, arrays, held_out = _prepare(network, x, targets, goal, seed, validation, sample_weight)
-    samples = x.shape[0]
-    batch_size = _batch_size(batch_size, samples)
+    _check_batch_size(batch_size)
+    feed, held_out = _prepare(
+        network, x, targets, goal, seed, validation, sample_weight, batch_size, stream
+    )
+    samples, batch_size = feed.samples, feed.batch_size
 
     backend = network.backend
     # Only dropout needs the seed in the step: a step that is compiled must not be for its sake.
@@ -147,8 +154,6 @@ def train(
     run = backend.runner(training_step(network.hidden, goal, optimizer, regularization, masks_by))
     watch = Watch(network, goal, optimizer, regularization) if diagnose else None
     state = first_state(network, optimizer)
-    data = (x, *arrays)
-    indices = index_dtype(backend.xp)
     network.loss = goal.loss
     history = History()
     for epoch in range(1, epochs + 1):
@@ -159,13 +164,12 @@ def train(
             parameters, (*others, _) = state
             state = parameters, (*others, watch.slopes(parameters, batch_size))
         totals, sizes = [], []
-        for chunk in batches.chunks(shuffled, batch_size):
-            order = backend.asarray(chunk, dtype=indices)
+        for data, order in feed.chunks(shuffled):
             state, total = run(state, data, order, rate)
             totals.append(total)
-            sizes.append(chunk.shape[1])
+            sizes.append(order.shape[1])
             if progress:
-                progress(chunk.size)
+                progress(order.shape[0] * order.shape[1])
         figures = [*totals, _sum(backend, state[0])]
         if watch:
             figures += watch.figures(state, data, order, rate, samples)
@@ -180,7 +184,7 @@ def train(
                 f"({rate:g}), or scale the inputs"
             )
         network.parameters = state[0]
-        result = evaluate(network, *held_out, goal) if held_out else {"loss": None}
+        result = evaluate(network, *held_out) if held_out else {"loss": None}
         validation_loss = result.pop("loss")
         history.metric, metric = result.popitem() if result else (None, None)
         diagnosis = watch.diagnosis(values[len(sizes) + 1 :], rate) if watch else None
@@ -241,15 +245,19 @@ def training_step(
 
 
 def training_targets(network: MLP, targets: np.ndarray) -> Array:
-    """Checked targets on the device, as steps take them.
+    """Checked targets on the device, as steps take them."""
+    return device_targets(network, _encoded(network, targets))
 
-    Classes become one-hot rows, as floating as the network, where these take a quarter of x's
-    memory at most: then a step gathers its rows instead of making them.
+
+def _encoded(network: MLP, targets: np.ndarray) -> np.ndarray:
+    """Classes as one-hot rows where these take a quarter of x's memory at most.
+
+    Then a step gathers its rows instead of making them.
     """
     features, *_, outputs = network.sizes
     if targets.ndim == 1 and 4 * outputs <= features:
         targets = np.eye(outputs, dtype=np.float32)[targets]
-    return device_targets(network, targets)
+    return targets
 
 
 def first_state(network: MLP, optimizer: Optimizer) -> tuple[Parameters, Any]:
@@ -276,44 +284,90 @@ def _prepare(
     seed: int,
     validation: tuple[Any, Any] | float | None,
     sample_weight: Any,
-) -> tuple[Array, list[Array], tuple[Array, np.ndarray, bool] | None]:
-    """Everything checked and on the device: x, the arrays beside it, and the validation data."""
-    outputs = network.sizes[-1]
-    x = device_features(network, x)
+    batch_size: int | None,
+    stream: bool | None,
+) -> tuple[Feed, tuple[Any, ...] | None]:
+    """Everything checked and where it belongs: the feed, and what `evaluate` takes to validate."""
+    features, *_, outputs = network.sizes
+    share, x_held, t_held = 0.0, None, None
+    x = inputs.matrix(x, features)
+    if isinstance(validation, (int, float, np.floating)):
+        share = float(validation)
+        if not 0 <= share < 1:
+            raise InputError(f"validation must be a share from 0 to 1, not {share:g}")
+    elif validation is not None:
+        x_held, t_held = inputs.matrix(validation[0], features), validation[1]
     samples = x.shape[0]
+    given = [x] if x_held is None else [x, x_held]
+    choice = _choice(network, given, share, min(batch_size or samples, samples), stream)
+    streams = choice.stays(x)
+    x = placed(network, x, streams)
     beside = [inputs.targets(targets, goal.loss, samples, outputs)]
     if sample_weight is not None:
         beside.append(inputs.sample_weight(sample_weight, samples))
-    classes, held_out = inputs.are_classes(targets, outputs), None
-    if isinstance(validation, (int, float, np.floating)):
-        kept, held = _split(beside[0], validation, seed)
-        if len(held):
-            held_out = _rows(network, x, held), beside[0][held], classes
-            x, beside = _rows(network, x, kept), [array[kept] for array in beside]
-    elif validation is not None:
-        x_held = device_features(network, validation[0])
-        t_held = inputs.targets(validation[1], goal.loss, x_held.shape[0], outputs)
-        held_out = x_held, t_held, inputs.are_classes(validation[1], outputs)
+    kept: np.ndarray | None = None
+    held_out: tuple[Any, ...] | None = None
+    if x_held is not None:
+        classes = inputs.are_classes(t_held, outputs)
+        x_held = placed(network, x_held, choice.stays(x_held))
+        t_held = inputs.targets(t_held, goal.loss, x_held.shape[0], outputs)
+        held_out = x_held, t_held, classes, goal, None
+    elif share and (split := _split(beside[0], share, seed)):
+        kept, held = split
+        classes = inputs.are_classes(targets, outputs)
+        # On the device they are gathered once, on the host for every epoch's blocks.
+        x_held, of_these = (x, held) if streams else (_rows(network, x, held), None)
+        held_out = x_held, beside[0][held], classes, goal, of_these
     if sample_weight is not None:
-        beside[1] = inputs.unit_mean(beside[1])
-    arrays = [
-        training_targets(network, beside[0]),
-        *(device_targets(network, w) for w in beside[1:]),
-    ]
-    return x, arrays, held_out
+        beside[1] = inputs.unit_mean(beside[1], kept)
+    beside[0] = _encoded(network, beside[0])
+    feed: Feed
+    if streams:
+        # A row on the device says in which dtype it holds the others.
+        dtypes = [to_numpy(device_targets(network, array[:1])).dtype for array in beside]
+        dtypes.insert(0, np.dtype(network.dtype))
+        feed = Streamed(network.backend, (x, *beside), batch_size, kept, dtypes, choice.room)
+    else:
+        if isinstance(x, np.ndarray):
+            x = np.ascontiguousarray(x)  # every gather from another layout would copy all of it
+        data = (x, *(device_targets(network, array) for array in beside))
+        feed = Resident(network.backend, data, batch_size, kept)
+    log.info("%s", choice.told(feed))
+    return feed, held_out
 
 
-def _split(targets: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows are trained on and which are kept out, in proportion from every class."""
-    if not 0 <= share < 1:
-        raise InputError(f"validation must be a share from 0 to 1, not {share:g}")
+def _choice(
+    network: MLP,
+    given: list[Array],
+    share: float,
+    batch_size: int,
+    stream: bool | None,
+) -> Choice:
+    """Whether the data of a training stays on the host."""
+    backend, itemsize = network.backend, np.dtype(network.dtype).itemsize
+    features, *_, outputs = network.sizes
+    samples = given[0].shape[0]
+    size = samples * (outputs + 1)  # targets and weights
+    size += features * int(share * samples)  # what is held out is a copy
+    size += sum(features * each.shape[0] for each in given)
+    there = sum(features * each.shape[0] for each in given if backend.holds(each))
+    size, there = itemsize * size, itemsize * there
+    return choose(backend, network.sizes, itemsize, size, there, batch_size, stream)
+
+
+def _split(targets: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Which rows are trained on and which are kept out, in proportion from every class.
+
+    None where the share is less than a row.
+    """
     samples = len(targets)
     if round(share * samples) == samples:
         raise InputError(f"validation of {share:g} leaves none of {samples} rows to train on")
     labels: np.ndarray = np.zeros(samples)
     if np.isin(targets, (0, 1)).all() or targets.ndim == 1:
         labels = np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
-    return batches.split(labels, share, seed)
+    kept, held = batches.split(labels, share, seed)
+    return (kept, held) if len(held) else None
 
 
 def _rows(network: MLP, x: Array, indices: np.ndarray) -> Array:
@@ -335,10 +389,7 @@ def _read(backend: Backend, figures: list[Array]) -> np.ndarray:
         return to_numpy(backend.xp.stack(figures)).astype(np.float64)
 
 
-def _batch_size(batch_size: int | None, samples: int) -> int:
-    if batch_size is None:
-        return samples
+def _check_batch_size(batch_size: int | None) -> None:
     whole = isinstance(batch_size, (int, np.integer)) and not isinstance(batch_size, bool)
-    if not whole or batch_size < 1:
+    if batch_size is not None and (not whole or batch_size < 1):
         raise InputError(f"batch_size must be a whole number, 1 or more, not {batch_size!r}")
-    return min(int(batch_size), samples)

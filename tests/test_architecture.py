@@ -29,6 +29,8 @@ ALLOWED = {
     "regularization": {"arrays", "errors", "kernels", "linalg", "optimizers"},
     "randomness": {"errors"},
     "batches": {"randomness"},
+    "feeding": {"arrays", "batches", "backends.base", "backends.staging"},
+    "backends.staging": {"arrays"},
 }
 
 

@@ -16,13 +16,13 @@ def test_every_sample_is_visited_once_an_epoch(samples, batch_size):
     np.testing.assert_array_equal(np.sort(visited), np.arange(samples))
 
 
-@given(st.integers(1, 20_000), st.integers(1, 60))
-def test_chunks_are_whole_batches_of_at_most_two_lengths_and_a_rest(samples, batch_size):
-    shapes = [chunk.shape for chunk in chunks(np.arange(samples), batch_size)]
+@given(st.integers(1, 20_000), st.integers(1, 60), st.integers(1, STEPS_PER_CHUNK))
+def test_chunks_are_whole_batches_of_at_most_two_lengths_and_a_rest(samples, batch_size, most):
+    shapes = [chunk.shape for chunk in chunks(np.arange(samples), batch_size, most)]
     rest = samples % batch_size
     if rest:
         assert shapes.pop() == (1, rest)
-    assert all(shape[1] == batch_size and 1 <= shape[0] <= STEPS_PER_CHUNK for shape in shapes)
+    assert all(shape[1] == batch_size and 1 <= shape[0] <= most for shape in shapes)
     lengths = {shape[0] for shape in shapes}
     assert not lengths or max(lengths) - min(lengths) <= 1
 

@@ -199,6 +199,17 @@ def test_another_seed_gives_another_model(digits, tmp_path):
     ).read_bytes()
 
 
+def test_verbose_says_where_the_data_is(tmp_path):
+    said = succeed(tmp_path, "train", "--epochs", 1, "--verbose")
+    assert re.findall(r"^data: .*$", said, re.MULTILINE) == ["data: 468 kB on the host"]
+    options = ["--epochs", 1, "--report", "report.json"]
+    said = succeed(tmp_path, "train", *options, "-v", "--stream")
+    assert "\ndata: 468 kB: streamed in chunks of 40 steps (" in said
+    assert json.loads((tmp_path / "report.json").read_text())["options"]["stream"] is True
+    assert "data:" not in succeed(tmp_path, "train", "--epochs", 1, "--no-stream")
+    assert succeed(tmp_path, "train", "--epochs", 1, "-v", "--quiet") == ""
+
+
 def test_quiet_prints_nothing_and_saves(tmp_path):
     assert succeed(tmp_path, "train", "--epochs", 1, "--quiet") == ""
     assert (tmp_path / "model.safetensors").is_file()

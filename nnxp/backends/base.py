@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from nnxp.arrays import Array, is_array, namespace, to_numpy
+from nnxp.arrays import Array, device, is_array, namespace, to_numpy
 from nnxp.backends import eager
+from nnxp.backends.staging import Layout, Staging
 from nnxp.errors import BackendError, InputError, NnxpError, first_line
 
 Step = Callable[..., tuple[Any, Any, Array]]
@@ -165,10 +166,9 @@ class Backend:
         asked = re.search(r"allocat(?:e|ing)(?: request for)? ([\d.,]*\d ?\w+)", str(error))
         known = [f"{asked[1]} wanted" if asked else first_line(error)]
         with suppress(Exception):  # a device in this state need not answer
-            memory = self.free_memory()
-            if memory is not None:
-                free, total = (size / 1e9 for size in memory)
-                known.append(f"{free:.1f} of {total:.1f} GB free")
+            free = self.free_memory()
+            if free is not None:
+                known.append(f"{free / 1e9:.1f} GB free")
         elsewhere = "" if self.device_name == "cpu" else ", or another --device"
         return BackendError(
             f"{self.describe()} is out of memory ({', '.join(known)}): "
@@ -192,6 +192,10 @@ class Backend:
             if not is_array(x) or namespace(x) is not self.xp:
                 x = to_numpy(x)
             return self.xp.asarray(x, dtype=dtype, device=self.device, copy=copy)
+
+    def holds(self, x: Array) -> bool:
+        """Whether `x` is on this backend's device already."""
+        return namespace(x) is self.xp and device(x) == self.device
 
     def runner(self, step: Step) -> Runner:
         """A function that runs a chunk of steps; see `eager.run` for what it takes and returns."""
@@ -246,9 +250,16 @@ class Backend:
         """
         return None
 
-    def free_memory(self) -> tuple[int, int] | None:
-        """Bytes of the device that are free, and that it has; None as in `device_memory`."""
+    def free_memory(self) -> int | None:
+        """Bytes of the device's memory that arrays could still take.
+
+        None where the device is the host, or the library does not tell.
+        """
         return None
+
+    def staging(self, layout: Layout) -> Staging:
+        """A place for data on its way to the device; inside `active`."""
+        return Staging(self, layout)
 
     def settings(self) -> dict[str, Any]:
         """What sets the library's speed, for reports: threads, BLAS, TF32, versions of CUDA."""

@@ -9,6 +9,7 @@ import numpy as np
 from nnxp.backends import graph
 from nnxp.backends.base import Backend, Runner, Step
 from nnxp.backends.cupy_graph import SEEN_WITH, CuPyGraph
+from nnxp.backends.staging import CuPyStaging, Layout, Staging
 from nnxp.errors import BackendError, first_line
 
 
@@ -96,9 +97,17 @@ class CuPyBackend(Backend):
             # The pool keeps what it once took, so that is the most, and its fragments.
             return pool.used_bytes(), pool.total_bytes()
 
-    def free_memory(self) -> tuple[int, int] | None:
-        free, total = self.device.mem_info
-        return free, total
+    def free_memory(self) -> int | None:
+        import cupy
+
+        with self.device:
+            pool = cupy.get_default_memory_pool()
+            free = self.device.mem_info[0] + pool.free_bytes()
+            limit = pool.get_limit()  # CUPY_GPU_MEMORY_LIMIT; 0 for none
+            return min(free, limit - pool.used_bytes()) if limit else free
+
+    def staging(self, layout: Layout) -> Staging:
+        return CuPyStaging(layout)
 
     def settings(self) -> dict[str, Any]:
         import cupy

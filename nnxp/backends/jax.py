@@ -7,6 +7,7 @@ from typing import Any
 
 from nnxp.backends import jit
 from nnxp.backends.base import Backend, Runner, Step
+from nnxp.backends.staging import JAXStaging, Layout, Staging
 from nnxp.errors import BackendError, first_line
 
 
@@ -103,9 +104,12 @@ class JAXBackend(Backend):
         told = self.device.memory_stats() if self.device.platform != "cpu" else None
         return (told["bytes_in_use"], told["peak_bytes_in_use"]) if told else None
 
-    def free_memory(self) -> tuple[int, int] | None:
+    def free_memory(self) -> int | None:
         told = self.device.memory_stats() if self.device.platform != "cpu" else None
-        return (told["bytes_limit"] - told["bytes_in_use"], told["bytes_limit"]) if told else None
+        return told["bytes_limit"] - told["bytes_in_use"] if told else None
+
+    def staging(self, layout: Layout) -> Staging:
+        return JAXStaging(self, layout)
 
     def settings(self) -> dict[str, Any]:
         if self.device.platform == "cpu":

@@ -11,6 +11,7 @@ import numpy as np
 from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends import compiled, graph
 from nnxp.backends.base import Backend, Runner, Step
+from nnxp.backends.staging import Layout, Staging, TorchStaging
 from nnxp.backends.torch_graph import TorchGraph
 from nnxp.errors import BackendError
 
@@ -112,9 +113,18 @@ class TorchBackend(Backend):
         cuda = self.xp.cuda
         return cuda.memory_allocated(self.device), cuda.max_memory_allocated(self.device)
 
-    def free_memory(self) -> tuple[int, int] | None:
-        cuda = self.device_name.startswith("cuda")
-        return self.xp.cuda.mem_get_info(self.device) if cuda else None
+    def free_memory(self) -> int | None:
+        if not self.device_name.startswith("cuda"):
+            return None
+        cuda = self.xp.cuda
+        # What the allocator holds and does not use it would use first.
+        spare = cuda.memory_reserved(self.device) - cuda.memory_allocated(self.device)
+        return cuda.mem_get_info(self.device)[0] + spare
+
+    def staging(self, layout: Layout) -> Staging:
+        if not self.device_name.startswith("cuda"):
+            return super().staging(layout)
+        return TorchStaging(self.device, layout)
 
     def settings(self) -> dict[str, Any]:
         import torch
