@@ -16,9 +16,9 @@ WORTH_ALL_THREADS = 2**24
 cost as much as they save, and many times that where other programs want the same cores."""
 
 BETTER_BY_COLUMNS = 10**6
-"""Multiply-adds of a weight matrix in a step up to which it should lie column by column. OpenBLAS
-has kernels of its own for products so small: 784-30 in batches of 10 takes them 11 us instead of
-15, and any dz W^T half its time."""
+"""Multiply-adds of a step's largest product up to which weights should lie column by column.
+OpenBLAS has kernels of its own for products so small: 784-30 in batches of 10 takes them 11 us
+instead of 15, and any dz W^T half its time."""
 
 
 class NumPyBackend(Backend):
@@ -51,10 +51,10 @@ class NumPyBackend(Backend):
 
         def run(state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
             nonlocal laid_out
-            batch_size = order.shape[-1]
+            largest = order.shape[-1] * max(array.size for array in recording.leaves(state[0]))
             if not laid_out:  # and every state after is made of these arrays
-                state, laid_out = _lay_out(state, batch_size), True
-            largest = batch_size * max(array.size for array in recording.leaves(state[0]))
+                state = _by_columns(state) if largest <= BETTER_BY_COLUMNS else state
+                laid_out = True
             with self.threads(largest):
                 (parameters, others), total = run_chunk(state, data, order, learning_rate)
             return (parameters, _flushed(others)), total
@@ -75,12 +75,11 @@ class NumPyBackend(Backend):
         }
 
 
-def _lay_out(state: Any, batch_size: int) -> Any:
-    """`state`, its matrices column by column where that is better for batches of this size."""
+def _by_columns(state: Any) -> Any:
+    """`state`, its matrices laid column by column."""
     if isinstance(state, (list, tuple)):
-        return type(state)(_lay_out(each, batch_size) for each in state)
-    small = state.ndim == 2 and batch_size * state.size <= BETTER_BY_COLUMNS
-    return np.asfortranarray(state) if small else state
+        return type(state)(_by_columns(each) for each in state)
+    return np.asfortranarray(state) if state.ndim == 2 else state
 
 
 def _flushed(state: Any) -> Any:
