@@ -143,9 +143,9 @@ def measure(
 ) -> list[Result]:
     """Train a workload by each contender, compare their losses, and time them.
 
-    All are started, one after the other, before any is timed; `together` starts all at once. Then come `repeat` rounds, in
-    each of which every contender is timed once while the others wait: what disturbs the machine
-    for a while disturbs all of them.
+    All are started, one after the other or together, before any is timed. Then come `repeat`
+    rounds, in each of which every contender is timed once while the others wait: what disturbs the
+    machine for a while disturbs all of them.
 
     Args:
         workload: what to train.
