@@ -524,6 +524,8 @@ def test_what_was_measured_is_put_together(on_gpu, tmp_path, monkeypatch):
     parts, output, published = tmp_path / "parts", tmp_path / "output", tmp_path / "published"
     for folder in (parts / "compared", output, published / "results"):
         folder.mkdir(parents=True)
+    (published / "README.md").write_text((BENCH / "README.md").read_text("utf-8"))
+    monkeypatch.setattr(put_together, "HERE", published)
     with pytest.raises(FileNotFoundError, match=r"bench/compare.py left no results"):
         put_together.put_together(parts, output, publish=False)
     separate = {name: on_gpu.pop(name) for name in put_together.NAMES}
@@ -545,8 +547,6 @@ def test_what_was_measured_is_put_together(on_gpu, tmp_path, monkeypatch):
     assert f"(results/{stem}-batch-sizes.png)" in readme
     assert not list((published / "results").iterdir())
 
-    (published / "README.md").write_text((BENCH / "README.md").read_text("utf-8"))
-    monkeypatch.setattr(put_together, "HERE", published)
     (parts / "sweep.json").unlink()
     put_together.put_together(parts, output, publish=True)
     assert {path.name for path in (published / "results").iterdir()} == {
