@@ -1,17 +1,36 @@
-"""bench/: the peers' names, and the tables made from what was measured."""
+"""bench/: who is timed, the tables made from what was measured, and what is done on a GPU."""
 
-import importlib.util
+import argparse
+import contextlib
 import json
+import os
 import re
+import subprocess
 import sys
+import time
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+from conftest import require
 
-from nnxp.benchmark import WORKLOADS, Result
+from nnxp import backends
+from nnxp.benchmark import WORKLOADS, Entry, Result, Workload
+from nnxp.errors import InputError
 
 BENCH = Path(__file__).parent.parent / "bench"
+sys.path.insert(0, str(BENCH))  # what stands there imports its neighbours by name
+
+ceilings, compare, digits, gpu, gpu_report = map(
+    import_module, ("ceilings", "compare", "digits", "gpu", "gpu_report")
+)
+kernels, markers, mnist, put_together, report = map(
+    import_module, ("kernels", "markers", "mnist", "put_together", "report")
+)
+PEERS = import_module("peers").PEERS
+
 MACHINE = {
     "date": "2026-01-31T12:00:00+00:00",
     "cpu": "A CPU",
@@ -22,19 +41,6 @@ MACHINE = {
     "nnxp": "1.0",
     "gpus": [],
 }
-
-
-def load(name, path):
-    spec = importlib.util.spec_from_file_location(name, BENCH / path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses look for it
-    spec.loader.exec_module(module)
-    return module
-
-
-markers = load("bench_markers", "markers.py")
-report = load("bench_report", "report.py")
-PEERS = load("bench_peers", "peers/__init__.py").PEERS
 
 
 def result(name, *seconds, **more):
@@ -101,23 +107,136 @@ def test_machine_libraries_and_a_trial_are_said(content):
     assert "mean nothing" in report.markdown(content | {"quick": True})
 
 
-def test_the_tables_take_the_place_of_the_old_and_nothing_else(content):
+@pytest.fixture
+def on_gpu(content):
+    """What bench/gpu.py puts together, with something missing of each kind."""
+    results = [
+        result("nnxp[numpy]", *[4e-4] * 3),
+        result("nnxp[cupy:eager]", *[5e-4] * 3),
+        result("nnxp[cupy:graph]", *[5e-5] * 3, floor_seconds=[4e-5] * 3),
+        result("nnxp[torch]", *[6e-5] * 3),
+        result("PyTorch", *[3e-4] * 3),
+        result("PyTorch CUDA graph", *[1e-4] * 3),
+        result("JAX jit", problem="left out: 175 seconds were too few"),
+    ]
+    speed = {"median": 2.0, "low": 1.0, "high": 3.0}
+    gpu = {
+        "section": "gpu",
+        "machine": MACHINE | {"gpus": ["NVIDIA H100 80GB HBM3, driver 580.1"]},
+        "results": [each.to_dict() for each in results],
+        "ceilings": [
+            {"library": "cupy", "version": "14.2", "device": "cuda:0", "copy": speed,
+             "float32": speed, "tf32": speed | {"median": 321.4}},
+            {"library": "jax", "device": "cuda", "problem": "not installed"},
+        ],
+        "kernels": {
+            "workload": "small",
+            "contenders": [
+                {"name": "nnxp[cupy:graph]", "kernels": 19.5, "copies": 0.0},
+                {"name": "JAX jit", "problem": "the profiler saw nothing"},
+            ],
+        },
+        "sweep": sweep({1: (9, 1, 1), 4: (9, 10, 1), 16: (9, 8, 1), 64: (9, 10, None)}),
+        "mnist": {
+            "what": "MNIST, 784-128-10",
+            "runs": [
+                {"name": "nnxp[cupy]", "seconds": 1.5, "wall_seconds": 4.25, "accuracy": 0.978,
+                 "warned": []},
+                {"name": "nnxp[jax]", "problem": "out of memory"},
+            ],
+        },
+        "pictures": {"h100.png": "Training"},
+    }  # fmt: skip
+    return content | json.loads(json.dumps(gpu))
+
+
+def sweep(speeds):
+    """Of nnxp[numpy], nnxp[torch] and nnxp[jax], samples a second by batch size."""
+    names = ("nnxp[numpy]", "nnxp[torch]", "nnxp[jax]")
+    points = [
+        {
+            "point": size,
+            "results": [
+                result(name, *([1 / speed] if speed else [])).to_dict()
+                for name, speed in zip(names, row, strict=True)
+            ],
+        }
+        for size, row in speeds.items()
+    ]
+    return {"axis": "batch-size", "points": points}
+
+
+def test_the_goals_on_a_gpu_are_computed_from_what_was_measured(on_gpu):
+    assert dict(gpu_report.goals(on_gpu)[1:]) == {
+        "tiny: nnxp[cupy:graph] / best peer": "2.00 (PyTorch CUDA graph)",
+        "tiny: nnxp[cupy:graph] / nnxp[cupy:eager]": "10.00",
+        "MNIST, 784-128-10: nnxp[cupy]": "1.50 s, 4.25 s with start-up, accuracy 0.9780",
+        "MNIST, 784-128-10: nnxp[jax]": "- (out of memory)",
+        "nnxp[torch] outruns nnxp[numpy]": "from batch size 64 on",
+        "nnxp[jax] outruns nnxp[numpy]": "never",
+    }
+
+
+def test_goals_without_what_they_are_computed_from_are_dashes(on_gpu):
+    rest = {key: on_gpu[key] for key in ("workloads", "machine", "options")}
+    missing = [result("PyTorch", *[1e-4] * 3), result("nnxp[cupy:graph]", problem="no graphs")]
+    found = gpu_report.goals(rest | {"results": [each.to_dict() for each in missing]})
+    assert [row[1] for row in found[1:]] == ["-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("speeds", "size"),
+    [
+        ({1: (9, 10, 1), 4: (9, 10, 1)}, 1),
+        ({1: (9, 10, 1), 4: (9, 9, 1)}, None),
+        ({1: (9, 1, 1), 4: (9, 10, 1), 16: (9, None, 1)}, 4),
+        ({1: (9, 1, 1), 4: (None, 1, 1), 16: (9, 10, 1)}, 16),
+    ],
+)
+def test_a_gpu_pays_from_the_size_from_which_it_is_always_ahead(speeds, size):
+    found = gpu_report.pays(json.loads(json.dumps(sweep(speeds))))
+    assert found == {"nnxp[torch]": size, "nnxp[jax]": None}
+    assert gpu_report.pays(None) == {}
+
+
+def test_a_report_on_a_gpu_has_its_own_columns_and_tables(on_gpu):
+    text = report.markdown(on_gpu)
+    found = rows(text)
+    best = "2.00 (nnxp[cupy:graph] / PyTorch CUDA graph)"
+    assert found["tiny"] == [best, "1.67", "-", "6.00", "8.00", "1.25"]
+    assert found["cupy 14.2"] == ["cuda:0", "2", "2", "321", ""]
+    assert found["jax"] == ["cuda", "-", "-", "-", "not installed"]
+    assert "| nnxp[cupy:graph] | 19.5 | 0 |  |" in text
+    assert "| JAX jit | - | - | the profiler saw nothing |" in text
+    assert "| JAX jit | - | - | - | left out: 175 seconds were too few |" in text
+    assert "![Training](results/h100.png)" in text
+    assert "NVIDIA H100 80GB HBM3, driver 580.1" in text
+    bare = {key: value for key, value in on_gpu.items() if key not in put_together.NAMES}
+    assert "What the device can do" not in report.markdown(bare)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_the_tables_take_the_place_of_the_old_and_nothing_else(kind, content, on_gpu, tmp_path):
     readme = (BENCH / "README.md").read_text("utf-8")
-    once = markers.insert(readme, report.markdown(content), report.BEGIN, report.END)
-    assert markers.insert(once, report.markdown(content), report.BEGIN, report.END) == once
-    before, after = readme.split(report.BEGIN)[0], readme.split(report.END)[1]
-    assert once.startswith(before)
-    assert once.endswith(after)
+    written = content if kind == "cpu" else on_gpu
+    once = compare.write_readme(written, tmp_path).read_text("utf-8")
+    begin, end = report.MARKERS[kind]
+    assert once.startswith(readme.split(begin)[0])
+    assert once.endswith(readme.split(end)[1])
+    assert report.markdown(written) in once
+    assert markers.insert(once, report.markdown(written), begin, end) == once
     with pytest.raises(ValueError, match="found 0 places"):
-        markers.insert("no markers", "", report.BEGIN, report.END)
+        markers.insert("no markers", "", begin, end)
 
 
-def test_the_readme_has_the_tables_of_a_report_that_is_kept():
-    generated = (BENCH / "README.md").read_text("utf-8").split(report.BEGIN)[1]
-    generated = generated.split(report.END)[0].strip()
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_the_readme_has_the_tables_of_a_report_that_is_kept(kind):
+    begin, end = report.MARKERS[kind]
+    generated = (BENCH / "README.md").read_text("utf-8").split(begin)[1].split(end)[0].strip()
     paths = [path for path in (BENCH / "results").glob("*.json") if "accuracy" not in path.name]
     kept = [json.loads(path.read_text("utf-8")) for path in paths]
-    assert generated in ([report.markdown(each) for each in kept] or [""])
+    known = [report.markdown(each) for each in kept if report.section(each) == kind]
+    assert generated in (known or [report.NOTHING])
 
 
 def test_every_peer_is_listed_by_its_file_and_has_one_name():
@@ -129,3 +248,337 @@ def test_every_peer_is_listed_by_its_file_and_has_one_name():
         source = (BENCH / "peers" / f"{file}.py").read_text("utf-8")
         assert f"class {kind}" in source
         assert f'    name = "{peer.name}"\n' in source
+
+
+# --- who is timed
+
+
+def names(workload, backends, device, peers=PEERS):
+    found = compare.entries(WORKLOADS[workload], backends, list(peers), device)
+    return {each.name: each.device for each in found}
+
+
+def test_numpy_trains_on_the_host_and_not_what_it_would_take_minutes_for():
+    on_gpu = names("wide", ["numpy", "cupy:graph"], "cuda", ["pytorch", "pytorch_cuda_graph"])
+    assert on_gpu == {
+        "nnxp[numpy]": "cpu",
+        "nnxp[cupy:graph]": "cuda",
+        "PyTorch": "cuda",
+        "PyTorch CUDA graph": "cuda",
+    }
+    assert next(iter(on_gpu)) == "nnxp[numpy]"
+    found = names("huge", ["numpy", "cupy:eager"], "cuda")
+    assert next(iter(found)) == "nnxp[cupy:eager]"
+    assert set(found.values()) == {"cuda"}
+    assert list(names("huge", ["numpy"], "cpu", [])) == ["nnxp[numpy]"]
+
+
+def test_a_cpu_has_no_graphs_and_only_small_workloads_the_loop():
+    found = names("tiny", ["numpy"], "cpu")
+    assert "PyTorch CUDA graph" not in found
+    assert "per-sample loop" in found
+    assert "per-sample loop" not in names("medium", ["numpy"], "cpu")
+
+
+def test_the_command_line_says_who():
+    parser = argparse.ArgumentParser()
+    compare.options(parser)
+
+    def entries(*words):
+        return compare.chosen_entries(parser.parse_args(words), WORKLOADS["tiny"])
+
+    default = [each.name for each in entries("--device", "cuda", "--peers", "")]
+    ours = ("numpy", "cupy:eager", "cupy:graph", "torch", "jax")
+    assert default == [f"nnxp[{name}]" for name in ours]
+    asked = [each.name for each in entries("--backends", "torch", "--peers", "jax_scan")]
+    assert asked == ["nnxp[numpy]", "nnxp[torch]", "JAX jit + scan"]
+    with pytest.raises(InputError, match="unknown peer 'pytorhc': did you mean 'pytorch'"):
+        entries("--peers", "pytorhc")
+
+
+def test_a_budget_leaves_out_what_will_not_fit_and_keeps_what_was_measured(tmp_path, monkeypatch):
+    clock, asked = [0.0], []
+
+    def measure(workload, entries, **options):
+        clock[0] += {"tiny": 40, "small": 30, "huge": 20}.get(workload.name, 25)
+        asked.append((workload.name, options["together"], options.get("steps")))
+        assert len(list(tmp_path.glob("*.json"))) == (len(asked) > 1)
+        return [Result(each.name, workload.name, 10, step_seconds=[1.0]) for each in entries]
+
+    monkeypatch.setattr(compare, "measure", measure)
+    monkeypatch.setattr(compare.time, "monotonic", lambda: clock[0])
+    words = ["--device", "cuda", "--together", "--budget", "100", "--output", str(tmp_path)]
+    words += ["--workload", "tiny,huge,small,medium", "--peers", "pytorch"]
+    monkeypatch.setattr(sys, "argv", ["compare", *words])
+    assert compare.main() == 1
+    # 40, then 60; 90 would be in time, and one more would not.
+    assert asked == [("tiny", True, None), ("huge", True, 16), ("small", True, None)]
+    (path,) = tmp_path.glob("*.json")
+    found = [each for each in json.loads(path.read_text())["results"] if each["problem"]]
+    assert {each["workload"] for each in found} == {"medium"}
+    assert {each["problem"] for each in found} == {"left out: 100 seconds were too few"}
+    assert "PyTorch" in {each["name"] for each in found}
+
+
+# --- ceilings
+
+
+def test_ceilings_are_measured_on_numpy():
+    found = ceilings.measure("numpy", "cpu", ceilings.QUICK)
+    assert found["device"] == "cpu"
+    assert found["version"] == np.__version__
+    for name in ("copy", "float32"):
+        assert 0 < found[name]["low"] <= found[name]["median"] <= found[name]["high"]
+    assert "tf32" not in found
+    assert "problem" not in found
+
+
+def test_a_rate_is_what_is_done_over_the_time_it_takes(monkeypatch):
+    clock, done = [0.0], []
+
+    def run():
+        clock[0] += 0.5 if done else 9.0  # the first loads and compiles
+        done.append(None)
+
+    monkeypatch.setattr(ceilings.time, "perf_counter", lambda: clock[0])
+    size = ceilings.Size(megabytes=1, rows=8, turns=3, turn_seconds=2.0)
+    found = ceilings.rate(backends.get("numpy"), size, run, 10.0)
+    assert found == {"median": 20.0, "low": 20.0, "high": 20.0}
+    assert len(done) == 2 + 3 * 5
+
+    amounts = []
+    monkeypatch.setattr(ceilings, "rate", lambda *arguments: amounts.append(arguments))
+    ceilings.copy(backends.get("numpy"), size)
+    ceilings.product(backends.get("numpy"), size)
+    (*_, copies, gigabytes), (*_, multiplies, tera) = amounts
+    assert copies().nbytes == 2**20
+    assert gigabytes == 2 * 2**20 / 1e9
+    assert multiplies().shape == (8, 8)
+    assert tera == 2 * 8**3 / 1e12
+
+
+def test_a_library_without_ceilings_is_a_row_that_says_why(capsys, tmp_path, monkeypatch):
+    words = ["--quick", "--libraries", "numpy,nunpy", "--output", str(tmp_path / "c.json")]
+    monkeypatch.setattr(sys, "argv", ["ceilings", *words])
+    assert ceilings.main() == 1
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert found[1]["problem"].startswith("unknown backend 'nunpy'")
+    assert "unknown backend 'nunpy'" in rows(capsys.readouterr().out)["nunpy"][-1]
+
+
+def test_tf32_is_allowed_inside_and_as_before_after():
+    require("torch")
+    import torch
+
+    before = torch.backends.cuda.matmul.allow_tf32
+    with contextlib.suppress(KeyError), ceilings.TF32["torch"]():
+        assert torch.backends.cuda.matmul.allow_tf32
+        raise KeyError
+    assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+# --- kernels
+
+
+def test_kernels_are_counted_a_step_and_copies_apart():
+    seen = ["gemm", "relu", "Memcpy DtoD (Device -> Device)", "Memset (Device)"] * 4
+    assert kernels.per_step(seen, 4) == {"kernels": 2.0, "copies": 2.0}
+    assert kernels.per_step([], 4) == {"problem": "the profiler saw nothing"}
+
+
+def test_who_cannot_be_counted_says_why(tmp_path, monkeypatch):
+    entry = Entry("broken", "nowhere:Nobody")
+    found = kernels.count_all([entry], Workload("t", (4, 3), 2, 2, 8), 60)
+    assert found == [{"name": "broken", "problem": "No module named 'nowhere'"}]
+    for code, problem in (
+        ("import time; time.sleep(30)", "did not answer in time"),
+        ("raise SystemExit('no memory')", "no memory"),
+        ("raise SystemExit(3)", "died (3)"),
+    ):
+        script = tmp_path / "script.py"
+        script.write_text(code)
+        monkeypatch.setattr(kernels, "__file__", str(script))
+        (row,) = kernels.count_all([entry], Workload("t", (4, 3), 2, 2, 8), 3)
+        assert row["problem"] == problem
+
+
+# --- trainings by the command line
+
+
+def test_data_in_mnists_shape_can_be_made(tmp_path):
+    with np.load(mnist.made(tmp_path, 60)) as found:
+        assert {name: found[name].shape for name in found} == {
+            "x": (60, 784),
+            "y": (60,),
+            "x_test": (10, 784),
+            "y_test": (10,),
+        }
+
+
+def test_a_training_is_told_by_its_seconds_and_what_it_warned_of(tmp_path):
+    told = {
+        "history": [{"seconds": 1.0}, {"seconds": 0.5}],
+        "wall_seconds": 3.0,
+        "test": {"accuracy": 0.97},
+        "said": ["x.py:3: RuntimeWarning: steps run eagerly", "  warn()"],
+    }
+    text = gpu_report.trained(mnist.summary("cupy", told))
+    assert text == (
+        "1.50 s, 3.00 s with start-up, accuracy 0.9700; x.py:3: RuntimeWarning: steps run eagerly"
+    )
+    assert gpu_report.trained(mnist.summary("cupy", {"problem": "no"})) == "- (no)"
+    found = mnist.train("nowhere.csv", "numpy", "cuda", tmp_path)
+    assert "nowhere.csv" in found["problem"]
+
+
+def test_losses_must_be_numpys(capsys):
+    def run(*losses):
+        return {"history": [{"loss": loss} for loss in losses], "device": "cuda:0"}
+
+    assert digits.agrees("cupy", run(1.0, 0.5), run(1.0, 0.50005))
+    assert not digits.agrees("cupy", run(1.0, 0.5), run(1.0, 0.501))
+    assert not digits.agrees("cupy", {"problem": "no GPU"}, run(1.0))
+    assert not digits.agrees("cupy", run(1.0), {"problem": "no NumPy"})
+    assert "cupy: losses within 5.0e-05 of NumPy's, on cuda:0" in capsys.readouterr().out
+
+
+# --- all of it
+
+
+def part(code, seconds=60.0, **environment):
+    return gpu.Part("a part", seconds, [sys.executable, "-c", code], environment)
+
+
+def test_a_part_has_its_own_time_and_is_interrupted_then(tmp_path):
+    said = []
+    assert gpu.run(part("import os; print(os.environ['X'])", X="1"), 60, said.append) is None
+    assert said == ["1\n"]
+    assert gpu.run(part("print('no'); raise SystemExit(3)"), 60, said.append) == "exit status 3"
+    ended = tmp_path / "ended"
+    code = (
+        "import time, pathlib\n"
+        "try: time.sleep(60)\n"
+        f"except KeyboardInterrupt: pathlib.Path({str(ended)!r}).touch()"
+    )
+    start = time.monotonic()
+    assert gpu.run(part(code), 2, said.append) == "took more than 2 seconds"
+    assert time.monotonic() - start < 30
+    assert ended.exists()
+
+
+def test_who_ignores_an_interrupt_is_killed_with_what_it_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "_PATIENCE", 0.5)
+    ids = tmp_path / "ids"
+    code = (
+        "import os, pathlib, signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"pathlib.Path({str(ids)!r}).write_text(str(child.pid))\n"
+        "time.sleep(60)"
+    )
+    assert gpu.run(part(code), 3, print) == "took more than 3 seconds"
+    child = int(ids.read_text())
+    for _ in range(100):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            break
+        if "Z" in Path(f"/proc/{child}/stat").read_text().rpartition(")")[2]:
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("what the part started still runs")
+
+
+def test_a_part_that_fails_does_not_stop_the_others():
+    said = []
+    todo = [part("raise SystemExit(1)"), part("print('here')"), part("import time; time.sleep(9)")]
+    # The last has what the others leave of four seconds, or nothing.
+    failed = gpu.run_all(todo, 4, said.append)
+    assert failed[0] == "a part: exit status 1"
+    assert re.fullmatch(r"a part: (took more than \d seconds|there was no time left)", failed[1])
+    assert len(failed) == 2
+    assert "here\n" in said
+    assert gpu.run_all(todo, 0.5, said.append) == ["a part: there was no time left"] * 3
+
+
+def test_everything_fits_into_eight_minutes(tmp_path):
+    todo = gpu.parts(tmp_path, dry_run=False)
+    assert sum(part.seconds for part in todo) <= gpu.SECONDS - gpu._LAST
+    dry = gpu.parts(tmp_path, dry_run=True)
+    assert {part.name for part in todo} - {"driver", "tests-cupy", "tests-others"} <= {
+        part.name for part in dry
+    }
+    required = {part.name: part.environment.get("NNXP_REQUIRE") for part in todo}
+    assert (required["tests-cupy"], required["tests-others"]) == ("cupy", "torch,jax")
+    for each in dry:
+        assert "cuda" not in each.command
+        assert not any("cupy" in str(word) for word in each.command)
+    for each in (*todo, *dry):
+        scripts = [word for word in each.command if str(word).startswith(("bench/", "tests/"))]
+        assert all((BENCH.parent / script).exists() for script in scripts)
+
+
+def test_what_was_measured_is_put_together(on_gpu, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    parts, output, published = tmp_path / "parts", tmp_path / "output", tmp_path / "published"
+    for folder in (parts / "compared", output, published / "results"):
+        folder.mkdir(parents=True)
+    (published / "README.md").write_text((BENCH / "README.md").read_text("utf-8"))
+    monkeypatch.setattr(put_together, "HERE", published)
+    with pytest.raises(FileNotFoundError, match=r"bench/compare.py left no results"):
+        put_together.put_together(parts, output, publish=False)
+    separate = {name: on_gpu.pop(name) for name in put_together.NAMES}
+    del on_gpu["pictures"], on_gpu["section"]
+    (parts / "compared" / "h100.json").write_text(json.dumps(on_gpu))
+    (parts / "compared" / "README.md").touch()
+    for name, value in separate.items():
+        (parts / f"{name}.json").write_text(json.dumps(value))
+
+    text = put_together.put_together(parts, output, publish=False)
+    stem = "nvidia-h100-80gb-hbm3-2026-01-31"
+    names = {f"{stem}.json", f"{stem}.png", f"{stem}-batch-sizes.png", "README.md"}
+    assert {path.name for path in output.iterdir()} == names
+    assert "tiny: nnxp[cupy:graph] / best peer: 2.00 (PyTorch CUDA graph)" in text
+    content = json.loads((output / f"{stem}.json").read_text())
+    assert {name: content[name] for name in put_together.NAMES} == separate
+    readme = (output / "README.md").read_text("utf-8")
+    assert report.markdown(content) in readme
+    assert f"(results/{stem}-batch-sizes.png)" in readme
+    assert not list((published / "results").iterdir())
+
+    (parts / "sweep.json").unlink()
+    put_together.put_together(parts, output, publish=True)
+    assert {path.name for path in (published / "results").iterdir()} == {
+        f"{stem}.json",
+        f"{stem}.png",
+    }
+    assert "NVIDIA H100" in (published / "README.md").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_dry_run_does_all_of_it_on_a_cpu(tmp_path):
+    for library in ("torch", "jax"):
+        require(library)
+    pytest.importorskip("matplotlib")
+    before = {path: path.stat().st_mtime_ns for path in BENCH.rglob("*.md")}
+    environment = os.environ | {
+        "NNXP_GPU_DRY_RUN": "1",
+        "OUT": str(tmp_path / "out"),
+        "PYTHON": sys.executable,
+    }
+    done = subprocess.run(
+        ["bash", BENCH.parent / "ci" / "gpu"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "all is well" in done.stdout
+    found = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert len(found) == 5
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in found)
+    (path,) = (tmp_path / "out").glob("*.json")
+    content = json.loads(path.read_text())
+    assert content["quick"] is True
+    assert {"ceilings", "kernels", "sweep", "mnist"} <= content.keys()
+    assert {each["verdict"] for each in content["results"]} <= {"reference", "equal"}
+    assert (tmp_path / "out" / "log.txt").read_text() in done.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in BENCH.rglob("*.md")}

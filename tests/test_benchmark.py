@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import asdict, replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -139,6 +140,27 @@ class Dying(ByHand):
 class Leaving(ByHand):
     def train(self, order):
         sys.exit(5)
+
+
+class Warned(ByHand):
+    note = "known before"
+
+    def train(self, order):
+        warnings.warn("steps run\neagerly", RuntimeWarning, stacklevel=1)
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+        super().train(order)
+
+
+class Meeting(ByHand):
+    """Begins when so many are there."""
+
+    def __init__(self, workload, device=None, *, folder, own, expected):
+        (Path(folder) / own).touch()
+        deadline = time.monotonic() + 30
+        while len(os.listdir(folder)) < expected:
+            assert time.monotonic() < deadline, "alone"
+            time.sleep(0.01)
+        super().__init__(workload)
 
 
 class Hanging(ByHand):
@@ -501,6 +523,19 @@ def test_contenders_take_turns_and_turns_at_being_first():
     measure(SMALL, [stub(ByHand, "a"), stub(ByHand, "b")], progress=said.append, **FAST)
     turns = [re.fullmatch(r"test: (\w), round (\d) of 3", text) for text in said]
     assert [turn[1] + turn[2] for turn in turns if turn] == ["a1", "b1", "b2", "a2", "a3", "b3"]
+
+
+def test_all_are_started_together_if_asked(tmp_path):
+    options = {"folder": str(tmp_path), "expected": 2}
+    entries = [stub(Meeting, name, own=name, **options) for name in "ab"]
+    found = measure(SMALL, entries, together=True, **FAST)
+    assert [result.verdict for result in found] == ["reference", "equal"]
+    assert all(len(result.ratios) == FAST["repeat"] for result in found)
+
+
+def test_what_a_contender_warned_of_is_in_its_note():
+    (found,) = measure(SMALL, [stub(Warned)], **FAST)
+    assert found.note == "known before; steps run eagerly"
 
 
 def test_without_a_reference_nothing_is_compared():

@@ -141,13 +141,14 @@ def measure(
     floor: bool = True,
     timeout: float = 600.0,
     pause: float = _PAUSE,
+    together: bool = False,
     progress: Callable[[str], Any] = lambda text: None,
 ) -> list[Result]:
     """Train a workload by each contender, compare their losses, and time them.
 
-    All are started, one after the other, before any is timed. Then come `repeat` rounds, in
-    each of which every contender is timed once while the others wait: what disturbs the machine
-    for a while disturbs all of them.
+    All are started, one after the other or together, before any is timed. Then come `repeat`
+    rounds, in each of which every contender is timed once while the others wait: what disturbs the
+    machine for a while disturbs all of them.
 
     Args:
         workload: what to train.
@@ -159,6 +160,8 @@ def measure(
         floor: whether to time the bare matrix products too.
         timeout: seconds after which a contender that does not answer is given up.
         pause: seconds between two contenders.
+        together: start all at once, which is sooner done where there are cores enough; what they
+            took to build and to compile is then measured in company.
         progress: called with what is about to be done.
 
     Returns:
@@ -170,9 +173,8 @@ def measure(
         entry.name: Result(entry.name, workload.name, workload.batch_size) for entry in entries
     }
     with ExitStack() as stack:
-        workers: dict[str, _Worker] = {}
-        for entry in entries:
-            progress(f"{workload.name}: starting {entry.name}")
+
+        def start(entry: Entry) -> _Worker:
             spec = {
                 "contender": entry.contender,
                 "options": entry.options,
@@ -183,6 +185,13 @@ def measure(
             }
             worker = _Worker(spec, timeout)
             stack.callback(worker.stop)
+            return worker
+
+        started = {entry.name: start(entry) for entry in entries if together}
+        workers: dict[str, _Worker] = {}
+        for entry in entries:
+            progress(f"{workload.name}: starting {entry.name}")
+            worker = started.get(entry.name) or start(entry)
             answers = _attempt(results[entry.name], worker, _introduce)
             if answers is not None:
                 vars(results[entry.name]).update(answers)

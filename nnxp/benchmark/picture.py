@@ -33,7 +33,8 @@ def bars(results: Sequence[Result], title: str) -> Figure:
         medians = [speed.median for _, speed in places]
         below = [speed.median - speed.low for _, speed in places]
         above = [speed.high - speed.median for _, speed in places]
-        panel.bar(at, medians, 0.9 * width, label=name, color=COLOURS[i % len(COLOURS)])
+        colour, hatch = COLOURS[i % len(COLOURS)], "////" if i >= len(COLOURS) else None
+        panel.bar(at, medians, 0.9 * width, label=name, color=colour, hatch=hatch, edgecolor="w")
         panel.errorbar(at, medians, [below, above], fmt="none", ecolor="0.2", capsize=2, lw=1)
     panel.set_yscale("log")
     if speeds:

@@ -15,8 +15,10 @@ import math
 import os
 import statistics
 import sys
+import textwrap
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from itertools import islice
 from typing import Any, TextIO
@@ -53,19 +55,21 @@ class Worker:
         x, classes = self.workload.data  # before the clock starts: it is not the contender's
         start = time.perf_counter()
         module, _, name = contender.partition(":")
-        found: Callable[..., Contender] = getattr(importlib.import_module(module), name)
-        self.contender = found(self.workload, device, **options)
-        self.contender.wait()
-        build_seconds = time.perf_counter() - start
-        # Data, parameters and the optimizer's state are in place.
-        self.resident, self.on_device = memory.resident(), self._device_memory()
+        with warnings.catch_warnings(record=True) as warned:
+            found: Callable[..., Contender] = getattr(importlib.import_module(module), name)
+            self.contender = found(self.workload, device, **options)
+            self.contender.wait()
+            build_seconds = time.perf_counter() - start
+            # Data, parameters and the optimizer's state are in place.
+            self.resident, self.on_device = memory.resident(), self._device_memory()
 
-        self.training = _Clock(self.contender, self.workload, min_seconds)
-        seconds = [self.training.chunk() for _ in range(max(2, -(-steps // self.workload.chunk)))]
+            self.training = _Clock(self.contender, self.workload, min_seconds)
+            chunks = max(2, -(-steps // self.workload.chunk))
+            seconds = [self.training.chunk() for _ in range(chunks)]
         make_floor = getattr(self.contender, "floor", None)
         self.floor = _Clock(make_floor(), self.workload, min_seconds) if make_floor else None
         self.ready = {
-            "note": self.contender.note,
+            "note": "; ".join(filter(None, [self.contender.note, *_said(warned)])),
             "comparable": getattr(self.contender, "comparable", True),
             "loss": judge.loss(self.contender.parameters(), x, classes),
             "steps": len(seconds) * self.workload.chunk,
@@ -171,6 +175,12 @@ def _own_stdout() -> TextIO:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answers
+
+
+def _said(warned: list[warnings.WarningMessage]) -> list[str]:
+    """What a reader of the times must know: that it fell back to a slower way, say."""
+    found = (str(each.message) for each in warned if issubclass(each.category, RuntimeWarning))
+    return [textwrap.shorten(text, 200, placeholder=" ...") for text in dict.fromkeys(found)]
 
 
 def _text(error: Exception) -> str:

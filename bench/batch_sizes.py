@@ -1,0 +1,76 @@
+"""Throughput by batch size, NumPy on the host beside a GPU: from which size on the GPU pays.
+
+    python bench/batch_sizes.py --device cuda --output sweep.json
+
+`nnxp bench --sweep batch-size` on workload `small`, at every other size, all contenders started at
+once, so that it is done within a minute. What does not fit its budget is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from compare import chosen_entries, options
+from gpu_report import pays
+
+from nnxp import files
+from nnxp.benchmark import Result, measure, sweep, workload
+from nnxp.benchmark.table import sweep_lines
+
+AXIS = "batch-size"
+
+
+def main() -> int:
+    """Measure, print and write; 1 if somebody has no times or a size was left out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options(parser)
+    parser.add_argument("--repeat", type=int, default=3, help="rounds")
+    parser.add_argument("--min-seconds", type=float, default=0.1, help="of training in a round")
+    parser.add_argument("--budget", type=float, default=3600.0, help="seconds")
+    parser.add_argument("--output", type=Path, help="where the JSON goes")
+    chosen = parser.parse_args()
+    first = workload(chosen.workload or "small")
+    points = dict(list(sweep.points(AXIS, first).items())[::2])
+    timing: dict[str, Any] = {"repeat": chosen.repeat, "min_seconds": chosen.min_seconds}
+    if chosen.quick:
+        points = {size: points[size].quick() for size in list(points)[:2]}
+        timing = {"repeat": 2, "min_seconds": 0.0, "steps": 8, "pause": 0.0}
+
+    entries = chosen_entries(chosen, first)
+    found: dict[int, list[Result]] = {}
+    start, longest = time.monotonic(), 0.0
+    for size, each in points.items():
+        begun = time.monotonic()
+        if begun - start + longest > chosen.budget:
+            break
+        found[size] = measure(each, entries, floor=False, together=True, **timing)
+        longest = max(longest, time.monotonic() - begun)
+        content = {
+            "axis": AXIS,
+            "workload": asdict(first),
+            "points": [
+                {"point": point, "results": [result.to_dict() for result in results]}
+                for point, results in found.items()
+            ],
+        }
+        if chosen.output:
+            files.write(chosen.output, (json.dumps(content, allow_nan=False) + "\n").encode())
+    print("\n".join(sweep_lines(AXIS, found)))
+    for name, size in pays(content).items():
+        print(f"{name} outruns nnxp[numpy] " + (f"from batch size {size} on" if size else "never"))
+    complete = len(found) == len(points)
+    if not complete:
+        missing = [str(size) for size in points if size not in found]
+        print(f"left out for lack of time: batch sizes {', '.join(missing)}")
+    problems = any(result.problem for results in found.values() for result in results)
+    return int(problems or not complete)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""What a device can do at most, measured: bytes copied and multiply-adds, a second.
+
+    python bench/ceilings.py                                    # NumPy, on the CPU
+    python bench/ceilings.py --device cuda --libraries cupy,torch,jax --output ceilings.json
+
+The copy is of one large array to another, bytes read and bytes written counted. The product is of
+two square matrices of random numbers (zeros are faster), in float32 and, on CUDA, in TF32. Medians
+of several turns, each long enough to be timed, after one that is not. A library that is missing is
+a row that says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gpu_report import ceilings
+from mdtable import table
+
+from nnxp import backends, files
+from nnxp.benchmark import Spread
+from nnxp.errors import first_line
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is copied and multiplied, and how long."""
+
+    megabytes: int
+    """Of an array that is copied: larger than any cache."""
+    rows: int
+    """Of a matrix: products that fill the device."""
+    turns: int
+    turn_seconds: float
+
+
+QUICK = Size(megabytes=1, rows=64, turns=2, turn_seconds=0.0)
+CPU = Size(megabytes=256, rows=2048, turns=5, turn_seconds=0.1)
+GPU = Size(megabytes=1024, rows=8192, turns=7, turn_seconds=0.1)
+
+
+def measure(library: str, device: str, size: Size) -> dict[str, Any]:
+    """One library's row: its version and rates, or the problem that it has."""
+    row: dict[str, Any] = {"library": library, "device": device}
+    try:
+        backend = backends.get(library, device)
+        row |= {"version": backend.version, "device": backend.device_name}
+        with backend.active():
+            row["copy"] = copy(backend, size)
+            row["float32"] = product(backend, size)
+            if backend.device_name.startswith("cuda"):
+                with TF32[library]():
+                    row["tf32"] = product(backend, size)
+    except Exception as error:  # whatever a library raises: the others are still measured
+        row["problem"] = first_line(error)
+    return row
+
+
+def copy(backend: backends.Backend, size: Size) -> dict[str, float]:
+    """GB/s, read and written."""
+    source = backend.asarray(np.resize(numbers(512), size.megabytes * 2**18))
+    target = backend.asarray(source, copy=True)
+
+    def run() -> Any:
+        if backend.name == "jax":  # whose arrays cannot be written to
+            return backend.xp.array(source, copy=True)
+        target[...] = source
+        return target
+
+    return rate(backend, size, run, 2e-9 * size.megabytes * 2**20)
+
+
+def product(backend: backends.Backend, size: Size) -> dict[str, float]:
+    """TFLOP/s of a matrix product: a multiplication and an addition count as two."""
+    x, y = (backend.asarray(numbers(size.rows), copy=True) for _ in range(2))
+    return rate(backend, size, lambda: x @ y, 2e-12 * size.rows**3)
+
+
+def rate(
+    backend: backends.Backend, size: Size, run: Callable[[], Any], amount: float
+) -> dict[str, float]:
+    """How much a second is done, where `run` does `amount`: the turns' median and extremes."""
+
+    def turn(times: int) -> float:
+        start = time.perf_counter()
+        for _ in range(times):
+            result = run()
+        backend.synchronize(result)
+        return time.perf_counter() - start
+
+    turn(1)  # allocates, loads and compiles
+    times = 1 + int(size.turn_seconds / turn(1))
+    found = Spread.of([amount * times / turn(times) for _ in range(size.turns)])
+    assert found is not None
+    return asdict(found)
+
+
+@cache
+def numbers(rows: int) -> np.ndarray:
+    """A square matrix, random, float32."""
+    return np.random.default_rng(0).standard_normal((rows, rows), dtype=np.float32)
+
+
+@contextmanager
+def _cupy() -> Iterator[None]:
+    from cupy import _core
+
+    before = _core.get_compute_type(np.float32)
+    _core.set_compute_type(np.float32, 7)  # COMPUTE_TYPE_TF32, which has no name in Python
+    try:
+        yield
+    finally:
+        _core.set_compute_type(np.float32, before)
+
+
+@contextmanager
+def _torch() -> Iterator[None]:
+    import torch
+
+    products = torch.backends.cuda.matmul
+    before = products.allow_tf32
+    products.allow_tf32 = True
+    try:
+        yield
+    finally:
+        products.allow_tf32 = before
+
+
+def _jax() -> AbstractContextManager[Any]:
+    import jax
+
+    return jax.default_matmul_precision("tensorfloat32")
+
+
+TF32 = {"cupy": _cupy, "torch": _torch, "jax": _jax}
+"""By library, inside what products of float32 may be computed in TF32."""
+
+
+def main() -> int:
+    """Measure, print and write; 1 if a library could not be measured."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
+    parser.add_argument("--libraries", default="numpy", help="backends, separated by commas")
+    parser.add_argument("--quick", action="store_true", help="that it runs; no figures")
+    parser.add_argument("--output", type=Path, help="where the JSON goes")
+    chosen = parser.parse_args()
+    size = QUICK if chosen.quick else CPU if chosen.device == "cpu" else GPU
+    found = [measure(name, chosen.device, size) for name in chosen.libraries.split(",")]
+    if chosen.output:
+        files.write(chosen.output, (json.dumps(found, indent=1) + "\n").encode())
+    print("\n".join(table(ceilings(found))))
+    return int(any(row.get("problem") for row in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
