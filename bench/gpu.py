@@ -34,7 +34,7 @@ SECONDS = 480.0
 _LAST = 15.0
 """Kept of them for putting together."""
 PEERS = "pytorch,pytorch_compiled,pytorch_cuda_graph,jax_jit,jax_scan"
-_ON_CUDA = ("kernels", "network", "training", "optimizers", "captured")
+_ON_CUDA = ("kernels", "network", "training", "optimizers", "graph")
 """The tests that NNXP_TEST_DEVICE moves to the GPU."""
 _PATIENCE = 10.0
 """Seconds between an interrupt and the end."""

@@ -40,7 +40,7 @@ def put_together(parts: Path, output: Path, publish: bool) -> str:
         for each in written:
             shutil.copy(each, HERE / "results")
         shutil.copy(readme, HERE)
-    lines = [f"{what}: {found}" for what, found in goals(content)[1:]]
+    lines = [f"{what}: {found} (at least {goal})" for what, goal, found in goals(content)[1:]]
     return "\n".join([*lines, "saved " + ", ".join(map(str, [*written, readme])), ""])
 
 
