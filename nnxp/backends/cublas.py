@@ -19,7 +19,7 @@ _TYPES = {"float32": 0, "float64": 1}  # CUDA_R_32F, CUDA_R_64F
 _COMPUTE = {"float32": 68, "float64": 70}  # CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_64F
 _COMPUTE_TF32 = 77  # CUBLAS_COMPUTE_32F_FAST_TF32
 _SCALARS = {"float32": ctypes.c_float, "float64": ctypes.c_double}
-_ALGORITHM = 99  # CUBLAS_GEMM_DEFAULT_TENSOR_OP; like the default where there are none
+_DEFAULT, _DEFAULT_TENSOR_OP = -1, 99  # CUBLAS_GEMM_DEFAULT, CUBLAS_GEMM_DEFAULT_TENSOR_OP
 _AS_IT_IS, _TRANSPOSED = 0, 1
 
 
@@ -30,13 +30,21 @@ class Cublas:
         stream: the address of a CUDA stream, as a number.
         workspace: the address of `WORKSPACE` bytes on its device.
         tf32: whether float32 products may round their operands to ten bits.
+        newer: whether the device's compute capability is 8.0 or more. Before, the algorithm for
+            tensor cores may round float32 to float16.
         library: cuBLAS; loaded unless given.
     """
 
     def __init__(
-        self, stream: int, workspace: int, tf32: bool = False, library: Any = None
+        self,
+        stream: int,
+        workspace: int,
+        tf32: bool = False,
+        newer: bool = True,
+        library: Any = None,
     ) -> None:
         self.library = library or _load()
+        self.algorithm = _DEFAULT_TENSOR_OP if newer else _DEFAULT
         self.compute = _COMPUTE | ({"float32": _COMPUTE_TF32} if tf32 else {})
         self.handle = ctypes.c_void_p()
         self._check("cublasCreate_v2", ctypes.byref(self.handle))
@@ -87,7 +95,7 @@ class Cublas:
             kind,
             n,
             self.compute[dtype],
-            _ALGORITHM,
+            self.algorithm,
         )
 
     def close(self) -> None:

@@ -7,8 +7,10 @@ is captured. What is left is a score or two of kernels a step, each with its arr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from functools import partial
+import gc
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property, partial
 from typing import Any
 
 from nnxp.backends import fusion, recording
@@ -26,24 +28,37 @@ _EXACT = ("--fmad=false",)
 class CuPyGraph:
     """A `nnxp.backends.graph.Library`.
 
-    It owns what its graphs use as long as they live: a stream to capture on, a pool of memory that
-    nothing else is given from, a cuBLAS handle with a workspace.
+    It owns what its graphs use as long as they live: a stream to capture on, pools of memory that
+    nothing else is given from, a cuBLAS handle with a workspace, the arrays between the kernels.
     """
 
     def __init__(self, tf32: bool = False) -> None:
         import cupy
 
         self.cupy = cupy
+        self.tf32 = tf32
         self.stream = cupy.cuda.Stream(non_blocking=True)
+        # What captured calls take and give back they use again at each launch: arrays that live
+        # longer may not be given it in between.
         self.pool = cupy.cuda.MemoryPool()
-        self.workspace = cupy.cuda.alloc(WORKSPACE)
-        self.blas = Cublas(self.stream.ptr, self.workspace.ptr, tf32)
-        self.calls = Calls(self.blas.product)
+        self.lasting = cupy.cuda.MemoryPool()
         self.programs: dict[Hashable, _Program] = {}
 
     def __del__(self) -> None:
-        if hasattr(self, "blas"):
-            self.blas.close()
+        if "blas" in vars(self):
+            with suppress(BackendError):  # the process may be ending, and CUDA be gone
+                self.blas.close()
+
+    @cached_property
+    def blas(self) -> Cublas:
+        """Made with the first steps, so that where it cannot be, steps run eagerly."""
+        self.workspace = self.cupy.cuda.alloc(WORKSPACE)
+        newer = int(self.cupy.cuda.Device().compute_capability) >= 80
+        return Cublas(self.stream.ptr, self.workspace.ptr, self.tf32, newer)
+
+    @cached_property
+    def calls(self) -> Calls:
+        return Calls(self.blas.product)
 
     def place(self, array: Any) -> Hashable:
         return array.data.ptr, array.strides
@@ -58,19 +73,17 @@ class CuPyGraph:
             *((array.shape[1:], array.dtype) for array in data),
         )
         if key not in self.programs:
-            self.programs[key] = _Program(step, state, data, order, learning_rate, self.calls)
+            with self._aside(self.lasting):
+                self.programs[key] = _Program(step, state, data, order, learning_rate, self.calls)
         return self.programs[key].run
 
     def warm_up(self, play: Callable[[], None]) -> None:
-        current = self.cupy.cuda.get_current_stream()
-        self.stream.wait_event(current.record())
-        with self.cupy.cuda.using_allocator(self.pool.malloc), self.stream:
+        with self._aside(self.pool):
             play()
-        current.wait_event(self.stream.record())
 
     def capture(self, play: Callable[[], None]) -> Callable[[], None]:
         size = self.pool.total_bytes()
-        with self.cupy.cuda.using_allocator(self.pool.malloc), self.stream:
+        with self.cupy.cuda.using_allocator(self.pool.malloc), self.stream, _no_collection():
             self.stream.begin_capture()
             try:
                 play()
@@ -78,11 +91,37 @@ class CuPyGraph:
                 graph = self.stream.end_capture()  # ends it, and raises if the steps did
         if self.pool.total_bytes() != size:
             raise BackendError("memory was taken while the steps were captured")
-        return partial(_launch, graph, (play, self))
+        return partial(_launch, graph, self)
+
+    @contextmanager
+    def _aside(self, pool: Any) -> Iterator[None]:
+        """On the stream that captures, with memory of this pool, in turn with the current stream.
+
+        Products go to that stream alone, and it waits for no other by itself.
+        """
+        current = self.cupy.cuda.get_current_stream()
+        self.stream.wait_event(current.record())
+        try:
+            with self.cupy.cuda.using_allocator(pool.malloc), self.stream:
+                yield
+        finally:
+            current.wait_event(self.stream.record())
 
 
-def _launch(graph: Any, keeps: Any) -> None:
-    """On the stream that is current, after what was asked of it before."""
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No collection of cycles: to destroy a handle waits for the GPU, and would end a capture."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _launch(graph: Any, owner: CuPyGraph) -> None:
+    """On the stream that is current, after what was asked of it before; `owner` is kept alive."""
     graph.launch()
 
 
@@ -114,6 +153,8 @@ class Calls(recording.Library):
         a, b = operands
         if not (a.ndim == b.ndim == 2 and a.dtype == b.dtype == out.dtype):
             raise recording.UnrecordableError("a product of other than two like matrices")
+        if out.size == 1:  # a kernel of CuPy's own, which may be captured
+            return self.module.dot, (a, b, out)
         return self._product, (a, b, out)
 
     def reduction(self, name: str, axis: Any, keepdims: bool, operands: Any, out: Any) -> Any:
@@ -126,6 +167,11 @@ class Calls(recording.Library):
     def fill(self, value: Any, operands: Any, out: Any) -> Any:
         return out.fill, (value,)
 
+    def joined(self, function: Any, axis: Any, operands: Any, out: Any) -> Any:
+        if len(operands) > 8:  # CuPy then sends a list of them from the host
+            raise recording.UnrecordableError("more than eight arrays are joined")
+        return super().joined(function, axis, operands, out)
+
     def fuse(self, function: Callable[..., None], arrays: tuple[Any, ...]) -> Any:
         """One kernel that does what `function` does to these arrays; None if CuPy cannot.
 
@@ -133,11 +179,15 @@ class Calls(recording.Library):
         """
         kernel = self.module.fuse(kernel_name="nnxp_fused")(function)
         try:
-            kernel(*arrays)
+            # On no elements it is traced, and not compiled yet.
+            kernel(*(array[..., :0] if array.ndim else array for array in arrays))
             for compiled, _ in kernel._memo.values():
                 compiled.kwargs["options"] = _EXACT
                 compiled._elementwise_kernel_memo.clear()
-            return kernel if kernel._memo else None
+            if kernel.new_fusion is not None or not kernel._memo:
+                return None
+            kernel(*arrays)
+            return kernel
         except Exception:  # what cannot be fused is run call by call
             return None
 
@@ -177,7 +227,8 @@ class _Program:
 
 def _close(x: Any, y: Any) -> bool:
     """Whether two results differ by rounding at most."""
-    if x.dtype.kind != "f" or not x.size:
-        return bool((x == y).all())
-    apart = abs(x - y) > 1e-4 * abs(y).max()
-    return not bool((apart & (y == y)).any())
+    same = (x == y) | ((x != x) & (y != y))
+    if x.dtype.kind == "f" and x.size:
+        finite = y[abs(y) < float("inf")]
+        same |= abs(x - y) <= 1e-4 * (abs(finite).max() if finite.size else 0.0)
+    return bool(same.all())

@@ -125,6 +125,7 @@ def _one(
                 for each in call.reads
             ],
             library.place(call.writes),
+            call.writes.dtype,
         )
         for call in calls
     ]
@@ -133,8 +134,9 @@ def _one(
     def together(*values: Any) -> None:
         known = dict(zip(places, values, strict=True))
         targets = {place: known[place] for place in outputs}
-        for formula, operands, place in formulas:
-            known[place] = formula(*(known.get(p, number) for p, number in operands))
+        for formula, operands, place, dtype in formulas:
+            value = formula(*(known.get(p, number) for p, number in operands))
+            known[place] = value if value.dtype == dtype else value.astype(dtype)
         for place, target in targets.items():
             target[...] = known[place]
 

@@ -36,9 +36,11 @@ class TorchGraph:
     def warm_up(self, play: Callable[[], None]) -> None:
         current = self.torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(current)
-        with self.torch.cuda.stream(self.stream):
-            play()
-        current.wait_stream(self.stream)
+        try:
+            with self.torch.cuda.stream(self.stream):
+                play()
+        finally:  # what it began before an error must not outlast what puts the state right
+            current.wait_stream(self.stream)
 
     def capture(self, play: Callable[[], None]) -> Callable[[], None]:
         graph = self.torch.cuda.CUDAGraph()

@@ -1,0 +1,491 @@
+"""Steps captured on CuPy: on a stand-in that is as late as a GPU, on CuPy itself, and on a GPU.
+
+`stand_ins` runs nothing before somebody waits for it, and gives freed memory out again: a stream
+that does not wait for another, or a graph whose memory is not its own, shows as wrong numbers.
+"""
+
+import gc
+import inspect
+import re
+import sys
+import warnings
+import weakref
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import stand_ins
+from conftest import require
+
+import nnxp
+from nnxp import SGD, Adam, BackendError, Regularization, backends, cli
+from nnxp.arrays import to_numpy
+from nnxp.backends import cupy_graph, eager, fusion, graph, recording
+from nnxp.backends.recording import leaves
+from nnxp.kernels import ACTIVATIONS
+from nnxp.objectives import LOSSES, objective
+from nnxp.training import first_state, training_step
+
+RULES = {
+    "sgd": SGD(0.1),
+    "nesterov": SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "adam": Adam(0.01, weight_decay=0.01),
+}
+REGULARIZATIONS = {
+    "free": Regularization(),
+    "penalised": Regularization(l1=0.01, l2=0.01, max_norm=1.0, dropout=0.5),
+}
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    return stand_ins.install(monkeypatch)
+
+
+@pytest.fixture
+def no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def data(samples=53, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((samples, 6)).astype(np.float32), rng.integers(0, 3, samples)
+
+
+def trained(executor, sizes=(6, 5, 3), **options):
+    """The parameters and the losses of a training."""
+    x, t = data()
+    network = nnxp.MLP(list(sizes), backend=backends.get("cupy", "cuda", executor))
+    options = {"epochs": 3, "batch_size": 8} | options
+    history = nnxp.train(network, x, t, **options)
+    arrays = [to_numpy(array) for layer in network.parameters for array in layer]
+    return arrays, [epoch.loss for epoch in history.epochs]
+
+
+def assert_same(found, expected):
+    for one, other in zip(found[0], expected[0], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert found[1] == expected[1]
+
+
+# --- on the stand-in
+
+
+@pytest.mark.usefixtures("no_warnings")
+@pytest.mark.parametrize("regularization", REGULARIZATIONS.values(), ids=REGULARIZATIONS)
+@pytest.mark.parametrize("rule", [SGD(0.1), SGD(0.1, momentum=0.9), Adam(0.01)], ids=repr)
+def test_a_training_in_graphs_comes_to_the_bits_of_an_eager_one(gpu, rule, regularization):
+    options = {"optimizer": rule, "regularization": regularization}
+    expected = trained("eager", **options)
+    assert gpu.captures == 0
+    assert_same(trained("graph", **options), expected)
+    assert (gpu.captures, gpu.launches) == (2, 6)  # six whole batches, and five rows that are left
+    options = [kernel._elementwise_kernel_memo["with"] for kernel in gpu.compiled]
+    assert set(options) == {("--fmad=false",)}
+
+
+@pytest.mark.usefixtures("no_warnings")
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_the_learning_rate_follows_a_schedule_in_graphs_captured_once(gpu, rule):
+    options = {"optimizer": rule, "schedule": nnxp.schedules.Step(1, 0.1)}
+    (expected, losses), (found, sums) = (trained(e, **options) for e in ("eager", "graph"))
+    for one, other in zip(found, expected, strict=True):  # rate * decay is rounded to float32
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(sums, losses, rtol=1e-6)
+    constant, _ = trained("graph", optimizer=rule)
+    assert any(abs(one - other).max() > 1e-3 for one, other in zip(found, constant, strict=True))
+    assert (gpu.captures, gpu.launches) == (4, 12)
+
+
+@pytest.mark.usefixtures("no_warnings")
+@pytest.mark.parametrize("batch_size", [1, 7, 53])
+def test_batches_of_any_size(gpu, batch_size):
+    expected = trained("eager", batch_size=batch_size)
+    assert_same(trained("graph", batch_size=batch_size), expected)
+
+
+@pytest.mark.usefixtures("no_warnings")
+def test_diagnostics_weights_and_a_single_output(gpu):
+    x, _ = data()
+    found = []
+    for executor in ("eager", "graph"):
+        network = nnxp.MLP([6, 5, 4, 1], ["relu", "tanh"], "sigmoid", backend=_open(executor))
+        history = nnxp.train(
+            network, x, (x[:, 0] > 0).astype(np.float32), epochs=3, batch_size=1, diagnose=True,
+            sample_weight=np.linspace(0, 2, len(x)), validation=0.2,
+        )  # fmt: skip
+        found.append(history.to_list())
+    for one, other in zip(*found, strict=True):
+        for timing in ("seconds", "samples_per_second"):
+            one.pop(timing), other.pop(timing)
+    assert found[0] == found[1]
+    assert gpu.captures > 0
+
+
+@pytest.mark.usefixtures("no_warnings")
+def test_double_precision(gpu):
+    found = []
+    for executor in ("eager", "graph"):
+        network = nnxp.MLP([6, 5, 3], dtype="float64", backend=_open(executor))
+        nnxp.train(network, *data(), epochs=2, batch_size=8, optimizer=Adam(0.01))
+        found.append([to_numpy(array) for layer in network.parameters for array in layer])
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == np.float64
+        np.testing.assert_allclose(one, other, rtol=1e-12)  # a rate as an array, or as a number
+
+
+def _open(executor="graph", **options):
+    return backends.get("cupy", "cuda", executor, **options)
+
+
+def case(rule=SGD(0.1), change=None, backend=None, sizes=(6, 5, 3)):  # noqa: B008
+    """A backend, a step, what makes its first state, and the data there."""
+    backend = backend or _open()
+    network = nnxp.MLP(list(sizes), backend=backend)
+    step = training_step(network.hidden, objective("auto", network.output), rule)
+    if change:
+        step = change(step)
+    return backend, step, lambda: first_state(network, rule), tuple(map(backend.asarray, data()))
+
+
+def orders(backend, *shapes):
+    rng = np.random.default_rng(1)
+    return [backend.asarray(rng.integers(0, 53, shape)) for shape in shapes]
+
+
+def run_all(run, state, arrays, chunks, between=lambda: None):
+    totals = []
+    for order in chunks:
+        state, total = run(state, arrays, order, 0.1)
+        totals.append(total)
+        between()
+    return [to_numpy(each) for each in leaves(state)], [float(total) for total in totals]
+
+
+SHAPES = [(4, 8), (4, 8), (3, 8), (1, 5), (4, 8), (1, 5)]
+
+
+@pytest.mark.usefixtures("no_warnings")
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_what_is_allocated_between_launches_is_not_the_graphs(gpu, rule):
+    backend, step, state, arrays = case(rule)
+    chunks = orders(backend, *SHAPES)
+    expected = run_all(_open("eager").runner(step), state(), arrays, chunks)
+    kept = []
+
+    def allocate():
+        for size in (1, 64, 600, 5000):
+            for _ in range(20):
+                kept.append(backend.asarray(np.full(size, np.nan, dtype=np.float32)))
+        del kept[::2]
+        gc.collect()
+
+    found = run_all(backend.runner(step), state(), arrays, chunks, allocate)
+    for one, other in zip(found[0], expected[0], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-6)
+    assert gpu.captures == 3
+    assert all(np.isnan(each.get()).all() for each in kept)
+
+
+@pytest.mark.usefixtures("no_warnings")
+def test_graphs_are_launched_on_the_callers_stream(gpu):
+    expected = trained("eager")
+    before, mine = len(gpu.null.queue), gpu.cupy.cuda.Stream()
+    with mine:
+        assert_same(trained("graph"), expected)
+    assert len(gpu.null.queue) == before
+    assert mine.done > 0
+
+
+@pytest.mark.usefixtures("no_warnings")
+def test_a_second_network_is_captured_beside_the_first(gpu):
+    x, t = data()
+    options = {"epochs": 3, "batch_size": 8, "optimizer": Adam(0.01)}
+    alone, other = trained("eager", **options), trained("eager", **options | {"epochs": 1})
+    others = []
+
+    def meanwhile(network, history):
+        others.append(trained("graph", **options | {"epochs": 1}))
+
+    assert_same(trained("graph", callbacks=[meanwhile], **options), alone)
+    assert len(others) == 3
+    for found in others:
+        assert_same(found, other)
+
+
+# --- what cannot be captured
+
+
+def told(gpu, run, state, arrays, chunks, said, expected):
+    with pytest.warns(RuntimeWarning, match=f"eagerly from here on.*{said}") as warned:
+        found = run_all(run, state, arrays, chunks)
+    assert len(warned) == 1
+    assert_same(found, expected)
+    assert not gpu.capturing()
+
+
+@pytest.fixture
+def chance(gpu):
+    """A step on the stand-in, and what it comes to eagerly."""
+    backend, step, state, arrays = case()
+    chunks = orders(backend, *SHAPES)
+    expected = run_all(_open("eager").runner(step), state(), arrays, chunks)
+    return gpu, backend.runner(step), state(), arrays, chunks, expected
+
+
+def test_memory_that_a_capture_takes(chance, monkeypatch):
+    gpu, *_ = chance
+    reduction = stand_ins.reduction
+
+    def greedy(gpu, *arguments):
+        if gpu.capturing():
+            gpu.allocators[-1](10**6)
+        return reduction(gpu, *arguments)
+
+    monkeypatch.setattr(stand_ins, "reduction", greedy)
+    *most, expected = chance
+    told(*most, "memory was taken while the steps were captured", expected)
+
+
+@pytest.mark.parametrize("function", ["cublasCreate_v2", "cublasSetWorkspace_v2", "cublasGemmEx"])
+def test_a_cublas_that_fails(chance, function):
+    gpu, *most, expected = chance
+    gpu.blas.status[function] = 13
+    told(gpu, *most, f"{function} of cuBLAS failed with status 13", expected)
+
+
+def test_a_cublas_that_cannot_be_loaded(chance, monkeypatch):
+    def load():
+        raise BackendError("cuBLAS cannot be loaded: no such file")
+
+    monkeypatch.setattr("nnxp.backends.cublas._load", load)
+    *most, expected = chance
+    told(*most, "cuBLAS cannot be loaded: no such file", expected)
+
+
+@pytest.mark.parametrize("good", [5, 20, 40])
+def test_a_failure_on_the_way_leaves_the_state_right(chance, good):
+    """In the recording, the warm-up, the capture: what was begun is waited for."""
+    gpu, *most, expected = chance
+    gemm, count = gpu.blas._gemmex, []
+
+    def failing(*arguments):
+        count.append(1)
+        if len(count) > good:
+            gpu.refuse()
+            raise RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED")
+        gemm(*arguments)
+
+    gpu.blas._gemmex = failing
+    told(gpu, *most, "RuntimeError: .*(CUBLAS|capturing)", expected)
+    assert len(count) == good + 1
+
+
+def test_a_step_that_reads_a_value(gpu):
+    def reads(step):
+        def change(parameters, state, batch, rate):
+            parameters, state, loss = step(parameters, state, batch, rate)
+            return parameters, state, loss if float(loss) >= 0 else -loss
+
+        return change
+
+    backend, step, state, arrays = case(change=reads)
+    chunks = orders(backend, *SHAPES)
+    expected = run_all(_open("eager").runner(step), state(), arrays, chunks)
+    told(gpu, backend.runner(step), state(), arrays, chunks, "a value is read", expected)
+
+
+def test_a_wait_in_a_capture_ends_it_and_leaves_the_stream_usable(chance, monkeypatch):
+    gpu, *most, expected = chance
+    reduction = stand_ins.reduction
+
+    def waits(gpu, *arguments):
+        if gpu.capturing():
+            gpu.stream.synchronize()
+        return reduction(gpu, *arguments)
+
+    monkeypatch.setattr(stand_ins, "reduction", waits)
+    told(gpu, *most, "not permitted when stream is capturing", expected)
+    monkeypatch.undo()
+    library = stand_ins.install(monkeypatch)
+    assert not library.capturing()
+
+
+@pytest.mark.parametrize("value", [1.0, float("nan"), float("inf")])
+def test_fused_kernels_that_come_to_something_else(chance, monkeypatch, value):
+    run = stand_ins.Fused.__call__
+
+    def wrong(self, *arrays):
+        run(self, *arrays)
+        if arrays[-1].dtype.kind == "f" and arrays[-1].size:
+            arrays[-1][...] = value
+
+    monkeypatch.setattr(stand_ins.Fused, "__call__", wrong)
+    *most, expected = chance
+    told(*most, "fused kernels come to something else than CuPy's own", expected)
+
+
+@pytest.mark.usefixtures("no_warnings")
+def test_what_cannot_be_fused_is_captured_call_by_call(gpu):
+    expected = trained("eager")
+    trained("graph")
+    fused = _work(gpu)
+    gpu.fusible = False
+    assert_same(trained("graph"), expected)
+    assert not any(ref() for ref in gpu.graphs)
+    assert _work(gpu) > 1.4 * fused
+
+
+def _work(gpu):
+    """Calls of the first graph that is captured in a training."""
+    found = []
+    end = stand_ins.Stream.end_capture
+
+    def counted(self):
+        graph = end(self)
+        found.append(len(graph.work))
+        return graph
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stand_ins.Stream, "end_capture", counted)
+        trained("graph", epochs=1)
+    return found[0]
+
+
+def test_rounding_is_not_something_else():
+    close = cupy_graph._close
+    x = np.asarray([1.0, -2.0, 0.0])
+    assert close(x, x)
+    assert close(x + 1e-5, x)
+    assert not close(x + 1e-3, x)
+    for strange in (np.nan, np.inf, -np.inf):
+        with_it = np.asarray([strange, -2.0, 0.0])
+        with np.errstate(all="ignore"):
+            assert close(with_it, with_it)
+            assert not close(with_it, x)
+            assert not close(x, with_it)
+            assert not close(np.asarray([strange, -2.1, 0.0]), with_it)
+            assert close(np.asarray([strange, -2.00001, 0.0]), with_it)
+    assert close(np.asarray([3, 4]), np.asarray([3, 4]))
+    assert not close(np.asarray([3, 5]), np.asarray([3, 4]))
+    assert close(np.zeros((0, 2)), np.zeros((0, 2)))
+
+
+# --- what lives how long
+
+
+@pytest.mark.usefixtures("no_warnings")
+def test_what_a_graph_uses_lives_as_long_as_it_and_no_longer(gpu, monkeypatch):
+    pools = []
+
+    def pool():
+        made = stand_ins.MemoryPool(gpu)
+        pools.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(gpu.cupy.cuda, "MemoryPool", pool)
+    backend, step, state, arrays = case(Adam(0.01))
+    chunks = orders(backend, *SHAPES)
+    run = backend.runner(step)
+    now, _ = run(state(), arrays, chunks[0], 0.1)
+    gc.collect()
+    (graph_,) = (ref() for ref in gpu.graphs)
+    assert graph_ is not None
+    assert [ref() is None for ref in pools] == [False, False]
+    run(now, arrays, chunks[1], 0.1)
+    assert gpu.launches == 2
+    del graph_
+    gc.disable()  # no cycle keeps it: a graph holds memory of a GPU
+    try:
+        del run
+        assert [ref() for ref in gpu.graphs] == [None]
+        assert [ref() for ref in pools] == [None, None]
+    finally:
+        gc.enable()
+    assert gpu.blas.names()[-1] == "cublasDestroy_v2"
+    assert gpu.blas.names().count("cublasDestroy_v2") == 1
+
+
+@pytest.mark.usefixtures("no_warnings")
+def test_a_graph_does_not_keep_the_data(gpu):
+    backend, step, state, arrays = case()
+    run = backend.runner(step)
+    run(state(), arrays, *orders(backend, (4, 8)), 0.1)
+    memory = weakref.ref(arrays[0].memory)
+    del arrays
+    assert memory() is None
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_nothing_is_collected_during_a_capture(chance, monkeypatch, was_on):
+    """To destroy an older graph's cuBLAS handle waits for the GPU, and would end the capture."""
+    gpu, run, state, arrays, chunks, _ = chance
+    end, seen = stand_ins.Stream.end_capture, []
+
+    def ends(self):
+        seen.append(gc.isenabled())
+        return end(self)
+
+    monkeypatch.setattr(stand_ins.Stream, "end_capture", ends)
+    if not was_on:
+        gc.disable()
+    try:
+        run_all(run, state, arrays, chunks)
+        assert gc.isenabled() is was_on
+    finally:
+        gc.enable()
+    assert seen == [False] * 3
+
+
+# --- what is asked of cuBLAS and CuPy
+
+
+@pytest.mark.usefixtures("no_warnings")
+@pytest.mark.parametrize(("tf32", "compute"), [(False, 68), (True, 77)])
+@pytest.mark.parametrize(("capability", "algorithm"), [("75", -1), ("80", 99), ("90", 99)])
+def test_products_are_asked_for_as_cupy_asks(gpu, tf32, compute, capability, algorithm):
+    if tf32 and capability == "75":
+        pytest.skip("has none")
+    gpu.capability = capability
+    backend, step, state, arrays = case(backend=_open(tf32=tf32))
+    backend.runner(step)(state(), arrays, *orders(backend, (2, 8)), 0.1)
+    asked = {arguments[-2:] for name, arguments in gpu.blas.calls if name == "cublasGemmEx"}
+    assert asked == {(compute, algorithm)}
+
+
+def test_what_calls_refuse(gpu):
+    calls = cupy_graph.Calls(lambda a, b, out: None)
+    one, matrix = gpu.cupy.zeros((1, 1), np.float32), gpu.cupy.zeros((2, 2), np.float32)
+    assert calls.product((matrix, matrix), matrix)[0] is calls._product
+    assert calls.product((one, one), one)[0] == gpu.cupy.dot
+    for a, b in [
+        (matrix, gpu.cupy.zeros((2,), np.float32)),
+        (matrix, gpu.cupy.zeros((2, 2), np.float64)),
+    ]:
+        with pytest.raises(recording.UnrecordableError, match="other than two like matrices"):
+            calls.product((a, b), matrix)
+    with pytest.raises(recording.UnrecordableError, match="more than eight"):
+        calls.joined(gpu.cupy.concatenate, 0, (matrix,) * 9, None)
+    assert calls.joined(gpu.cupy.concatenate, 0, (matrix,) * 8, None)
+
+
+def test_the_executor_is_chosen_by_name(gpu, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for executor, captures in [("eager", 0), ("graph", 2), ("auto", 2)]:
+        gpu.captures = 0
+        arguments = ["--backend", "cupy", "--executor", executor, "--epochs", "1"]
+        monkeypatch.setattr(sys, "argv", ["nnxp", "train", "digits", "--hidden", "8", *arguments])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        out, errors = capsys.readouterr()
+        assert (done.value.code, errors) == (0, ""), errors
+        assert "cupy 14.2.0 on cuda:0" in out
+        assert gpu.captures >= captures
+        assert bool(gpu.captures) is bool(captures)
+    with pytest.raises(BackendError, match="no executor 'replay'; it has graph, eager"):
+        _open("replay")
+    assert _open(None).executor == "graph"
+    assert _open().settings()["graphs"].endswith("with this CuPy")
