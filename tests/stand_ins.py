@@ -297,7 +297,8 @@ def _give_operators():
     for name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"):
         short = {"equal": "eq", "not_equal": "ne", "less": "lt", "less_equal": "le",
                  "greater": "gt", "greater_equal": "ge"}[name]  # fmt: skip
-        setattr(ndarray, f"__{short}__", lambda a, b, f=getattr(np, name): call(a.gpu, f, (a, b)))
+        function = getattr(np, name)
+        setattr(ndarray, f"__{short}__", lambda a, b, f=function: call(a.gpu, f, (a, b)))
     ndarray.__hash__ = object.__hash__
 
 
@@ -612,7 +613,7 @@ class Blas:
         self, handle, transa, transb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta,
         c, c_type, ldc, compute, algorithm,
     ):  # fmt: skip
-        """C = alpha op(A) op(B) + beta C: op(A) is (m, k), op(B) (k, n), C (m, n), all by columns."""
+        """C = alpha op(A) op(B) + beta C: (m, k) times (k, n), all by columns."""
         assert handle.value == 77
         assert self.workspace, "a capture would hold an allocation"
         assert a_type == b_type == c_type
