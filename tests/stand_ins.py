@@ -40,7 +40,7 @@ class GPU:
         self.graphs = []
         """Weak references."""
         self.captures = self.launches = 0
-        self.fusible = True
+        self.fusing = "works"
 
     @property
     def stream(self):
@@ -392,8 +392,11 @@ class Fused:
         self._memo, self.new_fusion = {}, None
 
     def __call__(self, *arrays):
-        if not self.gpu.fusible:
-            raise TypeError("cannot be fused")
+        if self.gpu.fusing == "cannot be traced":
+            raise TypeError(self.gpu.fusing)
+        if self.gpu.fusing == "takes another way":
+            self.new_fusion = self.function
+            return
         key = tuple((each.dtype, each.ndim) for each in arrays)
         if key not in self._memo:
             kernel = types.SimpleNamespace(kwargs={}, _elementwise_kernel_memo={})
@@ -403,6 +406,8 @@ class Fused:
             return
         if not kernel._elementwise_kernel_memo:
             self.gpu.refuse()  # to load a kernel
+            if self.gpu.fusing == "does not compile":
+                raise ValueError(self.gpu.fusing)
             kernel._elementwise_kernel_memo["with"] = kernel.kwargs.get("options", ())
             self.gpu.compiled.append(kernel)
         function, raw = self.function, [each.raw for each in arrays]
