@@ -40,7 +40,7 @@ class GPU:
         self.graphs = []
         """Weak references."""
         self.captures = self.launches = 0
-        self.fusible = True
+        self.fusing = "works"
 
     @property
     def stream(self):
@@ -297,7 +297,8 @@ def _give_operators():
     for name in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"):
         short = {"equal": "eq", "not_equal": "ne", "less": "lt", "less_equal": "le",
                  "greater": "gt", "greater_equal": "ge"}[name]  # fmt: skip
-        setattr(ndarray, f"__{short}__", lambda a, b, f=getattr(np, name): call(a.gpu, f, (a, b)))
+        function = getattr(np, name)
+        setattr(ndarray, f"__{short}__", lambda a, b, f=function: call(a.gpu, f, (a, b)))
     ndarray.__hash__ = object.__hash__
 
 
@@ -346,7 +347,8 @@ def call(gpu, function, operands, out=None, **options):
 
 
 def reduction(gpu, function, x, axis, out, keepdims):
-    gpu.allocators[-1](1)  # CUB has room of its own
+    room = gpu.allocators[-1](1).block  # CUB's own, as long as it computes
+    gpu.launch(lambda: room.fill(255))
     return call(gpu, function, (x,), out=out, axis=axis, keepdims=keepdims)
 
 
@@ -390,8 +392,11 @@ class Fused:
         self._memo, self.new_fusion = {}, None
 
     def __call__(self, *arrays):
-        if not self.gpu.fusible:
-            raise TypeError("cannot be fused")
+        if self.gpu.fusing == "cannot be traced":
+            raise TypeError(self.gpu.fusing)
+        if self.gpu.fusing == "takes another way":
+            self.new_fusion = self.function
+            return
         key = tuple((each.dtype, each.ndim) for each in arrays)
         if key not in self._memo:
             kernel = types.SimpleNamespace(kwargs={}, _elementwise_kernel_memo={})
@@ -401,6 +406,8 @@ class Fused:
             return
         if not kernel._elementwise_kernel_memo:
             self.gpu.refuse()  # to load a kernel
+            if self.gpu.fusing == "does not compile":
+                raise ValueError(self.gpu.fusing)
             kernel._elementwise_kernel_memo["with"] = kernel.kwargs.get("options", ())
             self.gpu.compiled.append(kernel)
         function, raw = self.function, [each.raw for each in arrays]
@@ -611,7 +618,7 @@ class Blas:
         self, handle, transa, transb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta,
         c, c_type, ldc, compute, algorithm,
     ):  # fmt: skip
-        """C = alpha op(A) op(B) + beta C: op(A) is (m, k), op(B) (k, n), C (m, n), all by columns."""
+        """C = alpha op(A) op(B) + beta C: (m, k) times (k, n), all by columns."""
         assert handle.value == 77
         assert self.workspace, "a capture would hold an allocation"
         assert a_type == b_type == c_type
