@@ -8,6 +8,7 @@ the same order, hence the same bits, without the Python around it and without an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -191,7 +192,7 @@ class _Tape:
 
     def result(self, shape: tuple[int, ...], dtype: Any) -> Recorded:
         """A place for an array like this."""
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         order = "F" if shape in self.columns else "C"
         block = _Block(self, size)
         array = block.memory.view(dtype).reshape(shape, order=order)
