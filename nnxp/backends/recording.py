@@ -149,7 +149,7 @@ class Program:
         self._library = library
         tape = _Tape(library, self.leaves)
         given = [tape.live(leaf) for leaf in self.leaves]
-        parameters, others = _rebuilt(self.state, iter(given))
+        parameters, others = rebuilt(self.state, iter(given))
         batch = tuple(tape.live(array) for array in self.batch)
         rate = tape.live(self.learning_rate)
         new_parameters, new_others, loss = step(parameters, others, batch, rate)
@@ -471,8 +471,8 @@ def leaves(state: Any) -> list[Any]:
     return [state]
 
 
-def _rebuilt(state: Any, others: Iterator[Any]) -> Any:
+def rebuilt(state: Any, others: Iterator[Any]) -> Any:
     """`state` with other leaves."""
     if isinstance(state, (list, tuple)):
-        return type(state)(_rebuilt(each, others) for each in state)
+        return type(state)(rebuilt(each, others) for each in state)
     return next(others)
