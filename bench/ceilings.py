@@ -15,8 +15,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -54,12 +53,10 @@ def measure(library: str, device: str, size: Size) -> dict[str, Any]:
     try:
         backend = backends.get(library, device)
         row |= {"version": backend.version, "device": backend.device_name}
-        with backend.active():
-            row["copy"] = copy(backend, size)
-            row["float32"] = product(backend, size)
-            if backend.device_name.startswith("cuda"):
-                with TF32[library]():
-                    row["tf32"] = product(backend, size)
+        row["copy"] = copy(backend, size)
+        row["float32"] = product(backend, size)
+        if backend.has_tf32():
+            row["tf32"] = product(backends.get(library, device, tf32=True), size)
     except Exception as error:  # whatever a library raises: the others are still measured
         row["problem"] = first_line(error)
     return row
@@ -97,9 +94,10 @@ def rate(
         backend.synchronize(result)
         return time.perf_counter() - start
 
-    turn(1)  # allocates, loads and compiles
-    times = 1 + int(size.turn_seconds / turn(1))
-    found = Spread.of([amount * times / turn(times) for _ in range(size.turns)])
+    with backend.active():
+        turn(1)  # allocates, loads and compiles
+        times = 1 + int(size.turn_seconds / turn(1))
+        found = Spread.of([amount * times / turn(times) for _ in range(size.turns)])
     assert found is not None
     return asdict(found)
 
@@ -108,41 +106,6 @@ def rate(
 def numbers(rows: int) -> np.ndarray:
     """A square matrix, random, float32."""
     return np.random.default_rng(0).standard_normal((rows, rows), dtype=np.float32)
-
-
-@contextmanager
-def _cupy() -> Iterator[None]:
-    from cupy import _core
-
-    before = _core.get_compute_type(np.float32)
-    _core.set_compute_type(np.float32, 7)  # COMPUTE_TYPE_TF32, which has no name in Python
-    try:
-        yield
-    finally:
-        _core.set_compute_type(np.float32, before)
-
-
-@contextmanager
-def _torch() -> Iterator[None]:
-    import torch
-
-    products = torch.backends.cuda.matmul
-    before = products.allow_tf32
-    products.allow_tf32 = True
-    try:
-        yield
-    finally:
-        products.allow_tf32 = before
-
-
-def _jax() -> AbstractContextManager[Any]:
-    import jax
-
-    return jax.default_matmul_precision("tensorfloat32")
-
-
-TF32 = {"cupy": _cupy, "torch": _torch, "jax": _jax}
-"""By library, inside what products of float32 may be computed in TF32."""
 
 
 def main() -> int:

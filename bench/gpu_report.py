@@ -11,7 +11,6 @@ from nnxp.benchmark.table import seconds
 
 GRAPH, EAGER, HOST = "nnxp[cupy:graph]", "nnxp[cupy:eager]", "nnxp[numpy]"
 
-
 GOALS = {"tiny": (1.0, 5.0), "small": (1.0, 5.0)}
 """By workload, what graphs should be worth at least: beside the best peer, and eager steps."""
 LARGE = (0.95, None)

@@ -210,8 +210,8 @@ def train(
     executor: Annotated[
         str,
         typer.Option(
-            help="how steps run: eager, replay (numpy), compiled or, on CUDA, graph (torch), "
-            "jit (jax) or auto"
+            help="how steps run: eager, replay (numpy), graph (cupy, torch on CUDA), "
+            "compiled (torch), jit (jax); auto: the backend's own choice"
         ),
     ] = "auto",
     tf32: TF32Option = False,
@@ -233,14 +233,14 @@ def train(
         bool | None,
         typer.Option(
             "--stream/--no-stream",
-            help="keep the data on the host and send it by chunks; if not said, where it does not "
-            "fit on the device",
+            help="keep the data on the host and send it by chunks; if neither is said, where it "
+            "does not fit on the device",
         ),
     ] = None,
     save: Annotated[str, typer.Option(help="where the model goes")] = "model.safetensors",
     report: Annotated[str | None, typer.Option(help="write options and history as JSON")] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="say what was chosen, where the data is")
+        bool, typer.Option("--verbose", "-v", help="say how steps run and where the data is")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
 ) -> None:
@@ -291,6 +291,8 @@ def train(
         + f"; {len(dataset.x) - held:,} samples to train on, {held:,} to validate, "
         f"{len(dataset.x_test):,} to test\n"
     )
+    if verbose:
+        console.print(f"steps: {opened.executor}")
     show = _EpochTable(console, epochs, (len(dataset.x) - held) * epochs)
     with show, _logged(console, verbose):
         history = nnxp.train(
@@ -767,6 +769,7 @@ def _report(
             "data": data,
             "backend": backend.name,
             "device": backend.device_name,
+            "executor": backend.executor,
             "versions": versions,
             "dtype": network.dtype,
             "sizes": network.sizes,

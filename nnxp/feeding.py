@@ -2,8 +2,8 @@
 
 Data that fits is moved once, and steps gather their batches from it there. Data that does not stays
 on the host. There the rows of a chunk of steps are gathered into one of two places and sent, while
-the device works on the chunk before; so it takes as much of the device's memory as two chunks,
-whatever its size.
+the device works on the chunk before; so it takes as much of the device's memory as two chunks, on
+JAX three, whatever its size.
 """
 
 from __future__ import annotations

@@ -347,12 +347,17 @@ def evaluate(
 
 
 def features(network: MLP, x: Any) -> Array:
-    """`x` checked: on the device, or a NumPy array on the host where it would not fit there."""
+    """`x` checked: on the device, or a NumPy array on the host where it would not fit there.
+
+    On the host, too, where that is the device: blocks of it are converted then, and never all.
+    """
     x = inputs.matrix(x, network.sizes[0])
     itemsize = np.dtype(network.dtype).itemsize
     size = x.shape[0] * x.shape[1] * itemsize
     if size <= feeding.CHUNK_BYTES:  # without a question to the driver
         return placed(network, x, False)
+    if network.backend.device_name == "cpu" and isinstance(x, np.ndarray):
+        return placed(network, x, True)
     choice = feeding.choose(network.backend, network.sizes, itemsize, size)
     return placed(network, x, choice.stays(x))
 

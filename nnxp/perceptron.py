@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import backends, inputs
+from nnxp import backends, batches, inputs
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
 from nnxp.errors import DivergenceError, InputError, NotSeparableError
 from nnxp.kernels import affine, step
@@ -131,15 +131,23 @@ class Perceptron:
         t = _zeros_and_ones(inputs.targets(t, "quadratic", samples, 1)[:, 0])
         backend = self.backend
         data = (x, backend.asarray(t, dtype=x.dtype))
-        order = backend.asarray(np.arange(samples)[:, None], dtype=index_dtype(backend.xp))
+        # By chunks: what captures them in a graph must not capture all of the data in one.
+        orders = [
+            backend.asarray(rows, dtype=index_dtype(backend.xp))
+            for rows in batches.chunks(np.arange(samples), 1)
+        ]
         run = backend.runner(perceptron_rule)
         seen: dict[bytes, int] = {}
         for epoch in range(1, epochs + 1):
             # A runner may write into the state it is given, so it is given copies.
             own = tuple(backend.asarray(array, copy=True) for array in (self.weight, self.bias))
-            ((self.weight, self.bias), _), counted = run((own, ()), data, order, rate)
+            state, counted = (own, ()), []
+            for order in orders:
+                state, count = run(state, data, order, rate)
+                counted.append(count)
+            (self.weight, self.bias), _ = state
             values = self._read(counted)
-            weights, errors = values[:-1], values[-1]
+            weights, errors = values[: self.features + 1], values[self.features + 1 :].sum()
             if errors == 0:
                 return epoch
             if not np.isfinite(weights).all():
@@ -187,11 +195,11 @@ class Perceptron:
         dtype = self.backend.dtype(self.dtype)
         return inputs.features(x, self.features, self.backend, dtype)
 
-    def _read(self, errors: Array) -> np.ndarray:
-        """The weights, the bias and the number of errors: one host read."""
+    def _read(self, counted: list[Array]) -> np.ndarray:
+        """The weights, the bias and the numbers of errors: one host read."""
         xp = self.backend.xp
         with self.backend.active():
-            return to_numpy(xp.concat([self.weight, xp.stack([self.bias, errors])]))
+            return to_numpy(xp.concat([self.weight, xp.stack([self.bias, *counted])]))
 
 
 def _corrections(

@@ -118,7 +118,8 @@ def train(
         progress: called with the number of samples since the last call, as training goes.
         stream: False moves the data to the device once; True keeps it on the host, where it may
             be a `numpy.memmap`, and sends it by chunks of steps while the device computes; None
-            does so where the data does not fit. What was done is logged by "nnxp", as INFO.
+            does so where the data does not fit, on a CPU never. What was done is logged by "nnxp",
+            as INFO.
 
     Returns:
         The history. The network's parameters are those after the last epoch.
@@ -143,6 +144,8 @@ def train(
     if not isinstance(epochs, (int, np.integer)) or epochs < 0:
         raise InputError(f"epochs must be a whole number, 0 or more, not {epochs!r}")
     _check_batch_size(batch_size)
+    if stream not in (None, True, False):
+        raise InputError(f"stream must be True, False or None, not {stream!r}")
     feed, held_out = _prepare(
         network, x, targets, goal, seed, validation, sample_weight, batch_size, stream
     )

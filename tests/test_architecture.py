@@ -82,6 +82,19 @@ def test_array_api_compat_has_one_door():
     assert {m for m in users if not m.startswith("backends.")} == {"arrays"}
 
 
+def test_backends_know_nothing_of_networks_and_training():
+    for module, found in MODULES.items():
+        if module.startswith("backends."):
+            ours = {name.removeprefix("nnxp.") for name in found if name.startswith("nnxp")}
+            others = {name for name in ours - STANDARD if not name.startswith("backends")}
+            assert not others, f"{module} imports {others}"
+
+
+@pytest.mark.parametrize("module", ["base", "eager", "fusion", "graph"])
+def test_what_backends_share_names_none_of_them(module):
+    assert not {name.split(".")[0] for name in MODULES[f"backends.{module}"]} & LIBRARIES
+
+
 def test_nothing_imports_the_command_line_and_training_imports_no_user_of_it():
     for module, found in MODULES.items():
         assert "nnxp.cli" not in found, module

@@ -167,6 +167,13 @@ def test_a_copy_shares_nothing(backend):
     assert not to_numpy(copied).any()
 
 
+def test_arrays_in_the_other_byte_order_are_taken(backend):
+    """As some files have them; PyTorch takes its own alone."""
+    values = np.arange(6.0, dtype=">f8").reshape(2, 3)
+    found = backend.asarray(values, dtype=backend.dtype("float32"))
+    np.testing.assert_array_equal(to_numpy(found), values)
+
+
 def test_torch_arrays_that_require_gradients_are_taken_without():
     require("torch")
     import torch

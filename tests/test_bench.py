@@ -1,7 +1,6 @@
 """bench/: who is timed, the tables made from what was measured, and what is done on a GPU."""
 
 import argparse
-import contextlib
 import json
 import os
 import re
@@ -368,15 +367,13 @@ def test_a_library_without_ceilings_is_a_row_that_says_why(capsys, tmp_path, mon
     assert "unknown backend 'nunpy'" in rows(capsys.readouterr().out)["nunpy"][-1]
 
 
-def test_tf32_is_allowed_inside_and_as_before_after():
-    require("torch")
-    import torch
-
-    before = torch.backends.cuda.matmul.allow_tf32
-    with contextlib.suppress(KeyError), ceilings.TF32["torch"]():
-        assert torch.backends.cuda.matmul.allow_tf32
-        raise KeyError
-    assert torch.backends.cuda.matmul.allow_tf32 == before
+def test_tf32_is_measured_by_a_backend_that_was_opened_with_it(monkeypatch):
+    opened, asked = backends.get("numpy"), []  # stands in for one on CUDA
+    monkeypatch.setattr(opened, "has_tf32", lambda: True)
+    monkeypatch.setattr(backends, "get", lambda *_, **options: asked.append(options) or opened)
+    found = ceilings.measure("numpy", "cpu", ceilings.QUICK)
+    assert asked == [{}, {"tf32": True}]
+    assert found["tf32"]["median"] > 0
 
 
 # --- kernels

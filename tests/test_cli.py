@@ -147,7 +147,7 @@ def test_the_next_command_works_when_names_need_quotes(tmp_path):
 
 def test_the_report_has_every_key(report):
     assert {
-        "backend", "device", "versions", "dtype", "sizes", "options", "history", "test",
+        "backend", "device", "executor", "versions", "dtype", "sizes", "options", "history", "test",
     } <= set(report)  # fmt: skip
     for epoch in report["history"]:
         assert set(epoch) == {
@@ -202,6 +202,7 @@ def test_another_seed_gives_another_model(digits, tmp_path):
 def test_verbose_says_where_the_data_is(tmp_path):
     said = succeed(tmp_path, "train", "--epochs", 1, "--verbose")
     assert re.findall(r"^data: .*$", said, re.MULTILINE) == ["data: 468 kB on the host"]
+    assert re.search(r"^steps: (replay|graph)$", said, re.MULTILINE)
     options = ["--epochs", 1, "--report", "report.json"]
     said = succeed(tmp_path, "train", *options, "-v", "--stream")
     assert "\ndata: 468 kB: streamed in chunks of 40 steps (" in said

@@ -346,6 +346,21 @@ def test_streaming_copies_no_data_as_a_whole(monkeypatch):
     assert peak(learn) < x.nbytes / 2
 
 
+def test_nor_do_predictions_and_figures(monkeypatch):
+    """Of what was trained on from a file: on a CPU, which never says that data does not fit."""
+    monkeypatch.setattr(inputs, "CHECKED_ELEMENTS", 2**16)
+    monkeypatch.setattr(feeding, "BLOCK_ELEMENTS", 2**18)
+    x = np.random.default_rng(0).standard_normal((20_000, 400))
+    t = np.arange(len(x)) % 2
+    network = MLP([400, 2], backend="numpy")
+    expected = network.predict(x), network.evaluate(x, t)
+    monkeypatch.setattr(feeding, "CHUNK_BYTES", 2**18)
+    found = []
+    assert peak(lambda: found.extend([network.predict(x), network.evaluate(x, t)])) < x.nbytes / 4
+    np.testing.assert_array_equal(found[0], expected[0])
+    assert found[1] == expected[1]
+
+
 def test_at_most_three_chunks_are_on_the_device_whatever_the_datas_size():
     alive, most = [0], [0]
 

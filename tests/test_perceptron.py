@@ -137,6 +137,26 @@ def test_one_read_per_epoch_and_none_inside(conversions, monkeypatch):
     assert conversions.count == 0
 
 
+def test_no_chunk_is_longer_than_a_graph_should_hold(monkeypatch):
+    """A chunk that is captured takes kilobytes a step: all of the data at once took gigabytes."""
+    opened, lengths = nnxp.backends.get("numpy"), []
+    runner = opened.runner
+
+    def watched(step):
+        run = runner(step)
+        return lambda state, data, order, rate: (
+            lengths.append(len(order)) or run(state, data, order, rate)
+        )
+
+    monkeypatch.setattr(opened, "runner", watched)
+    x, t = separable(2, samples=300)
+    neuron = Perceptron(5, backend=opened)
+    epochs = neuron.train(x, t)
+    assert sum(lengths) == epochs * len(x)
+    assert max(lengths) <= nnxp.batches.STEPS_PER_CHUNK
+    np.testing.assert_array_equal(neuron.predict(x), t)
+
+
 def test_predict_returns_what_it_was_given(library, backend):
     neuron = Perceptron(2, backend=backend)
     neuron.train(X, GATES["OR"][0])

@@ -259,6 +259,7 @@ def test_a_learning_rate_of_zero_trains_nothing(rate, batch_size, seed):
         ({"epochs": -1}, "epochs must be a whole number, 0 or more, not -1"),
         ({"epochs": 1.5}, "not 1.5"),
         ({"batch_size": 0}, "batch_size must be a whole number, 1 or more, not 0"),
+        ({"stream": "no"}, "stream must be True, False or None, not 'no'"),
         ({"batch_size": 2.0}, "not 2.0"),
         ({"seed": -3}, "seed must be a whole number, 0 or more, not -3"),
         ({"validation": 1.0}, "validation must be a share from 0 to 1, not 1"),

@@ -49,8 +49,9 @@ def get(
             `describe()` says which. A backend that is open already is returned as it is.
         device: "cpu", "cuda", "cuda:1", "mps" (torch only), "device1" (array-api-strict only),
             or None for `$NNXP_DEVICE` and, without it, the backend's own default.
-        executor: how chunks of steps are run: "eager"; "replay" (numpy), "compiled" or, on CUDA,
-            "graph" (torch), "jit" (jax); None or "auto" for the backend's own choice.
+        executor: how chunks of steps are run: "eager", "replay" (numpy), "graph" (cupy, and torch
+            on CUDA), "compiled" (torch) or "jit" (jax); None or "auto" for the backend's own
+            choice.
         tf32: whether float32 products on CUDA may be computed in TF32, several times as fast with
             10 of 23 bits. None is False, whatever the library would do; of an open backend, what
             it was opened with.

@@ -1,4 +1,4 @@
-"""A chunk of training steps as a plain loop: right for every library, best for most."""
+"""A chunk of training steps as a plain loop: right for every library."""
 
 from typing import Any
 
@@ -15,7 +15,8 @@ def run(
     Args:
         step: see `nnxp.backends.base.Step`.
         state: (parameters, optimizer_state), owned: steps may write into it.
-        data: the whole data set on the device; every array has one row per sample.
+        data: on the device, the whole data set or the chunk's part of it; every array has one row
+            per sample.
         order: (steps, batch), which samples each mini-batch takes.
         learning_rate: of every step in this chunk.
 

@@ -77,9 +77,9 @@ class NumPyBackend(Backend):
 
 def _by_columns(state: Any) -> Any:
     """`state`, its matrices laid column by column."""
-    if isinstance(state, (list, tuple)):
-        return type(state)(_by_columns(each) for each in state)
-    return np.asfortranarray(state) if state.ndim == 2 else state
+    arrays = recording.leaves(state)
+    laid = (np.asfortranarray(each) if each.ndim == 2 else each for each in arrays)
+    return recording.rebuilt(state, laid)
 
 
 def _flushed(state: Any) -> Any:

@@ -8,6 +8,7 @@ the same order, hence the same bits, without the Python around it and without an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -148,7 +149,7 @@ class Program:
         self._library = library
         tape = _Tape(library, self.leaves)
         given = [tape.live(leaf) for leaf in self.leaves]
-        parameters, others = _rebuilt(self.state, iter(given))
+        parameters, others = rebuilt(self.state, iter(given))
         batch = tuple(tape.live(array) for array in self.batch)
         rate = tape.live(self.learning_rate)
         new_parameters, new_others, loss = step(parameters, others, batch, rate)
@@ -191,7 +192,7 @@ class _Tape:
 
     def result(self, shape: tuple[int, ...], dtype: Any) -> Recorded:
         """A place for an array like this."""
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         order = "F" if shape in self.columns else "C"
         block = _Block(self, size)
         array = block.memory.view(dtype).reshape(shape, order=order)
@@ -470,8 +471,8 @@ def leaves(state: Any) -> list[Any]:
     return [state]
 
 
-def _rebuilt(state: Any, others: Iterator[Any]) -> Any:
+def rebuilt(state: Any, others: Iterator[Any]) -> Any:
     """`state` with other leaves."""
     if isinstance(state, (list, tuple)):
-        return type(state)(_rebuilt(each, others) for each in state)
+        return type(state)(rebuilt(each, others) for each in state)
     return next(others)

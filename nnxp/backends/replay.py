@@ -7,6 +7,7 @@ to a GPU.
 A step that cannot be recorded is run as it is, by `eager`.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,10 +75,13 @@ def _replay(
 
 def _by_blocks(calls: list[Call]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     """The calls; long rows of elementwise ones on large matrices a block of rows at a time."""
+    shapes = Counter(call.writes.shape for call in calls if _is_large(call))
+    if max(shapes.values(), default=0) < _WORTH_BLOCKS:
+        yield from (call.made for call in calls)  # to group them takes longer than to record them
+        return
     for group in groups(calls, _NUMPY):
         matrix = group.calls[0].writes
-        whole = len(group.calls) < _WORTH_BLOCKS or matrix.ndim != 2 or matrix.nbytes <= _BLOCK
-        if whole:
+        if len(group.calls) < _WORTH_BLOCKS or not _is_large(group.calls[0]):
             yield from (call.made for call in group.calls)
             continue
         rows = max(1, _BLOCK * len(matrix) // matrix.nbytes)
@@ -86,6 +90,12 @@ def _by_blocks(calls: list[Call]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
             for call in group.calls:
                 reads = [_cut(array, matrix.shape, block) for array in call.reads]
                 yield call.make(reads, call.writes[block])
+
+
+def _is_large(call: Call) -> bool:
+    """Whether it goes, element by element, over a matrix of more than a block."""
+    elementwise = call.formula is not None
+    return elementwise and call.writes.ndim == 2 and call.writes.nbytes > _BLOCK
 
 
 def _cut(array: Any, shape: tuple[int, ...], block: slice) -> Any:

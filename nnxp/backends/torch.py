@@ -82,7 +82,8 @@ class TorchBackend(Backend):
             if is_array(x) and namespace(x) is self.xp:
                 x = x.detach()
             else:
-                x = np.asarray(to_numpy(x), order="C")
+                x = to_numpy(x)
+                x = np.asarray(x, dtype=x.dtype.newbyteorder("="), order="C")  # all torch takes
                 if not x.flags.writeable:
                     x = x.copy()  # torch cannot share memory that it may not write to
             return self.xp.asarray(x, dtype=dtype, device=self.device, copy=copy)

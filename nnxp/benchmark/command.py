@@ -46,7 +46,7 @@ def bench(
         ),
     ] = None,
     tf32: Annotated[
-        bool, typer.Option("--tf32/--no-tf32", help="of those that train on CUDA; rows say whose")
+        bool, typer.Option("--tf32/--no-tf32", help="float32 products in TF32, where there is any")
     ] = False,
     repeat: Annotated[int, typer.Option(help="rounds, in each of which every backend runs")] = 7,
     min_seconds: Annotated[float, typer.Option(help="that a backend runs in a round")] = 0.3,
