@@ -538,7 +538,12 @@ class Module(types.ModuleType):
         return np.may_share_memory(a.raw, b.raw)
 
     def take(self, a, indices, axis=None, out=None):
-        return call(self.gpu, partial(np.take, axis=axis, mode="wrap"), (a, indices), out=out)
+        count = a.size if axis is None else a.shape[axis]
+
+        def wrapped(a, indices):  # NumPy's own goes round and round to a number out of nowhere
+            return np.take(a, indices % count, axis=axis)
+
+        return call(self.gpu, wrapped, (a, indices), out=out)
 
     def sum(self, a, axis=None, dtype=None, out=None, keepdims=False):
         return a.sum(axis, dtype, out, keepdims)
