@@ -76,9 +76,10 @@ class NumPyBackend(Backend):
 
 
 def _by_columns(state: Any) -> Any:
-    """`state`, its matrices laid column by column."""
+    """`state`, its weights, and what the optimizer keeps of them, laid column by column."""
+    weights = {each.shape for each in recording.leaves(state[0]) if each.ndim == 2}
     arrays = recording.leaves(state)
-    laid = (np.asfortranarray(each) if each.ndim == 2 else each for each in arrays)
+    laid = (np.asfortranarray(each) if each.shape in weights else each for each in arrays)
     return recording.rebuilt(state, laid)
 
 

@@ -147,7 +147,7 @@ class Program:
     def _record(self, step: Any, library: Library) -> list[Call]:
         """Run one step, and return its calls."""
         self._library = library
-        tape = _Tape(library, self.leaves)
+        tape = _Tape(library, leaves(self.state[0]))
         given = [tape.live(leaf) for leaf in self.leaves]
         parameters, others = rebuilt(self.state, iter(given))
         batch = tuple(tape.live(array) for array in self.batch)
@@ -172,12 +172,12 @@ def _same(x: Any) -> Any:
 class _Tape:
     """The calls so far, and memory to reuse: what nothing of the step refers to any more."""
 
-    def __init__(self, library: Library, state: list[Any]) -> None:
+    def __init__(self, library: Library, parameters: list[Any]) -> None:
         self.library = library
         self.calls: list[Call] = []
         self.free: dict[int, list[Any]] = {}
         # A weight and what is added to it should run through memory the same way.
-        self.columns = {a.shape for a in state if a.ndim == 2 and not a.flags.c_contiguous}
+        self.columns = {a.shape for a in parameters if a.ndim == 2 and not a.flags.c_contiguous}
 
     def call(self, make: Any, reads: Any, writes: Any, formula: Any = None) -> None:
         """Do it, and write it down."""
