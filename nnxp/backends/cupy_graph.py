@@ -205,6 +205,7 @@ class _Program:
         kept = [*leaves, program.total]
         recorded = [array.copy() for array in kept]
         self.kernels = fusion.fused(program.calls, kept, calls, calls.fuse)
+        program.calls.clear()  # and with them the results that are now in registers only
         self.take = calls.module.take
         # What CuPy fuses, and how, is up to its version.
         for leaf, old in zip(leaves, before, strict=True):
