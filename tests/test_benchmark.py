@@ -690,6 +690,8 @@ def test_curves_are_log_log():
     assert curves == {"a": [[1, 64_000], [4, 32_000]], "b": [[1, 6_400]]}
     assert "samples per second" in panel.get_ylabel()
     assert "samples a step" in panel.get_xlabel()
+    within_a_decade = panel.yaxis.get_major_locator().tick_values(15_000, 70_000)
+    assert {20_000, 50_000} <= set(within_a_decade)
 
 
 def test_nothing_to_draw_is_drawn_empty():

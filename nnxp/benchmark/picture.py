@@ -62,6 +62,8 @@ def curves(axis: str, points: dict[int, list[Result]], title: str) -> Figure:
         points: by size.
         title: above the picture.
     """
+    from matplotlib import ticker
+
     names = list(dict.fromkeys(result.name for row in points.values() for result in row))
     figure = new_figure(4.2)
     panel = figure.subplots()
@@ -85,6 +87,8 @@ def curves(axis: str, points: dict[int, list[Result]], title: str) -> Figure:
     panel.set_yscale("log")
     panel.set_xticks(list(points), [str(point) for point in points])
     panel.minorticks_off()
+    # Of a range within a decade, powers of ten alone would label one place or none.
+    panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     panel.yaxis.set_major_formatter("{x:,.0f}")
     unit = "samples a step" if axis == "batch-size" else "units a hidden layer"
     panel.set_xlabel(f"{axis.replace('-', ' ')} ({unit}), log scale")
