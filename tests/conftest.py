@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nnxp import backends
+from nnxp import SGD, Adam, Regularization, backends
 from nnxp.arrays import to_numpy
 
 MODULES = {
@@ -34,6 +34,17 @@ LIBRARIES = {
 """Each variant's backend."""
 BACKENDS = ("numpy", "array-api-strict", "strict-device1", "torch", "jax", "cupy")
 """One variant per backend, for what is about backends rather than kernels."""
+
+RULES = {
+    "sgd": SGD(0.1),
+    "nesterov": SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "adam": Adam(0.01, weight_decay=0.01),
+}
+REGULARIZATIONS = {
+    "free": Regularization(),
+    "penalised": Regularization(l1=0.01, l2=0.01, max_norm=1.0, dropout=0.5),
+}
+"""What steps differ by besides network and loss: for the ways to run them."""
 
 TEST_DEVICE = os.environ.get("NNXP_TEST_DEVICE", "cpu")
 """Where PyTorch and JAX are tested: `ci/gpu` says cuda."""

@@ -15,26 +15,16 @@ from functools import partial
 import numpy as np
 import pytest
 import stand_ins
-from conftest import require
+from conftest import REGULARIZATIONS, RULES, require
 
 import nnxp
-from nnxp import SGD, Adam, BackendError, Regularization, backends, cli
+from nnxp import SGD, Adam, BackendError, backends, cli
 from nnxp.arrays import to_numpy
 from nnxp.backends import cupy_graph, fusion, graph, recording
 from nnxp.backends.recording import leaves
 from nnxp.kernels import ACTIVATIONS
 from nnxp.objectives import LOSSES, objective
 from nnxp.training import first_state, training_step
-
-RULES = {
-    "sgd": SGD(0.1),
-    "nesterov": SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
-    "adam": Adam(0.01, weight_decay=0.01),
-}
-REGULARIZATIONS = {
-    "free": Regularization(),
-    "penalised": Regularization(l1=0.01, l2=0.01, max_norm=1.0, dropout=0.5),
-}
 
 
 @pytest.fixture
@@ -164,6 +154,15 @@ def run_all(run, state, arrays, chunks, between=lambda: None):
     return [to_numpy(each) for each in leaves(state)], [float(total) for total in totals]
 
 
+def _allocate(backend, sizes, kept):
+    """Fill memory with what is no number, and let go of every other array."""
+    for size in sizes:
+        values = np.full(size, np.nan, dtype=np.float32)
+        kept.extend(backend.asarray(values) for _ in range(20))
+    del kept[::2]
+    gc.collect()
+
+
 SHAPES = [(4, 8), (4, 8), (3, 8), (1, 5), (4, 8), (1, 5)]
 
 
@@ -174,14 +173,7 @@ def test_what_is_allocated_between_launches_is_not_the_graphs(gpu, rule):
     chunks = orders(backend, *SHAPES)
     expected = run_all(_open("eager").runner(step), state(), arrays, chunks)
     kept = []
-
-    def allocate():
-        for size in (1, 64, 600, 5000):
-            values = np.full(size, np.nan, dtype=np.float32)
-            kept.extend(backend.asarray(values) for _ in range(20))
-        del kept[::2]
-        gc.collect()
-
+    allocate = partial(_allocate, backend, (1, 64, 600, 5000), kept)
     found = run_all(backend.runner(step), state(), arrays, chunks, allocate)
     for one, other in zip(found[0], expected[0], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
@@ -779,14 +771,7 @@ def test_on_a_gpu_much_may_be_allocated_between_launches(device, rule):
     chunks = orders(backend, *SHAPES)
     expected = run_all(_open("eager").runner(step), state(), arrays, chunks)
     kept = []
-
-    def allocate():
-        for size in (1, 64, 600, 5000, 10**6):
-            values = np.full(size, np.nan, dtype=np.float32)
-            kept.extend(backend.asarray(values) for _ in range(20))
-        del kept[::2]
-        gc.collect()
-
+    allocate = partial(_allocate, backend, (1, 64, 600, 5000, 10**6), kept)
     found = run_all(backend.runner(step), state(), arrays, chunks, allocate)
     for one, other in zip(found[0], expected[0], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)

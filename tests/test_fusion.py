@@ -4,26 +4,17 @@ from functools import partial
 
 import numpy as np
 import pytest
+from conftest import REGULARIZATIONS, RULES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nnxp
-from nnxp import SGD, Adam, Regularization
+from nnxp import SGD, Adam
 from nnxp.backends import eager, fusion, recording
 from nnxp.backends.recording import Call, leaves
 from nnxp.kernels import ACTIVATIONS
 from nnxp.objectives import LOSSES, objective
 from nnxp.training import first_state, training_step
-
-RULES = {
-    "sgd": SGD(0.1),
-    "nesterov": SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
-    "adam": Adam(0.01, weight_decay=0.01),
-}
-REGULARIZATIONS = {
-    "free": Regularization(),
-    "penalised": Regularization(l1=0.01, l2=0.01, max_norm=1.0, dropout=0.5),
-}
 
 
 class Library(recording.Library):

@@ -12,26 +12,16 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import require
+from conftest import REGULARIZATIONS, RULES, require
 
 import nnxp
-from nnxp import SGD, Adam, BackendError, Regularization, backends
+from nnxp import SGD, Adam, BackendError, backends
 from nnxp.arrays import to_numpy
 from nnxp.backends import eager, graph
 from nnxp.backends.recording import leaves
 from nnxp.backends.torch_graph import TorchGraph
 from nnxp.objectives import objective
 from nnxp.training import first_state, training_step
-
-RULES = {
-    "sgd": SGD(0.1),
-    "nesterov": SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
-    "adam": Adam(0.01, weight_decay=0.01),
-}
-REGULARIZATIONS = {
-    "free": Regularization(),
-    "penalised": Regularization(l1=0.01, l2=0.01, max_norm=1.0, dropout=0.5),
-}
 
 
 class Fake:

@@ -4,6 +4,7 @@ import gc
 
 import numpy as np
 import pytest
+from conftest import REGULARIZATIONS, RULES
 
 import nnxp
 from nnxp import SGD, Adam, Regularization
@@ -12,16 +13,6 @@ from nnxp.backends import eager, recording, replay
 from nnxp.kernels import ACTIVATIONS
 from nnxp.objectives import LOSSES, objective
 from nnxp.training import first_state, training_step
-
-RULES = {
-    "sgd": SGD(0.1),
-    "nesterov": SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
-    "adam": Adam(0.01, weight_decay=0.01),
-}
-REGULARIZATIONS = {
-    "free": Regularization(),
-    "penalised": Regularization(l1=0.01, l2=0.01, max_norm=1.0, dropout=0.5),
-}
 
 
 @pytest.fixture(scope="module")
