@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from nnxp.errors import InputError
+from nnxp import options
 from nnxp.network import MLP
 from nnxp.optimizers import Parameters
-from nnxp.schedules import check_monitor, monitored
+from nnxp.schedules import MONITOR, monitored
 from nnxp.training import History
 
 
@@ -30,14 +30,12 @@ class EarlyStopping:
     Source: Prechelt, Early stopping - but when?, 1998.
     """
 
+    @options.checked(
+        monitor=MONITOR, patience=options.whole(1), minimum_change=options.NOT_NEGATIVE
+    )
     def __init__(
         self, monitor: str = "validation_loss", patience: int = 5, minimum_change: float = 0.0
     ) -> None:
-        check_monitor(monitor)
-        if patience < 1:
-            raise InputError(f"patience must be 1 or more, not {patience!r}")
-        if not minimum_change >= 0:
-            raise InputError(f"minimum_change must not be negative, not {minimum_change!r}")
         self.monitor = monitor
         self.patience = patience
         self.minimum_change = minimum_change

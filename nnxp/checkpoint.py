@@ -3,8 +3,9 @@
 The tensors are `layers.0.weight`, (fan_in, fan_out), `layers.0.bias`, (fan_out,), and so on, and
 `metadata.0`, `metadata.1`, ... for arrays that the model's own metadata holds; in its place there
 stands {"tensor": "metadata.0"}.
-The metadata entry `nnxp` is JSON: the format's number, sizes, activations, dtype, loss, the
-model's own metadata, and a SHA-256 of the whole file as it is with the digest's digits at zero.
+The metadata entry `nnxp` is JSON: the format's number, sizes, activations, dtype, loss, how
+targets were scaled, the model's own metadata, and a SHA-256 of the whole file as it is with the
+digest's digits at zero.
 Loading parses data and runs nothing.
 """
 
@@ -14,6 +15,7 @@ import hashlib
 import json
 import os
 import struct
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from nnxp.errors import InputError, ModelError
 from nnxp.files import write
 from nnxp.network import MLP
 from nnxp.objectives import objective
+from nnxp.target_scaling import TargetScaling
 
 FORMAT = 1
 _NO_DIGEST = "0" * 64
@@ -50,6 +53,7 @@ def save(network: MLP, path: str | os.PathLike[str]) -> None:
         "output": network.output,
         "dtype": network.dtype,
         "loss": network.loss,
+        "target_scaling": network.target_scaling and asdict(network.target_scaling),
         "metadata": _take_arrays(network.metadata, tensors),
     }
     try:
@@ -106,11 +110,26 @@ def load(
         )
         network.loss = objective(description["loss"], network.output).loss
         network.metadata = dict(_put_arrays(description["metadata"], tensors))
+        network.target_scaling = _target_scaling(network, description)
     except (KeyError, TypeError, ValueError, AttributeError, safetensors.SafetensorError) as error:
         raise ModelError(f"{path}: not a model that nnxp can use ({error})") from None
     # The network's own too: a value may be finite in the file and not in the network's dtype.
     _check_finite(path, tensors | _named(network))
     return network
+
+
+def _target_scaling(network: MLP, description: dict[str, Any]) -> TargetScaling | None:
+    """Raises ValueError where it does not fit the network."""
+    # Files of before 0.1 was released kept it in the metadata.
+    earlier = network.metadata.pop("target_preprocessing", None)
+    known = description.get("target_scaling")
+    known = earlier if known is None else known
+    if known is None:
+        return None
+    scaling = TargetScaling(known["shift"], known["scale"])
+    if len(scaling.scale) != network.sizes[-1]:
+        raise ValueError(f"target scaling of {len(scaling.scale)} for {network.sizes[-1]} outputs")
+    return scaling
 
 
 def is_model(path: str | os.PathLike[str]) -> bool:

@@ -35,10 +35,10 @@ from nnxp.errors import (
 from nnxp.gradcheck import TOLERANCE
 from nnxp.gradcheck import gradcheck as check_gradients
 from nnxp.kernels import ACTIVATIONS
+from nnxp.metrics import format_figure
 from nnxp.network import MLP
 from nnxp.objectives import objective
 from nnxp.optimizers import optimizer as find_optimizer
-from nnxp.preprocessing import Preprocessing
 from nnxp.randomness import Purpose, generator
 from nnxp.regularization import Regularization
 from nnxp.schedules import schedule as find_schedule
@@ -237,6 +237,14 @@ def train(
             "does not fit on the device",
         ),
     ] = None,
+    scale_targets: Annotated[
+        bool | None,
+        typer.Option(
+            "--scale-targets/--no-scale-targets",
+            help="train on real-valued targets of mean 0 and deviation 1; if neither is said, "
+            "where the output is identity and the loss quadratic",
+        ),
+    ] = None,
     save: Annotated[str, typer.Option(help="where the model goes")] = "model.safetensors",
     report: Annotated[str | None, typer.Option(help="write options and history as JSON")] = None,
     verbose: Annotated[
@@ -311,6 +319,7 @@ def train(
             diagnose=diagnose,
             progress=show.advance,
             stream=stream,
+            scale_targets="auto" if scale_targets is None else scale_targets,
         )
     if diagnose and history.epochs:
         console.print(_layers(history.epochs[-1]))
@@ -728,8 +737,8 @@ def _headline(network: MLP, loss: str) -> str:
 
 
 def _figures(figures: dict[str, float]) -> str:
-    *_, metric = figures
-    return f"{metric} {figures[metric]:.4f}, loss {figures['loss']:.4f}"
+    metrics = (name for name in figures if name != "loss")
+    return ", ".join(f"{name} {format_figure(figures[name])}" for name in (*metrics, "loss"))
 
 
 def _layers(epoch: Epoch) -> str:
@@ -792,8 +801,6 @@ def _predictions(known: dict[str, Any], outputs: np.ndarray) -> str:
         header = ["prediction", *map(str, range(count))]
         rows = [[int(np.argmax(row)), *row.tolist()] for row in outputs]
     else:
-        if known.get("target_preprocessing"):
-            outputs = Preprocessing(**known["target_preprocessing"]).invert(outputs)
         header = ["prediction"] if count == 1 else [f"prediction_{i}" for i in range(count)]
         rows = outputs.tolist()
     text = io.StringIO()

@@ -156,7 +156,7 @@ def _figures(
     def figures(
         state: Any, batch: tuple[Array, ...], learning_rate: Any, samples: Any
     ) -> list[Array]:
-        parameters, (optimizer_state, _, slopes) = state
+        parameters, (optimizer_state, *_, slopes) = state
         xp = namespace(parameters[0][0])
         shares = [
             xp.mean(xp.astype(xp.sum(total, axis=0) <= _limit(name) * samples, total.dtype))

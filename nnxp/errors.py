@@ -46,4 +46,13 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     known = list(known)
     near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return InputError(f"unknown {kind} {name!r}: {hint}known are {', '.join(known)}")
+    return InputError(f"unknown {kind} {shown(name)}: {hint}known are {', '.join(known)}")
+
+
+def shown(value: object) -> str:
+    """A value in an error: its repr, of one line and 60 characters at most."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    lines = repr(value).splitlines() or [""]
+    text = lines[0] + (" ..." if len(lines) > 1 else "")
+    return text if len(text) <= 60 else text[:57] + "..."

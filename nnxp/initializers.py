@@ -9,7 +9,7 @@ from math import sqrt
 
 import numpy as np
 
-from nnxp.errors import unknown_name
+from nnxp import options
 from nnxp.linalg import gram_schmidt
 
 Initializer = Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]
@@ -64,6 +64,7 @@ INITIALIZERS: dict[str, Initializer] = {
     "he": he,
     "orthogonal": orthogonal,
 }
+INITIALIZER = options.name("initializer", ("auto", *INITIALIZERS))
 
 
 def initializer(name: str, activation: str) -> Initializer:
@@ -72,8 +73,7 @@ def initializer(name: str, activation: str) -> Initializer:
     Raises:
         InputError: no initializer has this name.
     """
+    name = INITIALIZER("initializer", name)
     if name == "auto":
         return he if activation in ("relu", "leaky_relu") else xavier
-    if name not in INITIALIZERS:
-        raise unknown_name("initializer", name, ["auto", *INITIALIZERS])
     return INITIALIZERS[name]

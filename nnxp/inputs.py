@@ -1,12 +1,13 @@
 """Checks where data enters: shapes, dtypes, labels and numbers, once, before any kernel runs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends import Backend
-from nnxp.errors import InputError
+from nnxp.errors import InputError, NnxpError, first_line
 
 CHECKED_ELEMENTS = 2**22
 """Of data on the host, at once: a few megabytes."""
@@ -27,7 +28,10 @@ def matrix(x: Any, fan_in: int) -> Array:
         x = _host(x, "x")
     elif not namespace(x).isdtype(x.dtype, ("bool", "integral", "real floating")):
         raise InputError(f"x must be real numbers, not {x.dtype}")
-    shape = tuple(x.shape)
+    try:
+        shape = tuple(map(int, x.shape))
+    except (TypeError, ValueError):  # a lazy array whose length is not known
+        raise InputError(f"x has shape {x.shape}: compute it first, to a known length") from None
     if len(shape) != 2 or shape[1] != fan_in:
         cure = " (one sample is a batch of one: x[None, :])" if shape == (fan_in,) else ""
         raise InputError(f"x has shape {shape}, the network takes (samples, {fan_in}){cure}")
@@ -40,7 +44,7 @@ def on_device(x: Array, backend: Backend, dtype: Any) -> Array:
     """A `matrix` on the backend's device, every value checked."""
     # Ignored: what float32 cannot hold becomes infinite, and is found.
     with backend.active(), np.errstate(over="ignore", invalid="ignore"):
-        x = backend.asarray(x, dtype=dtype)
+        x = _converted(x, "x", lambda: backend.asarray(x, dtype=dtype))
         _check_finite(x, "x")
     return x
 
@@ -134,12 +138,20 @@ def unit_mean(weight: np.ndarray, kept: np.ndarray | None = None) -> np.ndarray:
 def _host(x: Any, name: str) -> np.ndarray:
     if hasattr(x, "toarray"):
         raise InputError(f"{name} is sparse: give {name}.toarray()")
-    try:
-        x = to_numpy(x)
-    except ValueError:
-        raise InputError(f"{name} is ragged: its rows differ in length") from None
-    except TypeError as error:
-        raise InputError(f"{name} does not convert to NumPy: {error}") from None
+    if isinstance(x, np.ma.MaskedArray) and (masked := int(np.ma.getmaskarray(x).sum())):
+        raise InputError(
+            f"{name} is a masked array with {masked} masked values, and a network has no use for "
+            f"a mask: fill them in ({name}.filled(value)), or leave out their rows"
+        )
+    if is_array(x):
+        x = _converted(x, name, lambda: to_numpy(x))
+    else:
+        try:
+            x = np.asarray(x)
+        except ValueError:
+            raise InputError(f"{name} is ragged: its rows differ in length") from None
+        except TypeError as error:
+            raise InputError(f"{name} does not convert to NumPy: {error}") from None
     if x.dtype.kind not in "buif":
         raise InputError(
             f"{name} must be numbers, not {x.dtype.name}"
@@ -148,22 +160,55 @@ def _host(x: Any, name: str) -> np.ndarray:
     return x
 
 
+def _converted(x: Any, name: str, convert: Callable[[], Array]) -> Array:
+    """What `convert` makes of `x`. Libraries refuse a kind of array by many sorts of errors."""
+    try:
+        return convert()
+    except (NnxpError, MemoryError):
+        raise
+    except Exception as error:
+        kind = getattr(x, "dtype", type(x).__name__)
+        raise InputError(
+            f"{name}, {kind}, does not convert ({first_line(error)}): "
+            f"make it a dense float32 or float64 array first"
+        ) from None
+
+
+def check_outputs(y: Array, first_row: int = 0) -> None:
+    """Raise InputError unless all outputs, (rows, outputs), are finite.
+
+    Finite features may overflow on their way through a network.
+    """
+    if (place := _not_finite(y)) is not None:
+        (row, *_), value = place
+        raise InputError(
+            f"the output for row {row + first_row} of x (from 0) is {value}: its features are too "
+            f"large for {np.dtype(to_numpy(y).dtype).name}: scale them as those that the network "
+            "was trained on"
+        )
+
+
 def _check_finite(x: Array, name: str, first_row: int = 0) -> None:
+    if (found := _not_finite(x)) is not None:
+        (row, *column), value = found
+        place = f"row {row + first_row}" + "".join(f", column {i}" for i in column)
+        raise InputError(
+            f"{name} holds {value} at {place} (rows and columns from 0): remove it or fill it in"
+        )
+
+
+def _not_finite(x: Array) -> tuple[tuple[int, ...], Any] | None:
+    """The first place that holds no finite number, and what it holds; None where all do."""
     xp = namespace(x)
+    if not xp.isdtype(x.dtype, "real floating"):
+        return None
     # A sum is finite only if every term is; it needs no mask of x's size. The reverse does not
     # hold, so a sum that overflows is looked into.
-    if xp.isdtype(x.dtype, "real floating"):
-        if np.isfinite(to_numpy(xp.sum(x))):
-            return
-        host = to_numpy(x)
-        bad = np.argwhere(~np.isfinite(host))
-        if len(bad):
-            row, *column = bad[0]
-            place = f"row {row + first_row}" + "".join(f", column {i}" for i in column)
-            raise InputError(
-                f"{name} holds {host[tuple(bad[0])]} at {place} (rows and columns from 0): "
-                "remove it or fill it in"
-            )
+    if np.isfinite(to_numpy(xp.sum(x))):
+        return None
+    host = to_numpy(x)
+    bad = np.argwhere(~np.isfinite(host))
+    return (tuple(map(int, bad[0])), host[tuple(bad[0])]) if len(bad) else None
 
 
 def _classes(t: np.ndarray, outputs: int) -> np.ndarray:

@@ -1,22 +1,31 @@
-"""How good predictions are: accuracy for classes, R^2 for real values. On the host, in NumPy."""
+"""How good predictions are: accuracy for classes, R^2, RMSE and MAE for real values.
+
+On the host, in NumPy.
+"""
 
 import numpy as np
 
 from nnxp.objectives import PROBABILITIES, Objective
 
 
-def metric(
-    objective: Objective, outputs: np.ndarray, targets: np.ndarray, classes: bool
-) -> tuple[str, float]:
-    """The metric that fits the targets, by name and value.
+def measure(
+    objective: Objective,
+    outputs: np.ndarray,
+    targets: np.ndarray,
+    classes: bool,
+    scale: np.ndarray | float = 1.0,
+) -> dict[str, float]:
+    """The metrics that fit the targets, by name; the first one is the main one.
 
-    Accuracy for classes, one-hot rows and 0/1 labels; R^2 for real values.
+    Accuracy for classes, one-hot rows and 0/1 labels; R^2, RMSE and MAE for real values.
 
     Args:
         objective: the network's loss and output activation.
         outputs: the network's, (samples, outputs).
         targets: as `nnxp.inputs.targets` returns them.
         classes: whether they were given as classes, one a sample, whatever they look like now.
+        scale: what the targets' own unit is in that of outputs and targets, (outputs,) or one
+            for all. R^2 does not depend on it.
     """
     if not classes and objective.loss != "categorical_cross_entropy":
         zeros_and_ones = bool(np.isin(targets, (0.0, 1.0)).all())
@@ -25,10 +34,14 @@ def metric(
         one_hot = zeros_and_ones and several and bool((targets.sum(axis=1) == 1).all())
         if binary or not one_hot:
             if zeros_and_ones and (binary or objective.output in PROBABILITIES):
-                return "accuracy", accuracy(outputs > objective.threshold, targets > 0.5)
-            return "r2", r2(outputs, targets)
+                return {"accuracy": accuracy(outputs > objective.threshold, targets > 0.5)}
+            return {
+                "r2": r2(outputs, targets),
+                "rmse": rmse(outputs, targets, scale),
+                "mae": mae(outputs, targets, scale),
+            }
     wanted = np.argmax(targets, axis=1) if targets.ndim == 2 else targets
-    return "accuracy", accuracy(np.argmax(outputs, axis=1), wanted)
+    return {"accuracy": accuracy(np.argmax(outputs, axis=1), wanted)}
 
 
 def accuracy(predicted: np.ndarray, targets: np.ndarray) -> float:
@@ -44,8 +57,25 @@ def r2(predicted: np.ndarray, targets: np.ndarray) -> float:
     counts 1 if it is predicted exactly and 0 otherwise.
     """
     residual = np.sum((targets - predicted) ** 2, axis=0, dtype=np.float64)
+    # The mean of equal values may differ from them by rounding, and the sum from 0.
+    varies = targets.max(axis=0) > targets.min(axis=0)
     total = np.sum((targets - targets.mean(axis=0)) ** 2, axis=0, dtype=np.float64)
+    varies &= total > 0
     constant = np.where(residual == 0, 1.0, 0.0)
-    return float(
-        np.mean(np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), constant))
-    )
+    return float(np.mean(np.where(varies, 1 - residual / np.where(varies, total, 1), constant)))
+
+
+def rmse(predicted: np.ndarray, targets: np.ndarray, scale: np.ndarray | float = 1.0) -> float:
+    """RMSE = scale sqrt(mean (t - y)^2), averaged over outputs: an error in the targets' unit."""
+    squares = np.mean((targets - predicted) ** 2, axis=0, dtype=np.float64)
+    return float(np.mean(scale * np.sqrt(squares)))
+
+
+def mae(predicted: np.ndarray, targets: np.ndarray, scale: np.ndarray | float = 1.0) -> float:
+    """MAE = scale mean |t - y|, averaged over outputs: an error in the targets' unit."""
+    return float(np.mean(scale * np.mean(np.abs(targets - predicted), axis=0, dtype=np.float64)))
+
+
+def format_figure(value: float) -> str:
+    """A loss or a metric in a table: four decimals, or an exponent where these do not show it."""
+    return f"{value:.4f}" if value == 0 or 1e-4 <= abs(value) < 1e5 else f"{value:.4e}"

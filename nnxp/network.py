@@ -9,14 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import backends, feeding, inputs, metrics
+from nnxp import backends, feeding, inputs, metrics, options
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
-from nnxp.errors import InputError, unknown_name
+from nnxp.errors import InputError, shown
+from nnxp.initializers import INITIALIZER
 from nnxp.initializers import initializer as find_initializer
 from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward
 from nnxp.objectives import Objective, objective
 from nnxp.optimizers import Parameters
 from nnxp.randomness import Purpose, generator
+from nnxp.target_scaling import TargetScaling
+
+_ACTIVATION = options.name("activation", ACTIVATIONS)
 
 Mask = Callable[[Array, int], Array | None]
 """mask(y, layer): what a hidden layer's output is multiplied by in training."""
@@ -117,6 +121,8 @@ class MLP:
     Attributes:
         parameters: a list of (weight, bias), (fan_in, fan_out) and (fan_out,), on the device.
         loss: the loss that the network was trained with last; `evaluate`'s default.
+        target_scaling: how real-valued targets were scaled for training, which `predict` undoes;
+            None where they were not. See `nnxp.train`.
         metadata: anything that JSON can hold, and NumPy arrays; kept with the model in its file.
 
     Example:
@@ -126,6 +132,13 @@ class MLP:
         (1, 1)
     """
 
+    @options.checked(
+        sizes=options.several(options.whole(1), least=2),
+        hidden=options.one_or_each(_ACTIVATION),
+        output=_ACTIVATION,
+        initializer=INITIALIZER,
+        seed=options.whole(0),
+    )
     def __init__(
         self,
         sizes: Sequence[int],
@@ -139,16 +152,17 @@ class MLP:
         seed: int = 0,
         parameters: Sequence[Sequence[Any]] | None = None,
     ) -> None:
-        self.sizes = _sizes(sizes)
+        self.sizes = tuple(sizes)
         layers = len(self.sizes) - 2
         names = (hidden,) * layers if isinstance(hidden, str) else tuple(hidden)
         if len(names) != layers:
             raise InputError(f"{len(names)} hidden activations for {layers} hidden layers")
-        self.hidden = tuple(_activation(name) for name in names)
-        self.output = _activation(output)
+        self.hidden = names
+        self.output = output
         self.backend = backends.get(backend, device)
         self.dtype = dtype
         self.loss = objective("auto", self.output).loss
+        self.target_scaling: TargetScaling | None = None
         self.metadata: dict[str, Any] = {}
         self.backend.dtype(dtype)  # before anything is drawn or imported: it may be refused
         if parameters is None:
@@ -170,10 +184,16 @@ class MLP:
     def parameters(self, parameters: Sequence[Sequence[Any]]) -> None:
         shapes = [((fan_in, fan_out), (fan_out,)) for fan_in, fan_out in pairwise(self.sizes)]
         dtype = self.backend.dtype(self.dtype)
+        try:
+            layers = [tuple(layer) for layer in parameters]
+        except TypeError:
+            raise InputError(
+                f"parameters must be a list of (weight, bias), not {shown(parameters)}"
+            ) from None
         with np.errstate(over="ignore"):
             copies = [
                 tuple(self.backend.asarray(array, dtype=dtype, copy=True) for array in layer)
-                for layer in parameters
+                for layer in layers
             ]
         found = [tuple(tuple(array.shape) for array in layer) for layer in copies]
         if found != shapes:
@@ -181,19 +201,23 @@ class MLP:
         self._parameters: Parameters = copies
 
     def forward(self, x: Any) -> Array:
-        """The outputs for `x`, (samples, features), as an array on the network's device."""
+        """The outputs for `x`, (samples, features), as an array on the network's device.
+
+        Of a network whose targets were scaled, in the targets' own unit.
+        """
         x = device_features(self, x)
         with self.backend.active():
             z, _ = propagate(self.parameters, self.hidden, x)
-            return ACTIVATIONS[self.output][0](z)
+            return self._in_target_units(ACTIVATIONS[self.output][0](z))
 
     def predict(self, x: Any) -> Array:
         """The outputs for `x`, (samples, outputs), as an array of the library that `x` is of.
 
-        Works through large inputs in batches.
+        Works through large inputs in batches. Of a network whose targets were scaled for
+        training, the outputs are in the targets' own unit.
 
         Raises:
-            InputError: the shape does not fit, or a value is not finite.
+            InputError: the shape does not fit, or a value or an output is not finite.
         """
         return self._predict(x, lambda y: y)
 
@@ -217,10 +241,10 @@ class MLP:
         # Else the outputs leave the device block by block, as large inputs came: they may fill it.
         stay = is_array(x) and namespace(x) is xp and namespace(checked) is xp
         with self.backend.active():
-            blocks = [
-                finish(y) if stay else to_numpy(finish(y))
-                for _, _, y in self._forward_blocks(checked)
-            ]
+            blocks = []
+            for _, _, y in self._forward_blocks(checked):
+                y = finish(self._in_target_units(y))
+                blocks.append(y if stay else to_numpy(y))
             if stay:
                 y = xp.concat(blocks, axis=0)
                 return y if device(x) == device(y) else xp.asarray(y, device=device(x))
@@ -228,7 +252,7 @@ class MLP:
         return namespace(x).asarray(y, device=device(x)) if is_array(x) else y
 
     def evaluate(self, x: Any, targets: Any, loss: str | None = None) -> dict[str, float]:
-        """How well the network does on `x`: its loss and the metric that fits the targets.
+        """How well the network does on `x`: its loss and the metrics that fit the targets.
 
         Args:
             x: (samples, features).
@@ -236,13 +260,14 @@ class MLP:
             loss: a loss's name; None for the one that the network was trained with.
 
         Returns:
-            {"loss": ..., "accuracy": ...}, or "r2" for real-valued targets.
+            {"loss": ..., "accuracy": ...}; for real-valued targets {"loss": ..., "r2": ...,
+            "rmse": ..., "mae": ...}, loss, RMSE and MAE in the targets' own unit.
 
         Raises:
-            InputError: shapes or labels do not fit, or a value is not finite.
+            InputError: shapes or labels do not fit, or a value or an output is not finite.
         """
         x = features(self, x)
-        goal = objective(loss or self.loss, self.output)
+        goal = objective(self.loss if loss is None else loss, self.output)
         outputs = self.sizes[-1]
         encoded = inputs.targets(targets, goal.loss, x.shape[0], outputs)
         return evaluate(self, x, encoded, inputs.are_classes(targets, outputs), goal)
@@ -259,11 +284,14 @@ class MLP:
             sample_weight: (batch,); scaled to a mean of one.
 
         Returns:
-            The loss, and one (dweight, dbias) per layer, on the device.
+            The loss, and one (dweight, dbias) per layer, on the device. Where targets were scaled
+            for training, of the scaled ones.
         """
         x = device_features(self, x)
         goal = objective(loss, self.output)
         batch = [inputs.targets(targets, goal.loss, x.shape[0], self.sizes[-1])]
+        if self.target_scaling is not None:
+            batch[0] = self.target_scaling.apply(batch[0])
         if sample_weight is not None:
             batch.append(inputs.unit_mean(inputs.sample_weight(sample_weight, x.shape[0])))
         arrays = [device_targets(self, array) for array in batch]
@@ -300,6 +328,9 @@ class MLP:
         )
         return f"<MLP {self.sizes[0]} -> {layers}, {self.dtype}, {self.backend.describe()}>"
 
+    def _in_target_units(self, y: Array) -> Array:
+        return y if self.target_scaling is None else self.target_scaling.invert(y)
+
     def _forward_blocks(
         self, x: Array, kept: np.ndarray | None = None
     ) -> Iterator[tuple[slice, Array, Array]]:
@@ -307,6 +338,9 @@ class MLP:
 
         `x` is on the device, or a NumPy array. `kept` says which rows of the latter to take; the
         rows that are returned are then among these.
+
+        Raises:
+            InputError: a pre-activation is not finite.
         """
         count = feeding.block_rows(self.sizes)
         samples = x.shape[0] if kept is None else len(kept)
@@ -319,6 +353,7 @@ class MLP:
                 if on_host:
                     part = self.backend.asarray(part, dtype=dtype)
                 z, _ = propagate(self.parameters, self.hidden, part)
+                inputs.check_outputs(z, start)  # a saturated sigmoid would hide an infinite z
                 y = ACTIVATIONS[self.output][0](z)
             yield block, z, y
 
@@ -337,13 +372,29 @@ def evaluate(
     `x`, then on the host, they are of.
     """
     total, outputs = 0.0, []
+    scaling, scale, factor = network.target_scaling, np.ones(1), 1.0
+    if scaling is not None and goal.loss == "quadratic":
+        targets, scale, factor = scaling.apply(targets), np.asarray(scaling.scale), scaling.unit**2
+        if (units := target_units(network)) is not None:
+            goal = goal.in_units(units)
     for rows, z, y in network._forward_blocks(x, kept):
         t = device_targets(network, targets[rows])
         with network.backend.active():
             total += float(goal.value(z, t)) * t.shape[0]
             outputs.append(to_numpy(y))
-    name, value = metrics.metric(goal, np.concatenate(outputs), targets, classes)
-    return {"loss": total / targets.shape[0], name: value}
+    figures = metrics.measure(goal, np.concatenate(outputs), targets, classes, scale)
+    return {"loss": factor * total / targets.shape[0], **figures}
+
+
+def target_units(network: MLP) -> Array | None:
+    """The unit of each output in that of the largest, (outputs,), on the device.
+
+    None where targets are not scaled, or all by the same.
+    """
+    relative = None if network.target_scaling is None else network.target_scaling.relative
+    if relative is None:
+        return None
+    return network.backend.asarray(relative, dtype=network.backend.dtype(network.dtype))
 
 
 def features(network: MLP, x: Any) -> Array:
@@ -382,20 +433,3 @@ def device_targets(network: MLP, targets: np.ndarray) -> Array:
     classes = targets.dtype.kind == "i"
     dtype = index_dtype(backend.xp) if classes else backend.dtype(network.dtype)
     return backend.asarray(targets, dtype=dtype)
-
-
-def _sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    sizes = tuple(sizes)
-    for size in sizes:
-        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
-            raise InputError(f"layer sizes must be whole numbers, 1 or more, not {size!r}")
-    if len(sizes) < 2:
-        raise InputError(f"a network needs an input and an output size, not {list(sizes)}")
-    return tuple(int(size) for size in sizes)
-
-
-def _activation(name: str) -> str:
-    canonical = str(name).lower().replace("-", "_")
-    if canonical not in ACTIVATIONS:
-        raise unknown_name("activation", name, ACTIVATIONS)
-    return canonical

@@ -6,10 +6,12 @@ Softmax with categorical and sigmoid with binary cross-entropy are computed from
 pre-activation in one formula; every other pair goes by the chain rule.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
+
+from nnxp import options
 from nnxp.arrays import Array
-from nnxp.errors import unknown_name
 from nnxp.kernels import (
     ACTIVATIONS,
     binary_cross_entropy,
@@ -45,19 +47,32 @@ _FUSED = {"softmax": "categorical_cross_entropy", "sigmoid": "binary_cross_entro
 LOSSES = tuple(_LOSSES)
 """The names of the losses."""
 
+LOSS = options.name("loss", ("auto", *LOSSES))
+
 PROBABILITIES = ("sigmoid", "softmax", "step")
 """The output activations whose values are probabilities."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss called `loss` on outputs of the activation called `output`."""
+    """The loss called `loss` on outputs of the activation called `output`.
+
+    `units`, (outputs,), is for targets that were scaled, each output by another scale: values of
+    the loss are then computed in these units. Gradients are not.
+    """
 
     loss: str
     output: str
+    units: Array | None = field(default=None, compare=False)
+
+    def in_units(self, units: Array) -> Objective:
+        """The same objective with values in these units."""
+        return replace(self, units=units)
 
     def value(self, z: Array, targets: Array, sample_weight: Array | None = None) -> Array:
         """The loss of the last layer's pre-activation `z`, a 0-d array."""
+        if self.units is not None:  # of linear outputs alone, see `nnxp.target_scaling`
+            return quadratic(z * self.units, targets * self.units, sample_weight)
         if self._from_z:
             return _WITH_LOGITS[self.loss][0](z, targets, sample_weight)
         return self._of_outputs[0](ACTIVATIONS[self.output][0](z), targets, sample_weight)
@@ -77,6 +92,8 @@ class Objective:
         activation, activation_backward = ACTIVATIONS[self.output]
         y = activation(z)
         dz = activation_backward(gradient(y, targets, sample_weight), y)
+        if self.units is not None:
+            return self.value(z, targets, sample_weight), dz
         return value(y, targets, sample_weight), dz
 
     @property
@@ -103,9 +120,5 @@ def objective(loss: str, output: str) -> Objective:
     Raises:
         InputError: no loss has this name.
     """
-    loss = loss.lower().replace("-", "_")
-    if loss == "auto":
-        loss = _FUSED.get(output, "quadratic")
-    if loss not in LOSSES:
-        raise unknown_name("loss", loss, ["auto", *LOSSES])
-    return Objective(loss, output)
+    loss = LOSS("loss", loss)
+    return Objective(_FUSED.get(output, "quadratic") if loss == "auto" else loss, output)

@@ -14,6 +14,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from nnxp import options
 from nnxp.arrays import Array, device, namespace
 from nnxp.errors import InputError, unknown_name
 
@@ -57,7 +58,7 @@ class SGD:
     and with `nesterov`, w <- w - learning_rate (g + weight_decay w + m v).
 
     Args:
-        learning_rate: positive.
+        learning_rate: finite, not negative.
         momentum: in [0, 1).
         nesterov: look ahead along the velocity; needs momentum.
         weight_decay: the L2 penalty 1/2 weight_decay ||w||^2 as a gradient; not negative.
@@ -69,14 +70,19 @@ class SGD:
     learning, 2013, in the form that PyTorch uses.
     """
 
-    learning_rate: float
+    learning_rate: float = 0.1
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
-        _check("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)")
+        options.check_fields(
+            self,
+            learning_rate=options.NOT_NEGATIVE,
+            momentum=options.SHARE,
+            nesterov=options.TRUTH,
+            weight_decay=options.NOT_NEGATIVE,
+        )
         if self.nesterov and not self.momentum:
             raise InputError("nesterov needs momentum: set it to 0.9, say")
 
@@ -126,7 +132,7 @@ class Adam:
     decoupled from the gradient (AdamW): w <- w - learning_rate weight_decay w first.
 
     Args:
-        learning_rate: positive.
+        learning_rate: finite, not negative.
         beta1, beta2: in [0, 1).
         epsilon: positive.
         weight_decay: not negative.
@@ -145,10 +151,14 @@ class Adam:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
-        _check("beta1", self.beta1, 0 <= self.beta1 < 1, "in [0, 1)")
-        _check("beta2", self.beta2, 0 <= self.beta2 < 1, "in [0, 1)")
-        _check("epsilon", self.epsilon, self.epsilon > 0, "positive")
+        options.check_fields(
+            self,
+            learning_rate=options.NOT_NEGATIVE,
+            beta1=options.SHARE,
+            beta2=options.SHARE,
+            epsilon=options.POSITIVE,
+            weight_decay=options.NOT_NEGATIVE,
+        )
 
     @property
     def is_plain(self) -> bool:
@@ -236,23 +246,3 @@ def _zeros_like(parameters: Parameters) -> Parameters:
         (namespace(weight).zeros_like(weight), namespace(bias).zeros_like(bias))
         for weight, bias in parameters
     ]
-
-
-def _check_numbers(hyperparameters: Any) -> None:
-    """Every field a Python number (a NumPy scalar would upcast float32 arrays), then its range."""
-    for field in dataclasses.fields(hyperparameters):
-        if field.name == "nesterov":
-            continue
-        value = getattr(hyperparameters, field.name)
-        try:
-            object.__setattr__(hyperparameters, field.name, float(value))
-        except (TypeError, ValueError):
-            raise InputError(f"{field.name} must be a number, not {value!r}") from None
-    rate, decay = hyperparameters.learning_rate, hyperparameters.weight_decay
-    _check("learning_rate", rate, 0 <= rate < float("inf"), "finite and not negative")
-    _check("weight_decay", decay, 0 <= decay < float("inf"), "finite and not negative")
-
-
-def _check(name: str, value: float, valid: bool, range_: str) -> None:
-    if not valid:
-        raise InputError(f"{name} must be {range_}, not {value:g}")

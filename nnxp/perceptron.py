@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import backends, batches, inputs
+from nnxp import backends, batches, inputs, options
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
 from nnxp.errors import DivergenceError, InputError, NotSeparableError
 from nnxp.kernels import affine, step
@@ -73,6 +73,7 @@ class Perceptron:
         array([0, 1], dtype=int32)
     """
 
+    @options.checked(features=options.whole(1))
     def __init__(
         self,
         features: int,
@@ -81,7 +82,7 @@ class Perceptron:
         device: str | None = None,
         dtype: str = "float32",
     ) -> None:
-        self.features = _count(features, "features")
+        self.features = features
         self.backend = backends.get(backend, device)
         self.dtype = dtype
         xp = self.backend.xp
@@ -90,6 +91,7 @@ class Perceptron:
             self.weight = xp.zeros(self.features, **kind)
             self.bias = xp.zeros((), **kind)
 
+    @options.checked(learning_rate=options.POSITIVE, epochs=options.whole(1))
     def train(self, x: Any, t: Any, *, learning_rate: float = 1.0, epochs: int = 1000) -> int:
         """Correct the weights sample by sample, in the order given, until none is wrong.
 
@@ -122,10 +124,7 @@ class Perceptron:
         Source: Rosenblatt 1958; the bound: Novikoff, On convergence proofs on perceptrons, 1962;
         the sum of zero: Gordan's theorem of the alternative, 1873.
         """
-        epochs = _count(epochs, "epochs")
-        rate = float(learning_rate)
-        if not 0 < rate < math.inf:
-            raise InputError(f"learning_rate must be over 0 and finite, not {rate:g}")
+        rate = learning_rate
         x = self._checked(x)
         samples = x.shape[0]
         t = _zeros_and_ones(inputs.targets(t, "quadratic", samples, 1)[:, 0])
@@ -177,11 +176,13 @@ class Perceptron:
         """Whether the neuron fires for each row: 0 or 1, (samples,), int32, of x's library.
 
         Raises:
-            InputError: the shape does not fit, or a value is not finite.
+            InputError: the shape does not fit, or a value or x . w + b is not finite.
         """
         checked = self._checked(x)
         with self.backend.active():
-            y = step(affine(checked, self.weight, self.bias))
+            z = affine(checked, self.weight, self.bias)
+            inputs.check_outputs(z)
+            y = step(z)
             y = self.backend.xp.astype(y, self.backend.xp.int32)
             if is_array(x) and namespace(x) is self.backend.xp and device(x) == device(y):
                 return y
@@ -232,9 +233,3 @@ def _zeros_and_ones(t: np.ndarray) -> np.ndarray:
             "of -1 and 1, for example, t > 0 makes them"
         )
     return t
-
-
-def _count(n: Any, name: str) -> int:
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-        raise InputError(f"{name} must be a whole number, 1 or more, not {n!r}")
-    return int(n)

@@ -122,7 +122,7 @@ def history(report: dict[str, Any]) -> Figure:
     try:
         options = report["options"]
         loss, task = str(options["loss"]), options["task"]
-        *_, metric_name = report["test"] or ["r2" if task == "regress" else "accuracy"]
+        metric_name = "r2" if "r2" in report["test"] or task == "regress" else "accuracy"
         title = _trained(report)
     except (KeyError, TypeError, ValueError) as error:
         what = f"has no {error}" if isinstance(error, KeyError) else str(error)

@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from nnxp.errors import InputError
+from nnxp import options
 
 
 class Purpose(IntEnum):
@@ -28,6 +28,5 @@ def generator(seed: int, purpose: Purpose, epoch: int = 0) -> np.random.Generato
     Raises:
         InputError: the seed is not a whole number, or negative.
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise InputError(f"seed must be a whole number, 0 or more, not {seed!r}")
-    return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=(purpose, epoch)))
+    seed = options.whole(0)("seed", seed)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, epoch)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nnxp import options
 from nnxp.arrays import Array, namespace
 from nnxp.errors import InputError
 from nnxp.kernels import dropout_mask
@@ -35,20 +37,21 @@ class Regularization:
     l1: float = 0.0
     l2: float = 0.0
     max_norm: float | None = None
-    dropout: float | tuple[float, ...] = 0.0
+    dropout: float | Sequence[float] = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("l1", "l2"):
-            value = getattr(self, name)
-            _check(name, value, 0 <= value < float("inf"), "finite and not negative")
-        if self.max_norm is not None:
-            _check("max_norm", self.max_norm, self.max_norm > 0, "positive")
-        for share in self.dropout if isinstance(self.dropout, tuple) else (self.dropout,):
-            _check("dropout", share, 0 <= share < 1, "in [0, 1)")
+        options.check_fields(
+            self,
+            l1=options.NOT_NEGATIVE,
+            l2=options.NOT_NEGATIVE,
+            max_norm=options.optional(options.POSITIVE),
+            dropout=options.one_or_each(options.SHARE),
+        )
 
     def shares(self, layers: int) -> tuple[float, ...]:
         """The share that is dropped of each hidden layer; nothing where none is dropped."""
-        shares = self.dropout if isinstance(self.dropout, tuple) else (self.dropout,) * layers
+        each = self.dropout
+        shares = (each,) * layers if isinstance(each, float) else tuple(each)
         if len(shares) != layers:
             raise InputError(f"{len(shares)} dropout shares for {layers} hidden layers")
         return shares if any(shares) else ()
@@ -96,8 +99,3 @@ def dropout(shares: tuple[float, ...], seed: int, step: Array) -> Any:
         return dropout_mask(y, shares[layer], seed, step, layer) if shares[layer] else None
 
     return mask
-
-
-def _check(name: str, value: float, valid: bool, range_: str) -> None:
-    if not valid:
-        raise InputError(f"{name} must be {range_}, not {value:g}")

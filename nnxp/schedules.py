@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nnxp import options
 from nnxp.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ class Step:
     factor: float = 0.5
 
     def __post_init__(self) -> None:
-        _check(self, "every", self.every >= 1, "1 or more")
-        _check(self, "factor", self.factor > 0, "positive")
+        options.check_fields(self, every=options.whole(1), factor=options.POSITIVE)
 
     def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
         """See the class."""
@@ -63,7 +63,7 @@ class Exponential:
     factor: float = 0.95
 
     def __post_init__(self) -> None:
-        _check(self, "factor", self.factor > 0, "positive")
+        options.check_fields(self, factor=options.POSITIVE)
 
     def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
         """See the class."""
@@ -91,8 +91,9 @@ class Cosine:
     floor: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self, "warmup", self.warmup >= 0, "0 or more")
-        _check(self, "floor", 0 <= self.floor <= 1, "from 0 to 1")
+        options.check_fields(
+            self, warmup=options.whole(0), floor=options.number(0.0, 1.0, closed="both")
+        )
 
     def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
         """See the class."""
@@ -117,9 +118,12 @@ class Plateau:
     factor: float = 0.5
 
     def __post_init__(self) -> None:
-        check_monitor(self.monitor)
-        _check(self, "patience", self.patience >= 1, "1 or more")
-        _check(self, "factor", 0 < self.factor < 1, "between 0 and 1")
+        options.check_fields(
+            self,
+            monitor=MONITOR,
+            patience=options.whole(1),
+            factor=options.number(0.0, 1.0, closed="neither"),
+        )
 
     def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
         """See the class."""
@@ -132,13 +136,8 @@ class Plateau:
         return base
 
 
-MONITORS = ("loss", "validation_loss", "validation_metric")
-
-
-def check_monitor(monitor: str) -> None:
-    """Raise InputError unless `monitor` is something that every epoch of a history has."""
-    if monitor not in MONITORS:
-        raise unknown_name("monitor", monitor, MONITORS)
+MONITOR = options.name("monitor", ("loss", "validation_loss", "validation_metric"))
+"""What an epoch of a history has that can be waited for."""
 
 
 def monitored(history: History, monitor: str) -> list[float]:
@@ -184,9 +183,3 @@ def schedule(text: str) -> Schedule:
             raise InputError(f"schedule {text!r}: {key}={value!r} is not a number") from None
     made: Schedule = SCHEDULES[name](**arguments)
     return made
-
-
-def _check(schedule: Any, name: str, valid: bool, range_: str) -> None:
-    if not valid:
-        value = getattr(schedule, name)
-        raise InputError(f"{type(schedule).__name__}: {name} must be {range_}, not {value!r}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import batches, inputs
+from nnxp import batches, inputs, options
 from nnxp.arrays import Array, index_dtype, rows, to_numpy
 from nnxp.backends.base import Backend, Step
 from nnxp.diagnostics import Diagnosis, Watch, watched
@@ -24,11 +24,15 @@ from nnxp.network import (
     device_targets,
     evaluate,
     placed,
+    target_units,
 )
-from nnxp.objectives import Objective, objective
+from nnxp.objectives import LOSS, Objective, objective
 from nnxp.optimizers import SGD, Optimizer, Parameters, descend
+from nnxp.optimizers import optimizer as find_optimizer
 from nnxp.regularization import Regularization, dropout
 from nnxp.schedules import Constant, Schedule
+from nnxp.schedules import schedule as find_schedule
+from nnxp.target_scaling import TargetScaling
 
 
 @dataclass(frozen=True)
@@ -71,24 +75,69 @@ class History:
 Callback = Callable[[MLP, History], Any]
 
 
+def _validation(value: Any) -> Any:
+    """A share as a float, or (x, targets)."""
+    if isinstance(value, (int, float, np.number)):
+        return options.SHARE.convert(value)
+    if isinstance(value, (str, bytes)) or len(value) != 2:
+        raise ValueError
+    return tuple(value)
+
+
+def _scale_targets(value: Any) -> Any:
+    return value if isinstance(value, str) and value == "auto" else options.TRUTH.convert(value)
+
+
+_OPTIONS = {
+    "network": options.instance(MLP, "an nnxp.MLP"),
+    "loss": LOSS,
+    "optimizer": options.made(
+        'an optimizer, nnxp.SGD(0.1) or nnxp.Adam(), or the name "sgd" or "adam"',
+        lambda value: hasattr(value, "update") and hasattr(value, "init"),
+        find_optimizer,
+    ),
+    "epochs": options.whole(0),
+    "batch_size": options.optional(options.whole(1)),
+    "seed": options.whole(0),
+    "validation": options.optional(
+        options.Rule("a share of the data in [0, 1) or a pair (x, targets)", _validation)
+    ),
+    "callbacks": options.FUNCTIONS,
+    "schedule": options.made(
+        'a schedule, nnxp.schedules.Cosine(), or a text, "cosine" or "cosine,warmup=5"',
+        callable,
+        find_schedule,
+    ),
+    "regularization": options.instance(
+        Regularization, "an nnxp.Regularization(l1, l2, max_norm, dropout)"
+    ),
+    "diagnose": options.TRUTH,
+    "progress": options.optional(options.FUNCTION),
+    "stream": options.optional(options.TRUTH),
+    "scale_targets": options.Rule('"auto", True or False', _scale_targets),
+}
+
+
+@options.checked(**_OPTIONS)
 def train(
     network: MLP,
     x: Any,
     targets: Any,
     *,
     loss: str = "auto",
-    optimizer: Optimizer = SGD(0.1),  # noqa: B008, it is frozen
+    optimizer: Optimizer | str = SGD(0.1),  # noqa: B008, it is frozen
     epochs: int,
     batch_size: int | None,
     seed: int = 0,
     validation: tuple[Any, Any] | float | None = None,
     callbacks: Iterable[Callback] = (),
     sample_weight: Any = None,
-    schedule: Schedule = Constant(),  # noqa: B008, likewise
+    schedule: Schedule | str = Constant(),  # noqa: B008, likewise
     regularization: Regularization = Regularization(),  # noqa: B008, likewise
     diagnose: bool = False,
     progress: Callable[[int], Any] | None = None,
     stream: bool | None = None,
+    scale_targets: bool | str = "auto",
 ) -> History:
     """Train `network` by gradient descent on mini-batches.
 
@@ -99,7 +148,7 @@ def train(
             or real values, (samples, outputs). With a single output also (samples,).
         loss: "quadratic", "binary_cross_entropy", "categorical_cross_entropy", or "auto",
             which fits the output activation.
-        optimizer: `SGD(...)` or `Adam(...)`.
+        optimizer: `SGD(...)` or `Adam(...)`, or "sgd" or "adam" for one with its defaults.
         epochs: passes over the data.
         batch_size: samples per step. None is batch gradient descent, 1 is stochastic gradient
             descent, anything between mini-batch.
@@ -112,6 +161,7 @@ def train(
             `EarlyStopping`, has that called when training is over.
         sample_weight: (samples,), not negative; what each sample counts, scaled to a mean of one.
         schedule: the learning rate of each epoch, from the optimizer's; see `nnxp.schedules`.
+            A text such as "cosine,warmup=5" describes one.
         regularization: penalties, max-norm and dropout; see `nnxp.Regularization`.
         diagnose: measure dead and saturated units, gradients and updates in every epoch, at a few
             hundredths of its time; see `nnxp.diagnostics`.
@@ -120,6 +170,10 @@ def train(
             be a `numpy.memmap`, and sends it by chunks of steps while the device computes; None
             does so where the data does not fit, on a CPU never. What was done is logged by "nnxp",
             as INFO.
+        scale_targets: train on (t - mean) / deviation of the targets, per output; `predict` undoes
+            it, and the losses of the history are in the targets' own unit. "auto" does so for
+            real-valued targets of a network with output "identity" and the quadratic loss; a
+            network that has a `target_scaling` keeps it. True computes it anew, False removes it.
 
     Returns:
         The history. The network's parameters are those after the last epoch.
@@ -137,18 +191,23 @@ def train(
         >>> network.evaluate(data.x_test, data.y_test)["accuracy"] > 0.9
         True
     """
+    assert not isinstance(optimizer, str)  # names were replaced when the options were checked
+    assert not isinstance(schedule, str)
     goal = objective(loss, network.output)
-    if isinstance(optimizer, str):
-        raise InputError(f"optimizer must be SGD(...) or Adam(...), not {optimizer!r}")
-    callbacks = tuple(callbacks)
-    if not isinstance(epochs, (int, np.integer)) or epochs < 0:
-        raise InputError(f"epochs must be a whole number, 0 or more, not {epochs!r}")
-    _check_batch_size(batch_size)
-    if stream not in (None, True, False):
-        raise InputError(f"stream must be True, False or None, not {stream!r}")
-    feed, held_out = _prepare(
-        network, x, targets, goal, seed, validation, sample_weight, batch_size, stream
+    feed, held_out, scaling = _prepare(
+        network,
+        x,
+        targets,
+        goal,
+        seed,
+        validation,
+        sample_weight,
+        batch_size,
+        stream,
+        scale_targets,
     )
+    network.target_scaling = scaling
+    unit = 1.0 if scaling is None else scaling.unit**2
     samples, batch_size = feed.samples, feed.batch_size
 
     backend = network.backend
@@ -161,6 +220,7 @@ def train(
     history = History()
     for epoch in range(1, epochs + 1):
         rate = schedule(optimizer.learning_rate, epoch, epochs, history)
+        rate = options.NOT_NEGATIVE("the schedule's rate", rate)
         start = time.perf_counter()
         shuffled = batches.shuffled(samples, seed, epoch)
         if watch:
@@ -177,7 +237,7 @@ def train(
         if watch:
             figures += watch.figures(state, data, order, rate, samples)
         values = _read(backend, figures)
-        mean = float(values[: len(sizes)] @ sizes) / samples
+        mean = unit * float(values[: len(sizes)] @ sizes) / samples
         seconds = time.perf_counter() - start
         # The parameters too: the last step of an epoch shows in no loss of it.
         if not np.isfinite(values[: len(sizes) + 1]).all():
@@ -187,9 +247,9 @@ def train(
                 f"({rate:g}), or scale the inputs"
             )
         network.parameters = state[0]
-        result = evaluate(network, *held_out) if held_out else {"loss": None}
-        validation_loss = result.pop("loss")
-        history.metric, metric = result.popitem() if result else (None, None)
+        validation_loss = metric = None
+        if held_out:
+            validation_loss, history.metric, metric = _validated(network, held_out, epoch, rate)
         diagnosis = watch.diagnosis(values[len(sizes) + 1 :], rate) if watch else None
         history.epochs.append(
             Epoch(epoch, mean, validation_loss, metric, seconds, samples / seconds, rate, diagnosis)
@@ -215,7 +275,9 @@ def training_step(
 
     The same function for the same arguments, so that a backend which compiles it can keep what
     it compiled. Its state is the optimizer's; the number of the step, a 0-d int32 array, which
-    dropout draws its masks by; and what `nnxp.diagnostics` adds up, nothing unless it watches.
+    dropout draws its masks by; the units that losses are computed in, nothing unless targets were
+    scaled, each output by another scale; and what `nnxp.diagnostics` adds up, nothing unless it
+    watches.
     """
     shares = regularization.shares(len(hidden))
     plain = optimizer.is_plain and not regularization.penalizes
@@ -223,7 +285,8 @@ def training_step(
     def step(
         parameters: Any, state: Any, batch: tuple[Array, ...], learning_rate: Any
     ) -> tuple[Any, Any, Array]:
-        optimizer_state, number, slopes = state
+        optimizer_state, number, units, slopes = state
+        reported = goal.in_units(units[0]) if units else goal
         mask = dropout(shares, seed, number) if shares else None
         if slopes:
             mask, slopes = watched(mask, hidden, slopes)
@@ -232,7 +295,7 @@ def training_step(
         # weight's: two passes over each matrix fewer.
         scale = learning_rate if plain else None
         loss, gradients = backpropagate(
-            parameters, hidden, goal, x, targets, sample_weight, mask, scale
+            parameters, hidden, reported, x, targets, sample_weight, mask, scale
         )
         if plain:
             parameters = descend(parameters, gradients)
@@ -242,7 +305,8 @@ def training_step(
                 parameters, optimizer_state, gradients, learning_rate
             )
         number = number + 1 if shares else number
-        return regularization.constrain(parameters), (optimizer_state, number, slopes), loss
+        others = optimizer_state, number, units, slopes
+        return regularization.constrain(parameters), others, loss
 
     return step
 
@@ -264,7 +328,7 @@ def _encoded(network: MLP, targets: np.ndarray) -> np.ndarray:
 
 
 def first_state(network: MLP, optimizer: Optimizer) -> tuple[Parameters, Any]:
-    """What `training_step` starts from: parameters, the optimizer's state, a count of 0.
+    """What `training_step` starts from: parameters, the optimizer's state, a count of 0, units.
 
     Steps own their state and may write into it, so the parameters are a copy: the network's own
     change once an epoch, as a whole.
@@ -276,7 +340,9 @@ def first_state(network: MLP, optimizer: Optimizer) -> tuple[Parameters, Any]:
     ]
     with backend.active():
         number = backend.xp.zeros((), dtype=backend.xp.int32, device=backend.device)
-        return parameters, (optimizer.init(parameters), number, [])
+        units = target_units(network)
+        own = [] if units is None else [units]
+        return parameters, (optimizer.init(parameters), number, own, [])
 
 
 def _prepare(
@@ -289,15 +355,18 @@ def _prepare(
     sample_weight: Any,
     batch_size: int | None,
     stream: bool | None,
-) -> tuple[Feed, tuple[Any, ...] | None]:
-    """Everything checked and where it belongs: the feed, and what `evaluate` takes to validate."""
+    scale_targets: bool | str,
+) -> tuple[Feed, tuple[Any, ...] | None, TargetScaling | None]:
+    """Check everything and put it where it belongs.
+
+    Returns:
+        The feed, what `evaluate` takes to validate, and how targets are scaled.
+    """
     features, *_, outputs = network.sizes
     share, x_held, t_held = 0.0, None, None
     x = inputs.matrix(x, features)
-    if isinstance(validation, (int, float, np.floating)):
-        share = float(validation)
-        if not 0 <= share < 1:
-            raise InputError(f"validation must be a share from 0 to 1, not {share:g}")
+    if isinstance(validation, float):
+        share = validation
     elif validation is not None:
         x_held, t_held = inputs.matrix(validation[0], features), validation[1]
     samples = x.shape[0]
@@ -323,6 +392,10 @@ def _prepare(
         held_out = x_held, beside[0][held], classes, goal, of_these
     if sample_weight is not None:
         beside[1] = inputs.unit_mean(beside[1], kept)
+    scaling = _scaling(network, goal, beside[0], kept, scale_targets)
+    if scaling is not None:
+        beside[0] = scaling.apply(beside[0])
+        log.info("targets are scaled for training: %s", scaling.describe())
     beside[0] = _encoded(network, beside[0])
     feed: Feed
     if streams:
@@ -336,7 +409,45 @@ def _prepare(
         data = (x, *(device_targets(network, array) for array in beside))
         feed = Resident(network.backend, data, batch_size, kept)
     log.info("%s", choice.told(feed))
-    return feed, held_out
+    return feed, held_out, scaling
+
+
+def _scaling(
+    network: MLP,
+    goal: Objective,
+    targets: np.ndarray,
+    kept: np.ndarray | None,
+    scale_targets: bool | str,
+) -> TargetScaling | None:
+    """How the targets of this training are scaled; None for not at all."""
+    linear = network.output == "identity" and goal.loss == "quadratic"
+    if scale_targets is True and not linear:
+        raise InputError(
+            "scale_targets=True needs output 'identity' and the quadratic loss, not "
+            f"{network.output!r} and {goal.loss!r}: their values have a range of their own"
+        )
+    if not linear or scale_targets is False:
+        return None
+    if scale_targets == "auto":
+        if np.isin(targets, (0.0, 1.0)).all():  # labels
+            return None
+        if network.target_scaling is not None:
+            return network.target_scaling
+    return TargetScaling.fit(targets if kept is None else targets[kept], network.dtype)
+
+
+def _validated(
+    network: MLP, held_out: tuple[Any, ...], epoch: int, rate: float
+) -> tuple[float, str, float]:
+    """The loss on the data that is held out, and the name and value of its main metric."""
+    try:
+        result = evaluate(network, *held_out)
+    except InputError as error:  # an output is not finite: the data was checked
+        raise DivergenceError(
+            f"epoch {epoch}, validation data: {error}; or lower the learning rate ({rate:g})"
+        ) from None
+    loss = result.pop("loss")
+    return loss, *next(iter(result.items()))
 
 
 def _choice(
@@ -390,9 +501,3 @@ def _read(backend: Backend, figures: list[Array]) -> np.ndarray:
     """0-d arrays, read from the device at once, as float64."""
     with backend.active():
         return to_numpy(backend.xp.stack(figures)).astype(np.float64)
-
-
-def _check_batch_size(batch_size: int | None) -> None:
-    whole = isinstance(batch_size, (int, np.integer)) and not isinstance(batch_size, bool)
-    if batch_size is not None and (not whole or batch_size < 1):
-        raise InputError(f"batch_size must be a whole number, 1 or more, not {batch_size!r}")

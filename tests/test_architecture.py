@@ -11,23 +11,24 @@ import nnxp
 
 ROOT = Path(nnxp.__file__).parent
 LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict"}
-STANDARD = {"arrays", "errors"}
+STANDARD = {"arrays", "errors", "options"}
 ALLOWED = {
     # Where a module may import from, besides the standard library; imports run one way.
     "arrays": set(),
     "errors": set(),
+    "options": {"errors"},
     "kernels.affine": {"arrays"},
     "kernels.activations": {"arrays"},
     "kernels.softmax": {"arrays"},
     "kernels.dropout": {"arrays"},
     "kernels.losses": {"arrays", "kernels.activations", "kernels.softmax"},
-    "objectives": {"arrays", "errors", "kernels"},
-    "optimizers": {"arrays", "errors"},
-    "initializers": {"errors", "linalg"},
+    "objectives": {"arrays", "kernels", "options"},
+    "optimizers": {"arrays", "errors", "options"},
+    "initializers": {"linalg", "options"},
     "linalg": {"arrays", "errors"},
-    "schedules": {"errors", "training"},  # training for type checkers alone
-    "regularization": {"arrays", "errors", "kernels", "linalg", "optimizers"},
-    "randomness": {"errors"},
+    "schedules": {"errors", "options", "training"},  # training for type checkers alone
+    "regularization": {"arrays", "errors", "kernels", "linalg", "optimizers", "options"},
+    "randomness": {"options"},
     "batches": {"randomness"},
     "feeding": {"arrays", "batches", "backends.base", "backends.staging"},
     "backends.staging": {"arrays"},

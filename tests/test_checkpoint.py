@@ -21,6 +21,7 @@ import safetensors.numpy
 import nnxp
 from nnxp import files
 from nnxp.errors import DataError, InputError, ModelError, NnxpError
+from nnxp.target_scaling import TargetScaling
 
 METADATA = {"data": "größe.csv", "classes": ["u", "v"], "preprocessing": {"shift": [0.1, 1e-300]}}
 
@@ -298,6 +299,17 @@ def test_tensors_that_do_not_fit_the_sizes_are_refused(tmp_path, tensors):
         {"metadata": 5},
         {"metadata": [1]},
         {"metadata": None},
+        {"target_scaling": 3},
+        {"target_scaling": {"shift": [0.0, 0.0]}},
+        {"target_scaling": {"shift": [0.0], "scale": [1.0]}},
+        {"target_scaling": {"shift": [0.0, 0.0], "scale": [1.0, 0.0]}},
+        {"target_scaling": {"shift": [0.0, 0.0], "scale": [1.0, -1.0]}},
+        {"target_scaling": {"shift": [0.0, 0.0], "scale": [1.0, "1"]}},
+        {"target_scaling": {"shift": [0.0, None], "scale": [1.0, 1.0]}},
+        {"target_scaling": {"shift": [0.0, [1]], "scale": [1.0, 1.0]}},
+        {"target_scaling": {"shift": 0.0, "scale": 1.0}},
+        {"metadata": {"target_preprocessing": {"shift": [0.0], "scale": [1.0]}}},
+        {"metadata": {"target_preprocessing": {"shift": [0.0, 0.0], "scale": [0.0, 1.0]}}},
         {"sha256": ...},
         {"sha256": 5},
         {"sha256": ""},
@@ -306,6 +318,14 @@ def test_tensors_that_do_not_fit_the_sizes_are_refused(tmp_path, tensors):
 )
 def test_a_description_that_makes_no_sense_is_refused(tmp_path, changes):
     refused(forge(tmp_path / "model", **changes))
+
+
+def test_how_targets_were_scaled_is_read_from_earlier_files_too(tmp_path):
+    done = {"kind": "standardize", "shift": [10.0, 20.0], "scale": [2.0, 4.0], "matrix": None}
+    path = forge(tmp_path / "m", metadata={"target_preprocessing": done, "task": "regress"})
+    again = nnxp.MLP.load(path, "numpy")
+    assert again.target_scaling == TargetScaling((10.0, 20.0), (2.0, 4.0))
+    assert again.metadata == {"task": "regress"}
 
 
 def test_a_safetensors_file_of_something_else_is_refused(tmp_path):

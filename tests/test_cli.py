@@ -475,7 +475,7 @@ def regression(tmp_path_factory):
 
 def test_real_targets_are_regressed_on(regression):
     report = json.loads((regression / "report.json").read_text())
-    assert set(report["test"]) == {"r2", "loss"}
+    assert set(report["test"]) == {"r2", "rmse", "mae", "loss"}
     assert report["test"]["r2"] >= 0.99
     assert report["options"]["loss"] == "quadratic"
     assert report["options"]["output_activation"] == "identity"
@@ -1018,12 +1018,12 @@ def test_regularisation_schedule_and_early_stopping(tmp_path):
     ("option", "value", "says"),
     [
         ("--dropout", "x", "--dropout 'x'"),
-        ("--dropout", "1.0", "dropout must be in [0, 1), not 1"),
+        ("--dropout", "1.0", "dropout must be a number in [0, 1)"),
         ("--dropout", "0.1,0.2,0.3", "3 dropout shares for 2 hidden layers"),
-        ("--l1", "-1", "l1 must be finite and not negative, not -1"),
-        ("--max-norm", "0", "max_norm must be positive, not 0"),
+        ("--l1", "-1", "l1 must be a finite number, 0 or more, not -1"),
+        ("--max-norm", "0", "max_norm must be a finite number above 0"),
         ("--schedule", "cosin", "unknown schedule 'cosin': did you mean 'cosine'"),
-        ("--early-stopping", "0", "patience must be 1 or more, not 0"),
+        ("--early-stopping", "0", "patience must be a whole number, 1 or more, not 0"),
         ("--monitor", "accuracy", "unknown monitor 'accuracy'"),
     ],
 )

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+import nnxp
 from nnxp import MLP, InputError, inputs
 from nnxp.arrays import is_array, namespace
 
@@ -100,3 +101,123 @@ def test_targets_are_checked(t, loss, outputs, says):
 def test_a_different_number_of_targets_names_both_shapes():
     with pytest.raises(InputError, match=r"targets have shape \(3,\), x has 2 rows"):
         inputs.targets([0, 1, 1], "quadratic", 2, 2)
+
+
+MASKED = np.ma.masked_greater(np.arange(6.0).reshape(3, 2), 4.5)
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "says"),
+    [
+        (MASKED, {}, r"x is a masked array with 1 masked values.*x.filled\(value\)"),
+        (np.ones((3, 2)), {"targets": np.ma.array([0, 1, 1], mask=[0, 0, 1])}, "targets is a mas"),
+        (np.ones((3, 2)), {"sample_weight": np.ma.array([1, 1, 1.0], mask=True)}, "sample_weight "),
+        (np.ones((3, 2)), {"validation": (MASKED, [0, 1, 1])}, "x is a masked array"),
+    ],
+)
+def test_a_masked_array_does_not_lose_its_mask(x, options, says):
+    network = MLP([2, 2], backend="numpy")
+    targets = options.pop("targets", [0, 1, 1])
+    with pytest.raises(InputError, match=says):
+        nnxp.train(network, x, targets, epochs=1, batch_size=2, **options)
+
+
+def test_a_masked_array_without_a_masked_value_is_an_array():
+    network = MLP([2, 2], backend="numpy")
+    x = np.ma.masked_greater(np.ones((3, 2)), 5.0)
+    np.testing.assert_array_equal(network.predict(x), network.predict(np.ones((3, 2))))
+    with pytest.raises(InputError, match="x is a masked array"):
+        network.predict(MASKED)
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid", "identity"])
+def test_an_overflow_names_its_row(backend, output):
+    """Finite features that overflow on their way were class 0 without a word."""
+    network = MLP([2, 3, 3], output=output, backend=backend, seed=2)
+    x = np.ones((5, 2), dtype=np.float32)
+    x[3] = 3e38, -3e38
+    x = backend.asarray(x)
+    for call in (network.predict, network.predict_classes):
+        with pytest.raises(
+            InputError, match=r"the output for row 3 of x \(from 0\) is -?(nan|inf)"
+        ):
+            call(x)
+    with pytest.raises(InputError, match="the output for row 3 of x"):
+        network.evaluate(x, np.eye(3)[[0, 1, 2, 0, 1]])
+
+
+def test_an_overflow_in_a_later_block_names_its_row(monkeypatch):
+    monkeypatch.setattr("nnxp.feeding.BLOCK_ELEMENTS", 8)
+    x = np.ones((9, 2))
+    x[7] = 3e38
+    with pytest.raises(InputError, match="the output for row 7 of x"):
+        MLP([2, 4], output="identity", backend="numpy").predict(x)
+
+
+def test_an_overflow_of_validation_data_ends_training(backend):
+    x, t = np.eye(2), [0, 1]
+    network = MLP([2, 3, 2], backend=backend, seed=2)
+    held = np.array([[0.0, 1.0], [3e38, 3e38]]), [0, 1]
+    with pytest.raises(
+        nnxp.DivergenceError, match="epoch 1, validation data: the output for row 1"
+    ):
+        nnxp.train(network, x, t, epochs=1, batch_size=2, validation=held)
+
+
+def test_a_perceptron_does_not_answer_for_an_overflow(backend):
+    neuron = nnxp.Perceptron(2, backend=backend)
+    neuron.train([[0, 0], [1, 1]], [1, 0])
+    with pytest.raises(InputError, match="the output for row 1 of x"):
+        neuron.predict([[1.0, 1.0], [3e38, 3e38]])
+
+
+def _torch(make):
+    torch = pytest.importorskip("torch")
+    return make(torch, torch.ones(3, 2))
+
+
+def _ml_dtype(name):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    return np.ones((3, 2), dtype=getattr(ml_dtypes, name))
+
+
+ODD = {
+    "bfloat16": lambda: _torch(lambda torch, x: x.bfloat16()),
+    "float8": lambda: _torch(lambda torch, x: x.to(torch.float8_e5m2)),
+    "sparse": lambda: _torch(lambda torch, x: x.to_sparse()),
+    "meta": lambda: _torch(lambda torch, x: x.to("meta")),
+    "complex": lambda: _torch(lambda torch, x: x.to(torch.complex64)),
+    "NumPy's bfloat16": lambda: _ml_dtype("bfloat16"),
+    "NumPy's int4": lambda: _ml_dtype("int4"),
+    "NumPy's long double": lambda: np.ones((3, 2), dtype=np.longdouble),
+    "over 2^63": lambda: [[2**63, 2**63]] * 3,
+    "over 2^64": lambda: [[2**64, 2**64]] * 3,
+    "objects": lambda: [[None, 1.0]] * 3,
+    "dates": lambda: np.zeros((3, 2), "M8[s]"),
+    "nothing": lambda: None,
+    "a dictionary": lambda: {"x": 1},
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", ODD)
+def test_an_x_of_any_kind_works_or_is_one_line(backend, kind):
+    network = MLP([2, 3, 2], backend=backend)
+    for call in (
+        lambda: network.predict(ODD[kind]()),
+        lambda: network.evaluate(ODD[kind](), [0, 1, 0]),
+        lambda: nnxp.train(network, ODD[kind](), [0, 1, 0], epochs=1, batch_size=2),
+        lambda: nnxp.train(network, np.ones((3, 2)), ODD[kind](), epochs=1, batch_size=2),
+    ):
+        said = _said(call)
+        assert "\n" not in said
+        assert said.startswith(("x", "targets", "a tensor of layout"))
+
+
+def _said(call):
+    """What an InputError says; of a call that works, "x"."""
+    try:
+        call()
+    except InputError as error:
+        return str(error)
+    return "x"

@@ -2,9 +2,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import (
+    accuracy_score,
+    mean_absolute_error,
+    r2_score,
+    root_mean_squared_error,
+)
 
-from nnxp.metrics import accuracy, metric, r2
+from nnxp.metrics import accuracy, mae, measure, r2, rmse
 from nnxp.objectives import objective
 
 seeds = st.integers(0, 2**32 - 1)
@@ -26,6 +31,23 @@ def test_r2_is_scikit_learns(seed, constant):
     if constant:
         targets[:, 0] = 0.5
     assert r2(predicted, targets) == pytest.approx(r2_score(targets, predicted), abs=1e-9)
+
+
+def test_r2_of_a_constant_that_binary_cannot_hold_is_zero():
+    """The mean of twenty times 0.1 is another number, and the sum of squares not 0."""
+    targets = np.full((20, 1), 0.1)
+    assert targets.mean(axis=0) != 0.1
+    assert r2(targets + 1e-3, targets) == 0
+
+
+@given(seeds)
+def test_rmse_and_mae_are_scikit_learns(seed):
+    rng = np.random.default_rng(seed)
+    predicted, targets = rng.standard_normal((2, 15, 2))
+    scale = rng.uniform(0.1, 1e4, 2)
+    scaled = scale * targets, scale * predicted
+    assert rmse(predicted, targets, scale) == pytest.approx(root_mean_squared_error(*scaled))
+    assert mae(predicted, targets, scale) == pytest.approx(mean_absolute_error(*scaled))
 
 
 def test_r2_of_a_constant_predicted_exactly_is_one():
@@ -58,6 +80,8 @@ def test_the_metric_fits_the_targets(output, loss, targets, classes, expected):
     outputs = np.array([[0.9, 0.6, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.7]])[: len(targets)]
     if targets.ndim == 2:
         outputs = outputs[:, : targets.shape[1]]
-    name, value = metric(objective(loss, output), outputs, targets, classes)
+    figures = measure(objective(loss, output), outputs, targets, classes)
+    (name, value), *others = figures.items()
+    assert [other for other, _ in others] == (["rmse", "mae"] if name == "r2" else [])
     assert name == expected[0]
     assert value == pytest.approx(r2_score(targets, outputs) if name == "r2" else expected[1])

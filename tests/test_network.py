@@ -160,10 +160,10 @@ def test_repr_says_what_and_where():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (([4],), r"needs an input and an output size, not \[4\]"),
-        (([4, 0],), "whole numbers, 1 or more, not 0"),
-        (([4, 2.5],), "not 2.5"),
-        (([4, True],), "not True"),
+        (([4],), r"sizes must be a list of 2 or more.* not \[4\]"),
+        (([4, 0],), r"each a whole number, 1 or more, not \[4, 0\]"),
+        (([4, 2.5],), r"not \[4, 2.5\]"),
+        (([4, True],), r"not \[4, True\]"),
         (([4, 3, 2], "rleu"), "unknown activation 'rleu': did you mean 'relu'"),
         (([4, 3, 2], ["relu", "tanh"]), "2 hidden activations for 1 hidden layer"),
         (([4, 2], "relu", "sofmax"), "did you mean 'softmax'"),

@@ -197,7 +197,7 @@ def test_overflow_is_divergence(backend):
         ([[0, 0, 1]], [1], {}, r"x has shape \(1, 3\), .* takes \(samples, 2\)"),
         ([[0, np.nan]], [1], {}, "x holds nan at row 0, column 1"),
         (X, XOR, {"epochs": 0}, "epochs must be a whole number, 1 or more, not 0"),
-        (X, XOR, {"learning_rate": 0}, "learning_rate must be over 0 and finite, not 0"),
+        (X, XOR, {"learning_rate": 0}, "learning_rate must be a finite number above 0, not 0"),
         (X, XOR, {"learning_rate": np.inf}, "not inf"),
     ],
 )

@@ -186,11 +186,11 @@ def test_prediction_drops_nothing(data):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"l1": -1}, "l1 must be finite and not negative, not -1"),
-        ({"l2": float("inf")}, "l2 must be finite"),
-        ({"max_norm": 0}, "max_norm must be positive, not 0"),
-        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), not 1"),
-        ({"dropout": (0.5, -0.1)}, "not -0.1"),
+        ({"l1": -1}, "l1 must be a finite number, 0 or more, not -1"),
+        ({"l2": float("inf")}, "l2 must be a finite number"),
+        ({"max_norm": 0}, "max_norm must be a finite number above 0, or None, not 0"),
+        ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), or a list of such, not 1"),
+        ({"dropout": (0.5, -0.1)}, "not \\(0.5, -0.1\\)"),
     ],
 )
 def test_values_out_of_range_are_refused(options, says):

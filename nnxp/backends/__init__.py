@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 
+from nnxp import options
 from nnxp.backends.base import Availability, Backend
 from nnxp.errors import BackendError, unknown_name
 
@@ -35,6 +36,18 @@ BACKENDS = {
 _CUDA_BACKENDS = ("cupy", "torch", "jax")
 
 
+_NAME_OR_OPEN = options.Rule(
+    "a backend's name or an open backend",
+    lambda value: value if isinstance(value, Backend) else options.TEXT.convert(value),
+)
+
+
+@options.checked(
+    name=options.optional(_NAME_OR_OPEN),
+    device=options.optional(options.TEXT),
+    executor=options.optional(options.TEXT),
+    tf32=options.optional(options.TRUTH),
+)
 def get(
     name: str | Backend | None = None,
     device: str | None = None,

@@ -43,7 +43,6 @@ class Dataset:
         classes: the name of each class; None for other tasks.
         shape: of one sample before it was flattened: (28, 28), (4,).
         preprocessing: what was done to the features.
-        target_preprocessing: what was done to real-valued targets.
         features: the name of each feature, where the file named them.
         target: the name of the target column, likewise.
     """
@@ -57,7 +56,6 @@ class Dataset:
     classes: tuple[str, ...] | None
     shape: tuple[int, ...]
     preprocessing: Preprocessing
-    target_preprocessing: Preprocessing | None
     features: tuple[str, ...] | None
     target: str | None
 
@@ -71,7 +69,6 @@ class Dataset:
             "features": self.features,
             "target": self.target,
             "preprocessing": asdict(self.preprocessing),
-            "target_preprocessing": self.target_preprocessing and asdict(self.target_preprocessing),
         }
 
     @property
@@ -94,8 +91,6 @@ def load(
     like: dict[str, Any] | None = None,
 ) -> Dataset:
     """Load a data set, split into training and test data and preprocessed.
-
-    Real-valued targets are standardised with the mean and deviation of the training part.
 
     Args:
         name_or_path: "digits" (8x8 handwritten digits, bundled), "moons" (two interleaving
@@ -158,16 +153,10 @@ def load(
             f"{raw.name}: only one class, {classes[0]!r}: there is nothing to tell apart"
         )
 
-    if new:
-        done = _preprocessing(raw, x, preprocess)
-        target_done = standardize(y) if task == "regress" else None
-    else:
-        done, target_done = _done(raw, like), _saved(like, "target_preprocessing")
-    if target_done is not None:
-        y, y_test = target_done.standardized(y), target_done.standardized(y_test)
+    done = _preprocessing(raw, x, preprocess) if new else _done(raw, like)
     return Dataset(
         raw.name, _apply(raw, done, x), y, _apply(raw, done, x_test), y_test, task, classes,
-        raw.shape, done, target_done, raw.features, raw.target,
+        raw.shape, done, raw.features, raw.target,
     )  # fmt: skip
 
 
@@ -219,7 +208,6 @@ _DESCRIPTION = {
     "target": lambda value: isinstance(value, str),
     "shape": _numbers,
     "preprocessing": _is_preprocessing,
-    "target_preprocessing": _is_preprocessing,
 }
 
 

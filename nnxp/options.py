@@ -1,0 +1,219 @@
+"""Checks and converts options in one declarative way: a table of rules, one line per option.
+
+    @checked(epochs=whole(0), batch_size=optional(whole(1)))
+    def train(*, epochs, batch_size): ...
+
+A rule returns the value as the function wants it (an int for a NumPy integer) or the error names
+the option, the value and what the option takes. A wrong option fails before any work starts.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import operator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from nnxp.errors import InputError, shown, unknown_name
+
+LARGEST = 2**63 - 1
+"""The largest whole number that an option takes: what an int64 holds."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one option takes.
+
+    Args:
+        takes: a phrase that follows "must be": "a whole number, 1 or more".
+        convert: returns the value as the function wants it; raises TypeError, ValueError or
+            OverflowError where the option does not take it. An InputError passes as it is.
+    """
+
+    takes: str
+    convert: Callable[[Any], Any]
+
+    def __call__(self, name: str, value: Any) -> Any:
+        """The converted value of the option called `name`.
+
+        Raises:
+            InputError: the option does not take the value.
+        """
+        try:
+            return self.convert(value)
+        except InputError:
+            raise
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(f"{name} must be {self.takes}, not {shown(value)}") from None
+
+
+def checked(**rules: Rule) -> Callable[[Function], Function]:
+    """A decorator that passes each named argument through its rule. Defaults are not checked."""
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+        assert set(rules) <= set(signature.parameters), set(rules) - set(signature.parameters)
+
+        @functools.wraps(function)
+        def call(*args: Any, **options: Any) -> Any:
+            try:
+                bound = signature.bind(*args, **options)
+            except TypeError:
+                return function(*args, **options)  # Python's own error names the function
+            for name in bound.arguments.keys() & rules.keys():
+                bound.arguments[name] = rules[name](name, bound.arguments[name])
+            return function(*bound.args, **bound.kwargs)
+
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+def check_fields(record: Any, **rules: Rule) -> None:
+    """Pass fields of a dataclass, frozen or not, through their rules."""
+    for name, rule in rules.items():
+        label = f"{type(record).__name__}: {name}"
+        object.__setattr__(record, name, rule(label, getattr(record, name)))
+
+
+def whole(low: int, high: int = LARGEST) -> Rule:
+    """A whole number from `low` to `high`, as an int; True and 1.0 are none."""
+
+    def convert(value: Any) -> int:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    limits = f"{low} or more" if high == LARGEST else f"from {low} to {high}"
+    return Rule(f"a whole number, {limits}", convert)
+
+
+def number(low: float = 0.0, high: float = math.inf, closed: str = "left") -> Rule:
+    """A finite number in an interval, as a float: a `np.float64` would upcast float32 arrays.
+
+    Args:
+        low, high: the interval's ends.
+        closed: "left", "both" or "neither", which of the ends belong to it.
+    """
+    left = operator.le if closed in ("left", "both") else operator.lt
+    right = operator.le if closed == "both" else operator.lt
+
+    def convert(value: Any) -> float:
+        if isinstance(value, (bool, np.bool_, str, bytes)):
+            raise TypeError
+        converted = float(value)
+        if not (left(low, converted) and right(converted, high)):
+            raise ValueError
+        return converted
+
+    if high == math.inf:
+        return Rule(f"a finite number, {low:g} or more" if left is operator.le else
+                    f"a finite number above {low:g}", convert)  # fmt: skip
+    brackets = ("[" if left is operator.le else "(", "]" if right is operator.le else ")")
+    return Rule(f"a number in {brackets[0]}{low:g}, {high:g}{brackets[1]}", convert)
+
+
+def name(kind: str, known: Iterable[str]) -> Rule:
+    """One of the names in `known`, in lower case with underscores. `kind` says what they name."""
+    known = tuple(known)
+
+    def convert(value: Any) -> str:
+        canonical = value.lower().replace("-", "_") if isinstance(value, str) else None
+        if canonical not in known:
+            raise unknown_name(kind, value, known)
+        return canonical
+
+    return Rule(f"one of {', '.join(known)}", convert)
+
+
+def made(takes: str, fits: Callable[[Any], bool], by_name: Callable[[str], Any]) -> Rule:
+    """An object for which `fits` is true, or a name of which `by_name` makes one."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, str):
+            return by_name(value)
+        if isinstance(value, type) or not fits(value):
+            raise TypeError
+        return value
+
+    return Rule(takes, convert)
+
+
+def instance(kind: type, takes: str) -> Rule:
+    """An instance of the class `kind`."""
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise TypeError
+        return value
+
+    return Rule(takes, convert)
+
+
+def optional(rule: Rule) -> Rule:
+    """None, or what `rule` takes."""
+    return Rule(f"{rule.takes}, or None", lambda x: None if x is None else rule.convert(x))
+
+
+def several(rule: Rule, least: int) -> Rule:
+    """A list of `least` or more of what `rule` takes; as a tuple."""
+
+    def convert(value: Any) -> tuple[Any, ...]:
+        converted = tuple(rule.convert(each) for each in value)
+        if len(converted) < least:
+            raise ValueError
+        return converted
+
+    return Rule(f"a list of {least} or more, each {rule.takes}", convert)
+
+
+def one_or_each(rule: Rule) -> Rule:
+    """What `rule` takes, or a list of it; a list as a tuple."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1:
+            return tuple(rule.convert(each) for each in value)
+        return rule.convert(value)
+
+    return Rule(f"{rule.takes}, or a list of such", convert)
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError
+    return bool(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _function(value: Any) -> Any:
+    if not callable(value) or isinstance(value, type):
+        raise TypeError
+    return value
+
+
+def _functions(value: Any) -> tuple[Any, ...]:
+    return tuple(_function(each) for each in value)
+
+
+TRUTH = Rule("True or False", _truth)
+TEXT = Rule("a string", _text)
+FUNCTION = Rule("a function", _function)
+FUNCTIONS = Rule("a list of functions, [f] for a single one", _functions)
+NOT_NEGATIVE = number(0.0)
+POSITIVE = number(0.0, closed="neither")
+SHARE = number(0.0, 1.0)

@@ -1,0 +1,101 @@
+"""Real-valued targets scaled to mean 0 and deviation 1 for training, and outputs scaled back.
+
+Gradient descent with a usual learning rate diverges on targets of 10^4, and learns nothing from
+targets of 10^-4. So `nnxp.train` learns t' = (t - shift) / scale; `predict` and `evaluate` answer
+in the targets' own unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnxp.arrays import Array, device, namespace
+from nnxp.errors import InputError
+from nnxp.preprocessing import standardize
+
+LARGEST, SMALLEST = 1e150, 1e-150
+"""Scales whose squares, and so losses, float64 holds."""
+
+
+@dataclass(frozen=True)
+class TargetScaling:
+    """t' = (t - shift) / scale, one shift and one scale per output.
+
+    Raises:
+        ValueError: the numbers of shifts and scales differ, one is not a finite number, or a
+            scale is not positive.
+    """
+
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("shift", "scale"):
+            values = np.asarray(getattr(self, name))
+            if values.ndim != 1 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+                raise ValueError(f"target scaling: {name} is not a list of finite numbers")
+            object.__setattr__(self, name, tuple(values.astype(np.float64).tolist()))
+        if len(self.shift) != len(self.scale) or min(self.scale, default=0) <= 0:
+            raise ValueError("target scaling: needs a shift and a positive scale per output")
+
+    @classmethod
+    def fit(cls, targets: np.ndarray, dtype: str) -> TargetScaling:
+        """The mean and the deviation of each column; a column that never varies has scale 1.
+
+        Args:
+            targets: (samples, outputs), float64, finite.
+            dtype: of the network, in which it predicts.
+
+        Raises:
+            InputError: predictions would overflow or underflow in `dtype`.
+        """
+        cure = "take another unit" + (" or dtype float64" if dtype == "float32" else "")
+        limits = np.finfo(dtype)
+        high, low = min(LARGEST, float(limits.max) / 10), max(SMALLEST, float(limits.tiny))
+        size = float(np.abs(targets).max())
+        if size > high:
+            raise InputError(f"targets go up to {size:g}, too large for {dtype}: {cure}")
+        done = standardize(targets)
+        made = cls(tuple(np.atleast_1d(done.shift)), tuple(np.atleast_1d(done.scale)))
+        if (least := min(made.scale)) < low:
+            raise InputError(f"targets deviate by {least:g} only, too little for {dtype}: {cure}")
+        return made
+
+    def apply(self, targets: np.ndarray) -> np.ndarray:
+        """t' of t, (samples, outputs), float64."""
+        return (targets - np.asarray(self.shift)) / np.asarray(self.scale)
+
+    def invert(self, y: Array) -> Array:
+        """t of t', (samples, outputs), in y's library and dtype."""
+        xp = namespace(y)
+        shift, scale = (
+            xp.asarray(each, dtype=y.dtype, device=device(y)) for each in (self.shift, self.scale)
+        )
+        return y * scale + shift
+
+    @property
+    def unit(self) -> float:
+        """The largest scale. Losses in the targets' own unit are unit^2 times those of training."""
+        return max(self.scale)
+
+    @property
+    def relative(self) -> np.ndarray | None:
+        """Each output's scale over the largest, (outputs,); None where all are equal.
+
+        The loss sums squared errors over outputs, so each must be in its own unit first.
+        """
+        relative = np.asarray(self.scale) / self.unit
+        return None if (relative == 1).all() else relative
+
+    def describe(self) -> str:
+        """Shift and scale of each output; of many, the first."""
+
+        def text(values: Sequence[float]) -> str:
+            return ", ".join(f"{value:.4g}" for value in values[:3]) + (
+                ", ..." if len(values) > 3 else ""
+            )
+
+        return f"mean {text(self.shift)}, deviation {text(self.scale)}"
