@@ -1,6 +1,7 @@
 """Checks where data enters: shapes, dtypes, labels and numbers, once, before any kernel runs."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def on_device(x: Array, backend: Backend, dtype: Any) -> Array:
     """A `matrix` on the backend's device, every value checked."""
     # Ignored: what float32 cannot hold becomes infinite, and is found.
     with backend.active(), np.errstate(over="ignore", invalid="ignore"):
-        x = _converted(x, "x", lambda: backend.asarray(x, dtype=dtype))
+        x = converted(x, "x", partial(backend.asarray, dtype=dtype))
         _check_finite(x, "x")
     return x
 
@@ -144,7 +145,7 @@ def _host(x: Any, name: str) -> np.ndarray:
             f"a mask: fill them in ({name}.filled(value)), or leave out their rows"
         )
     if is_array(x):
-        x = _converted(x, name, lambda: to_numpy(x))
+        x = converted(x, name, to_numpy)
     else:
         try:
             x = np.asarray(x)
@@ -160,10 +161,14 @@ def _host(x: Any, name: str) -> np.ndarray:
     return x
 
 
-def _converted(x: Any, name: str, convert: Callable[[], Array]) -> Array:
-    """What `convert` makes of `x`. Libraries refuse a kind of array by many sorts of errors."""
+def converted(x: Any, name: str, convert: Callable[[Any], Array]) -> Array:
+    """convert(x). Libraries refuse a kind of array by many sorts of errors; here it is one line.
+
+    Raises:
+        InputError: `x`, called `name`, does not convert.
+    """
     try:
-        return convert()
+        return convert(x)
     except (NnxpError, MemoryError):
         raise
     except Exception as error:

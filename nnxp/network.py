@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -110,7 +111,7 @@ class MLP:
         backend: "numpy", "cupy", "torch", "jax", "array-api-strict", "auto", or an open
             backend; None for `$NNXP_BACKEND`, else "numpy".
         device: "cpu", "cuda", "cuda:1", ...; None for `$NNXP_DEVICE`, else the backend's own.
-        dtype: "float32" or "float64".
+        dtype: "float32" or "float64", or NumPy's.
         seed: of the initial parameters, which are equal on every backend.
         parameters: one (weight, bias) per layer to start from, instead of drawing them.
 
@@ -137,6 +138,7 @@ class MLP:
         hidden=options.one_or_each(_ACTIVATION),
         output=_ACTIVATION,
         initializer=INITIALIZER,
+        dtype=options.DTYPE,
         seed=options.whole(0),
     )
     def __init__(
@@ -191,8 +193,9 @@ class MLP:
                 f"parameters must be a list of (weight, bias), not {shown(parameters)}"
             ) from None
         with np.errstate(over="ignore"):
+            convert = partial(self.backend.asarray, dtype=dtype, copy=True)
             copies = [
-                tuple(self.backend.asarray(array, dtype=dtype, copy=True) for array in layer)
+                tuple(inputs.converted(array, "parameters", convert) for array in layer)
                 for layer in layers
             ]
         found = [tuple(tuple(array.shape) for array in layer) for layer in copies]

@@ -210,10 +210,19 @@ def _functions(value: Any) -> tuple[Any, ...]:
     return tuple(_function(each) for each in value)
 
 
+def _dtype(value: Any) -> str:
+    """The name of a dtype, from NumPy's own forms of it too."""
+    name = value if isinstance(value, str) else np.dtype(value).name
+    if value is None or name not in ("float32", "float64"):
+        raise ValueError
+    return name
+
+
 TRUTH = Rule("True or False", _truth)
 TEXT = Rule("a string", _text)
 FUNCTION = Rule("a function", _function)
 FUNCTIONS = Rule("a list of functions, [f] for a single one", _functions)
+DTYPE = Rule("float32 or float64", _dtype)
 NOT_NEGATIVE = number(0.0)
 POSITIVE = number(0.0, closed="neither")
 SHARE = number(0.0, 1.0)

@@ -73,7 +73,7 @@ class Perceptron:
         array([0, 1], dtype=int32)
     """
 
-    @options.checked(features=options.whole(1))
+    @options.checked(features=options.whole(1), dtype=options.DTYPE)
     def __init__(
         self,
         features: int,

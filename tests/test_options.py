@@ -53,7 +53,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("changed", "says"), WRONG, ids=lambda value: str(value)[:50])
+@pytest.mark.parametrize(("changed", "says"), WRONG, ids=[*range(len(WRONG))])
 def test_wrong_options_of_train_are_one_line(changed, says):
     with pytest.raises(InputError, match=says) as caught:
         train(**changed)
@@ -71,6 +71,9 @@ def test_wrong_options_of_train_are_one_line(changed, says):
         (lambda: nnxp.MLP([2, 2], output=nnxp.kernels.softmax), "unknown activation <function"),
         (lambda: nnxp.MLP([2, 2], initializer=None), "unknown initializer None"),
         (lambda: nnxp.MLP([2, 2], seed=-1), "seed must be a whole number, 0 or more, not -1"),
+        (lambda: nnxp.MLP([2, 2], dtype=None), "dtype must be float32 or float64, not None"),
+        (lambda: nnxp.MLP([2, 2], dtype=np.int32), "dtype must be float32 or float64, not the cl"),
+        (lambda: nnxp.MLP([2, 2], parameters=["ab"]), "parameters, str, does not convert"),
         (lambda: nnxp.MLP([2, 2], parameters=[1]), r"parameters must be a list of \(weight, bias"),
         (lambda: nnxp.MLP([2, 2]).evaluate(np.eye(2), [0, 1], loss=0), "unknown loss 0"),
         (lambda: nnxp.EarlyStopping(patience=float("nan")), "patience must be a whole number"),
@@ -129,6 +132,11 @@ def test_numpys_numbers_are_taken_for_pythons(backend):
         )
         losses.append([epoch.loss for epoch in history.epochs])
     assert losses[0] == losses[1]
+
+
+def test_numpys_dtypes_are_names_of_them():
+    assert nnxp.MLP([2, 2], dtype=np.float64).dtype == nnxp.MLP([2, 2], dtype="float64").dtype
+    assert nnxp.Perceptron(2, dtype=np.dtype("float32")).dtype == "float32"
 
 
 def test_a_schedule_may_return_a_numpy_number(backend):
