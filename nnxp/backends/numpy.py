@@ -1,5 +1,6 @@
 """NumPy on the CPU."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
@@ -44,9 +45,11 @@ class NumPyBackend(Backend):
         limit: AbstractContextManager[Any] = _thread_pools().limit(limits=1, user_api="blas")
         return limit
 
-    def chunk_runner(self, step: Step) -> Runner:
-        replays = self.executor == "replay"
-        run_chunk = replay.runner(step) if replays else super().chunk_runner(step)
+    def chunk_runner(self, step: Step, fell_back: Callable[[str], Any]) -> Runner:
+        if self.executor == "replay":
+            run_chunk = replay.runner(step, fell_back)
+        else:
+            run_chunk = super().chunk_runner(step, fell_back)
         laid_out = False
 
         def run(state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
