@@ -235,6 +235,8 @@ class Backend:
     def threads(self, multiply_adds: int) -> AbstractContextManager[Any]:
         """As many of the CPU's threads as steps of this size are worth; inside `active`.
 
+        Where a library has one limit for the whole process, trainings in other threads have it too.
+
         Args:
             multiply_adds: in the largest matrix product.
         """
