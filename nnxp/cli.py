@@ -779,6 +779,7 @@ def _report(
             "backend": backend.name,
             "device": backend.device_name,
             "executor": backend.executor,
+            "fallbacks": history.fallbacks,
             "versions": versions,
             "dtype": network.dtype,
             "sizes": network.sizes,

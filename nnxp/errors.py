@@ -41,6 +41,12 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def described(error: Exception) -> str:
+    """`first_line`, after the error's kind unless it is one of nnxp's own."""
+    kind = "" if isinstance(error, NnxpError) else f"{type(error).__name__}: "
+    return kind + first_line(error)
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     """The error for a name that nobody knows, with the nearest one that somebody does."""
     known = list(known)

@@ -68,12 +68,11 @@ class Regularization:
         penalized = []
         for (weight, _), (dweight, dbias) in zip(parameters, gradients, strict=True):
             xp = namespace(weight)
-            flat = xp.reshape(weight, (-1,))
             if self.l1:
-                loss = loss + self.l1 * vector_norm(flat, 1)
+                loss = loss + self.l1 * xp.sum(xp.abs(weight))
                 dweight += self.l1 * xp.sign(weight)
             if self.l2:
-                loss = loss + 0.5 * self.l2 * vector_norm(flat, 2) ** 2
+                loss = loss + 0.5 * self.l2 * xp.sum(weight * weight)
                 dweight += self.l2 * weight
             penalized.append((dweight, dbias))
         return loss, penalized

@@ -62,6 +62,8 @@ class History:
     metric: str | None = None
     """The validation metric: "accuracy", "r2", or None without validation data."""
     epochs: list[Epoch] = field(default_factory=list)
+    fallbacks: list[str] = field(default_factory=list)
+    """How steps ran otherwise than by the backend's executor, and why; empty if they did not."""
 
     def to_list(self) -> list[dict[str, Any]]:
         """The epochs as plain dictionaries."""
@@ -213,11 +215,12 @@ def train(
     backend = network.backend
     # Only dropout needs the seed in the step: a step that is compiled must not be for its sake.
     masks_by = seed if regularization.shares(len(network.hidden)) else 0
-    run = backend.runner(training_step(network.hidden, goal, optimizer, regularization, masks_by))
+    step = training_step(network.hidden, goal, optimizer, regularization, masks_by)
+    history = History()
+    run = backend.runner(step, history.fallbacks)
     watch = Watch(network, goal, optimizer, regularization) if diagnose else None
     state = first_state(network, optimizer)
     network.loss = goal.loss
-    history = History()
     for epoch in range(1, epochs + 1):
         rate = schedule(optimizer.learning_rate, epoch, epochs, history)
         rate = options.NOT_NEGATIVE("the schedule's rate", rate)

@@ -2,16 +2,20 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
 import types
 
 import numpy as np
 import pytest
 from conftest import require
+from threadpoolctl import ThreadpoolController
 
 import nnxp
 from nnxp import MLP, BackendError, InputError, backends
 from nnxp.arrays import device, to_numpy
 from nnxp.backends import cupy as cupy_backend
+from nnxp.backends import numpy as numpy_backend
+from nnxp.kernels import ACTIVATIONS
 
 
 def test_numpy_is_the_default_and_the_environment_only_moves_it(monkeypatch):
@@ -236,6 +240,59 @@ def test_executors_of_a_backend_agree(name):
         trained.append([to_numpy(array) for layer in network.parameters for array in layer])
     for expected, array in zip(*trained, strict=True):
         np.testing.assert_allclose(array, expected, atol=0 if name == "numpy" else 1e-6)
+
+
+def blas_threads():
+    return max(pool["num_threads"] for pool in numpy_backend._shared_pools().info())
+
+
+def give_blas(threads):
+    """In a thread of its own: threadpoolctl lets no other set the limit as long as that lives."""
+    pools = ThreadpoolController()
+    worker = threading.Thread(target=lambda: pools.limit(limits=threads, user_api="blas"))
+    worker.start()
+    worker.join()
+
+
+def test_trainings_in_threads_leave_blas_as_many_threads_as_it_had(monkeypatch):
+    """The first to begin ends first: what it found must not be restored before the other ends."""
+    first_began, other_began, first_ended = (threading.Event() for _ in range(3))
+    meanwhile = []
+
+    def hook(name, began, awaited):
+        forward, backward = ACTIVATIONS[name]
+
+        def hooked(z):
+            began.set()
+            assert awaited.wait(30)
+            meanwhile.append(blas_threads())
+            return forward(z)
+
+        monkeypatch.setitem(ACTIVATIONS, name, (hooked, backward))
+
+    hook("tanh", first_began, other_began)
+    hook("sigmoid", other_began, first_ended)
+
+    def training(hidden):
+        network = MLP([4, 3, 3], hidden, backend=backends.get("numpy", executor="eager"))
+        nnxp.train(network, np.eye(4), [0, 1, 2, 0], epochs=1, batch_size=None)
+        first_ended.set()
+
+    if not numpy_backend._shared_pools().lib_controllers:
+        pytest.skip("this NumPy's BLAS has a limit for each thread")
+    before = blas_threads()
+    give_blas(2)
+    try:
+        workers = [threading.Thread(target=training, args=[name]) for name in ("tanh", "sigmoid")]
+        workers[0].start()
+        assert first_began.wait(30)
+        workers[1].start()
+        for worker in workers:
+            worker.join(60)
+        assert meanwhile == [1, 1]
+        assert blas_threads() == 2
+    finally:
+        give_blas(before)
 
 
 @pytest.mark.slow

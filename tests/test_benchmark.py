@@ -20,6 +20,7 @@ import pytest
 import nnxp
 from nnxp import datasets
 from nnxp.arrays import to_numpy
+from nnxp.backends import recording
 from nnxp.benchmark import (
     WORKLOADS,
     Entry,
@@ -149,6 +150,17 @@ class Warned(ByHand):
         warnings.warn("steps run\neagerly", RuntimeWarning, stacklevel=1)
         warnings.warn("old", DeprecationWarning, stacklevel=1)
         super().train(order)
+
+
+class Unrecorded(Trainer):
+    """nnxp's own, on a library that refuses to record."""
+
+    def __init__(self, workload, device=None):
+        def refuse(*_):
+            raise recording.UnrecordableError("no products today")
+
+        recording.Library.product = refuse
+        super().__init__(workload, device, backend="numpy")
 
 
 class Meeting(ByHand):
@@ -536,6 +548,14 @@ def test_all_are_started_together_if_asked(tmp_path):
 def test_what_a_contender_warned_of_is_in_its_note():
     (found,) = measure(SMALL, [stub(Warned)], **FAST)
     assert found.note == "known before; steps run eagerly"
+
+
+def test_a_fall_back_and_its_reason_are_in_the_row_and_the_json():
+    (found,) = measure(SMALL, [stub(Unrecorded)], **FAST)
+    line = "steps run eagerly: they cannot be recorded (no products today)"
+    assert found.note == line
+    assert line in " ".join(" ".join(table.lines([found])).split())
+    assert found.to_dict()["describe"]["fallbacks"] == [line]
 
 
 def test_without_a_reference_nothing_is_compared():

@@ -211,6 +211,33 @@ def test_verbose_says_where_the_data_is(tmp_path):
     assert succeed(tmp_path, "train", "--epochs", 1, "-v", "--quiet") == ""
 
 
+REFUSES = """
+from nnxp.backends import recording
+from nnxp.cli import main
+
+def product(self, operands, out):
+    raise recording.UnrecordableError("no products today")
+
+recording.Library.product = product
+main()
+"""
+
+
+def test_a_fall_back_and_its_reason_are_in_the_verbose_output_and_the_report(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSES, "train", "--epochs", "1", "--backend", "numpy", "-v",
+         "--report", "report.json"],
+        cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    line = "steps run eagerly: they cannot be recorded (no products today)"
+    assert done.stdout.count(line) == 1
+    assert json.loads((tmp_path / "report.json").read_text())["fallbacks"] == [line]
+
+
+def test_a_report_without_a_fall_back_says_that(report):
+    assert report["fallbacks"] == []
+
+
 def test_quiet_prints_nothing_and_saves(tmp_path):
     assert succeed(tmp_path, "train", "--epochs", 1, "--quiet") == ""
     assert (tmp_path / "model.safetensors").is_file()

@@ -44,12 +44,13 @@ def data(samples=53, seed=0):
     return rng.standard_normal((samples, 6)).astype(np.float32), rng.integers(0, 3, samples)
 
 
-def trained(executor, sizes=(6, 5, 3), **options):
-    """The parameters and the losses of a training."""
+def trained(executor, sizes=(6, 5, 3), fallbacks=(), **options):
+    """The parameters and the losses of a training, which falls back so and not otherwise."""
     x, t = data()
     network = nnxp.MLP(list(sizes), backend=backends.get("cupy", "cuda", executor))
     options = {"epochs": 3, "batch_size": 8} | options
     history = nnxp.train(network, x, t, **options)
+    assert history.fallbacks == list(fallbacks)
     arrays = [to_numpy(array) for layer in network.parameters for array in layer]
     return arrays, [epoch.loss for epoch in history.epochs]
 
@@ -337,18 +338,26 @@ def test_fused_kernels_that_come_to_something_else(chance, monkeypatch, value):
 
 
 @pytest.mark.usefixtures("no_warnings")
-@pytest.mark.parametrize("fusing", ["cannot be traced", "takes another way", "does not compile"])
-def test_what_cannot_be_fused_is_captured_call_by_call(gpu, fusing):
+@pytest.mark.parametrize(
+    ("fusing", "reason"),
+    [
+        ("cannot be traced", "TypeError: cannot be traced"),
+        ("takes another way", "this CuPy fuses them in another way"),
+        ("does not compile", "ValueError: does not compile"),
+    ],
+)
+def test_what_cannot_be_fused_is_captured_call_by_call(gpu, fusing, reason):
     expected = trained("eager")
     trained("graph")
     fused = _work(gpu)
     gpu.fusing = fusing
-    assert_same(trained("graph"), expected)
+    line = f"elementwise calls run one by one: CuPy cannot fuse them ({reason})"
+    assert_same(trained("graph", fallbacks=[line]), expected)
     assert not any(ref() for ref in gpu.graphs)
-    assert _work(gpu) >= fused + 6 * 10  # in each of six steps ten more
+    assert _work(gpu, [line]) >= fused + 6 * 10  # in each of six steps ten more
 
 
-def _work(gpu):
+def _work(gpu, fallbacks=()):
     """Calls of the first graph that is captured in a training."""
     found = []
     end = stand_ins.Stream.end_capture
@@ -360,7 +369,7 @@ def _work(gpu):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stand_ins.Stream, "end_capture", counted)
-        trained("graph", epochs=1)
+        trained("graph", epochs=1, fallbacks=fallbacks)
     return found[0]
 
 
@@ -419,7 +428,7 @@ def test_what_a_graph_uses_lives_as_long_as_it_and_no_longer(gpu, monkeypatch):
 
 
 def test_what_launches_keeps_what_it_needs(gpu):
-    library = cupy_graph.CuPyGraph()
+    library = cupy_graph.CuPyGraph(print)
     x = gpu.cupy.zeros((2, 2), np.float32)
     x += 1.0
     play = partial(library.blas.product, x, x, x)
@@ -438,8 +447,8 @@ def test_what_launches_overwrite_holds_nothing_else(gpu):
     """What the steps of another size keep, constants too, is not where a graph has CUB's room."""
     backend, step, state, arrays = case()
     with backend.active():
-        library = cupy_graph.CuPyGraph()
-        run = graph.runner(step, library)
+        library = cupy_graph.CuPyGraph(print)
+        run = graph.runner(step, library, print)
         run_all(run, state(), arrays, orders(backend, *SHAPES))
     assert len(library.programs) == 2
     assert library.pool.blocks
@@ -474,7 +483,7 @@ def test_a_handle_that_cannot_be_given_back_is_let_go_in_silence(gpu, monkeypatc
     """As when the process ends, and CUDA before it."""
     unraisable = []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
-    library = cupy_graph.CuPyGraph()
+    library = cupy_graph.CuPyGraph(print)
     assert library.blas
     gpu.blas.status["cublasDestroy_v2"] = 1
     del library
@@ -520,7 +529,7 @@ def test_products_are_asked_for_as_cupy_asks(gpu, tf32, compute, capability, alg
 
 
 def test_what_calls_refuse(gpu):
-    calls = cupy_graph.Calls(lambda a, b, out: None)
+    calls = cupy_graph.Calls(lambda a, b, out: None, print)
     one, matrix = gpu.cupy.zeros((1, 1), np.float32), gpu.cupy.zeros((2, 2), np.float32)
     assert calls.product((matrix, matrix), matrix)[0] is calls._product
     assert calls.product((one, one), one)[0] == gpu.cupy.dot
@@ -600,7 +609,7 @@ def traced(cupy):
         memory = UnownedMemory(next(address), max(array.nbytes, 1), None, 0)
         return cupy.ndarray(array.shape, array.dtype, MemoryPointer(memory, 0))
 
-    calls = cupy_graph.Calls(None)
+    calls = cupy_graph.Calls(None, print)
     calls.module = Module()
 
     def fuse(function, arrays):
@@ -715,7 +724,7 @@ def test_a_captured_product_has_the_bits_of_an_eager_one(m, k, n, dtype, tf32):
     backend = _open(tf32=tf32)
     rng = np.random.default_rng(0)
     with backend.active():
-        library = cupy_graph.CuPyGraph(tf32)
+        library = cupy_graph.CuPyGraph(print, tf32)
         for a_turned, b_turned in [(False, False), (True, False), (False, True), (True, True)]:
             a = cupy.asarray(rng.standard_normal((k, m) if a_turned else (m, k)).astype(dtype))
             b = cupy.asarray(rng.standard_normal((n, k) if b_turned else (k, n)).astype(dtype))
@@ -802,7 +811,7 @@ def test_on_a_gpu_a_failed_capture_leaves_the_stream_usable(device):
 
     backend = _open()
     with backend.active():
-        library = cupy_graph.CuPyGraph()
+        library = cupy_graph.CuPyGraph(print)
         x = cupy.arange(4, dtype=np.float32)
         for fails in (lambda: x + float(x[0]), lambda: cupy.cuda.Device().synchronize()):
             with pytest.raises(Exception, match=r"(?i)captur"):
@@ -825,7 +834,7 @@ def test_on_a_gpu_tf32_holds_in_graphs(device):
         backend = _open(tf32=tf32)
         given = backend.asarray(x)
         with backend.active():
-            library = cupy_graph.CuPyGraph(tf32)
+            library = cupy_graph.CuPyGraph(print, tf32)
             out = given * 0.0
             play = partial(library.blas.product, given, given, out)
             library.warm_up(play)

@@ -715,8 +715,8 @@ def test_resident_data_is_not_copied_to_hold_rows_out(data):
     taken = []
 
     class Watching(NumPyBackend):
-        def runner(self, step):
-            run = super().runner(step)
+        def runner(self, step, fallbacks):
+            run = super().runner(step, fallbacks)
             return lambda *chunk: (taken.append(chunk[1][0]), run(*chunk))[1]
 
     x = data[0].astype(np.float32)

@@ -92,7 +92,9 @@ def test_captured_chunks_come_to_the_same_bits_as_eager_ones(rule, regularizatio
     expected, totals = run_all(
         lambda *chunk: eager.run(step, *chunk), state(), arrays, orders(*SHAPES), rates
     )
-    found, sums = run_all(graph.runner(step, library), state(), arrays, orders(*SHAPES), rates)
+    found, sums = run_all(
+        graph.runner(step, library, print), state(), arrays, orders(*SHAPES), rates
+    )
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
     assert sums == totals
@@ -102,7 +104,7 @@ def test_captured_chunks_come_to_the_same_bits_as_eager_ones(rule, regularizatio
 
 def test_the_state_stays_where_it_is_and_a_strange_one_is_brought_there():
     step, state, arrays = case(Adam(0.01))
-    run, (order,) = graph.runner(step, Fake()), orders((4, 8))
+    run, (order,) = graph.runner(step, Fake(), print), orders((4, 8))
     first, _ = run(state(), arrays, order, 0.1)
     mine = leaves(first)
     again, total = run(state(), arrays, order, 0.1)
@@ -120,7 +122,7 @@ def test_the_state_stays_where_it_is_and_a_strange_one_is_brought_there():
 def test_other_data_is_captured_anew_but_only_when_it_comes_again():
     step, state, arrays = case()
     library = Fake()
-    run, (order,) = graph.runner(step, library), orders((4, 8))
+    run, (order,) = graph.runner(step, library, print), orders((4, 8))
     others = [tuple(map(np.copy, arrays)) for _ in range(3)]  # alive, so at places of their own
     now, _ = run(state(), arrays, order, 0.1)
     for other in others:
@@ -133,9 +135,20 @@ def test_other_data_is_captured_anew_but_only_when_it_comes_again():
     assert (library.captures, library.launches) == (2, 5)
 
 
+def test_data_that_never_come_to_the_same_place_are_reported():
+    step, state, arrays = case()
+    fallbacks = []
+    run, (order,) = graph.runner(step, Fake(), fallbacks.append), orders((4, 8))
+    alive = [tuple(map(np.copy, arrays)) for _ in range(2 * graph.KEPT)]
+    for count, data in enumerate(alive):
+        run(state(), data, order, 0.1)
+        assert bool(fallbacks) == (count > graph.KEPT)
+    assert set(fallbacks) == {"chunks run eagerly: their data lie at another place each time"}
+
+
 def test_it_is_the_data_of_now_that_is_read_not_that_of_the_capture():
     step, state, arrays = case()
-    run, (order,) = graph.runner(step, Fake()), orders((4, 8))
+    run, (order,) = graph.runner(step, Fake(), print), orders((4, 8))
     run(state(), arrays, order, 0.1)
     arrays[0][...] = data(seed=5)[0]
     found, _ = run(state(), arrays, order, 0.1)
@@ -147,7 +160,7 @@ def test_captures_are_kept_within_bounds(monkeypatch):
     monkeypatch.setattr(graph, "KEPT", 2)
     step, state, arrays = case()
     library = Fake()
-    run = graph.runner(step, library)
+    run = graph.runner(step, library, print)
     now = state()
 
     def at(steps):
@@ -193,10 +206,12 @@ def test_what_cannot_be_captured_is_said_once_and_runs_eagerly(monkeypatch, capt
     rates = [np.asarray(rate, dtype=np.float32)] * 3
     chunks = orders((4, 8), (4, 8), (2, 8))
     expected = run_all(lambda *chunk: eager.run(step, *chunk), state(), arrays, chunks, rates)
-    run = graph.runner(step, Fake())
+    fallbacks = []
+    run = graph.runner(step, Fake(), fallbacks.append)
     with pytest.warns(RuntimeWarning, match=said) as told:
         found = run_all(run, state(), arrays, chunks, rates)
     assert len(told) == 1
+    assert fallbacks == [str(told[0].message)]
     assert "\n" not in str(told[0].message)
     for one, other in zip(found[0], expected[0], strict=True):
         np.testing.assert_array_equal(one, other)
@@ -223,7 +238,7 @@ def test_a_capture_is_blamed_on_the_first_error_in_it(monkeypatch):
 
     monkeypatch.setattr(Fake, "capture", capture)
     with pytest.warns(RuntimeWarning, match=r"\(ValueError: not permitted in a capture\)"):
-        graph.runner(refuse, Fake())(state(), arrays, *orders((4, 8)), 0.1)
+        graph.runner(refuse, Fake(), print)(state(), arrays, *orders((4, 8)), 0.1)
 
 
 def test_an_error_of_the_steps_themselves_is_theirs():
@@ -234,13 +249,13 @@ def test_an_error_of_the_steps_themselves_is_theirs():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ZeroDivisionError, match="mine"):
-            graph.runner(step, Fake())(state(), arrays, *orders((4, 8)), 0.1)
+            graph.runner(step, Fake(), print)(state(), arrays, *orders((4, 8)), 0.1)
 
 
 def test_no_steps_and_a_loss_that_is_no_number():
     step, state, arrays = case()
     library = Fake()
-    run = graph.runner(step, library)
+    run = graph.runner(step, library, print)
     same, total = run(state(), arrays, np.zeros((0, 8), dtype=np.int64), 0.1)
     assert (total, library.captures) == (0, 0)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -350,6 +365,7 @@ def test_torch_trains_in_graphs_as_it_does_eagerly(cuda, rule, regularization):
             network, x, t, epochs=3, batch_size=2, optimizer=rule, regularization=regularization,
             schedule=nnxp.schedules.Step(1),
         )  # fmt: skip
+        assert history.fallbacks == []
         arrays = [to_numpy(array) for layer in network.parameters for array in layer]
         trained.append((arrays, [epoch.loss for epoch in history.epochs]))
     (expected, losses), (found, sums) = trained
@@ -406,7 +422,8 @@ def test_on_a_gpu_graphs_train_as_eager_steps_do(name, rule):
     for executor in ("eager", "graph"):
         network = nnxp.MLP([6, 5, 3], backend=backends.get(name, "cuda", executor))
         options = {"regularization": REGULARIZATIONS["penalised"]}
-        nnxp.train(network, x, t, epochs=3, batch_size=2, optimizer=rule, **options)
+        history = nnxp.train(network, x, t, epochs=3, batch_size=2, optimizer=rule, **options)
+        assert history.fallbacks == []
         trained.append([to_numpy(array) for layer in network.parameters for array in layer])
     for expected, found in zip(*trained, strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

@@ -5,6 +5,8 @@ import gc
 import numpy as np
 import pytest
 from conftest import REGULARIZATIONS, RULES
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import nnxp
 from nnxp import SGD, Adam, Regularization
@@ -21,15 +23,6 @@ def data():
     return rng.standard_normal((203, 6)).astype(np.float32), rng.integers(0, 3, 203)
 
 
-@pytest.fixture
-def recorded(monkeypatch):
-    """Every program that is made while the test runs, None where a step was not recorded."""
-    programs = []
-    make = replay._program
-    monkeypatch.setattr(replay, "_program", lambda *a: programs.append(make(*a)) or programs[-1])
-    return programs
-
-
 def chunks():
     """Whole batches in two chunks, then an epoch's smaller last batch."""
     order = np.random.default_rng(1).permutation(203)
@@ -37,17 +30,17 @@ def chunks():
     return [whole[:9], whole[9:], order[200:].reshape(1, 3)]
 
 
-def both(step, state, data, orders, rates=(0.1,) * 9):
-    """The states and losses that eager and replayed runs come to."""
-    found = []
-    for run in (lambda *chunk: eager.run(step, *chunk), replay.runner(step)):
+def both(step, state, data, orders):
+    """The states and losses that eager and replayed runs come to, and the fall-backs."""
+    found, fallbacks = [], []
+    for run in (lambda *chunk: eager.run(step, *chunk), replay.runner(step, fallbacks.append)):
         now, totals = state(), []
         with np.errstate(all="ignore"):
-            for order, rate in zip(orders, rates, strict=False):
-                now, total = run(now, data, order, rate)
+            for order in orders:
+                now, total = run(now, data, order, 0.1)
                 totals.append(float(total))
         found.append((recording.leaves(now), totals))
-    return found
+    return found, fallbacks
 
 
 def assert_same(found):
@@ -58,66 +51,195 @@ def assert_same(found):
     np.testing.assert_array_equal(totals, eager_totals)
 
 
+def trained(executor, sizes, targets, *, hidden="relu", output="softmax", dtype="float32", **how):
+    """The parameters and losses that a training comes to, and its history."""
+    backend = nnxp.backends.get("numpy", executor=executor)
+    network = nnxp.MLP(sizes, hidden, output, backend=backend, dtype=dtype)
+    x = np.random.default_rng(0).standard_normal((len(targets), sizes[0]))
+    history = nnxp.train(network, x, targets, **{"epochs": 2, "batch_size": 8} | how)
+    parameters = [array for layer in network.parameters for array in layer]
+    return (parameters, [epoch.loss for epoch in history.epochs]), history
+
+
+def assert_replayed(sizes, targets, **how):
+    """Every step of a training is replayed, to the same bits as eagerly."""
+    expected, _ = trained("eager", sizes, targets, **how)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(replay, "eager", None)  # so that nothing falls back unseen
+        found, history = trained("replay", sizes, targets, **how)
+    assert history.fallbacks == []
+    if getattr(how.get("optimizer"), "weight_decay", 0) and "schedule" in how:
+        # 1 - rate * decay is computed in float32, not in float64.
+        for one, other in zip(found[0], expected[0], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    else:
+        assert_same([expected, found])
+
+
+def targets_of(kind, outputs, samples=203):
+    classes = np.random.default_rng(2).integers(0, outputs, samples)
+    return {"classes": classes, "one-hot": np.eye(outputs)[classes]}[kind]
+
+
 @pytest.mark.parametrize("regularization", REGULARIZATIONS)
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_every_step_is_recorded_and_equals_eager_bit_for_bit(
-    recorded, data, activation, rule, regularization
-):
-    network = nnxp.MLP([6, 5, 4, 3], activation, backend="numpy")
-    optimizer = RULES[rule]
-    goal = objective("auto", network.output)
-    step = training_step(network.hidden, goal, optimizer, REGULARIZATIONS[regularization], 1)
-    assert_same(both(step, lambda: first_state(network, optimizer), data, chunks()))
-    assert len(recorded) == 2  # one for the whole batches and one for the last
-    assert None not in recorded
+def test_every_activation_and_optimizer_is_replayed(activation, rule, regularization):
+    assert_replayed(
+        [6, 5, 4, 3],
+        targets_of("classes", 3),
+        hidden=activation,
+        optimizer=RULES[rule],
+        regularization=REGULARIZATIONS[regularization],
+        seed=1,
+    )
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.parametrize("kind", ["classes", "one-hot"])
 @pytest.mark.parametrize("output", ACTIVATIONS)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_every_objective_is_recorded(recorded, data, loss, output, one_hot, weighted):
-    x, t = data
-    one_hot = one_hot or loss != "categorical_cross_entropy"
-    arrays = [x, np.eye(3, dtype=np.float32)[t] if one_hot else t]
-    if weighted:
-        arrays.append(np.linspace(0, 2, len(x), dtype=np.float32))
-    network = nnxp.MLP([6, 5, 3], "tanh", output, backend="numpy")
-    step = training_step(network.hidden, objective(loss, output), SGD(0.1))
-    assert_same(both(step, lambda: first_state(network, SGD(0.1)), tuple(arrays), chunks()))
-    assert None not in recorded
+def test_every_objective_is_replayed(loss, output, kind, weighted):
+    # 6 features a quarter of which are 2 outputs at most: classes stay classes.
+    sizes = [6, 5, 3] if kind == "classes" else [12, 5, 3]
+    weights = {"sample_weight": np.linspace(0, 2, 203)} if weighted else {}
+    how = {"loss": loss, "output": output, "hidden": "tanh", "optimizer": SGD(0.01), **weights}
+    if kind == "classes" and loss != "categorical_cross_entropy":
+        sizes, kind = [6, 5, 1], "classes"
+        targets = targets_of("classes", 2)
+    else:
+        targets = targets_of(kind, 3)
+    assert_replayed(sizes, targets, **how)
 
 
-def test_the_learning_rate_may_change_between_chunks(recorded, data):
-    network = nnxp.MLP([6, 5, 3], backend="numpy")
-    for rule in RULES.values():
-        step = training_step(network.hidden, objective("auto", "softmax"), rule)
-        found = both(step, lambda: first_state(network, rule), data, chunks(), (0.5, 0.01, 0.2))  # noqa: B023
-        if rule.weight_decay:  # 1 - rate * decay is then computed in float32, not in float64
-            for expected, array in zip(found[0][0], found[1][0], strict=True):
-                np.testing.assert_allclose(array, expected, rtol=1e-5, atol=1e-7)
-        else:
-            assert_same(found)
-    assert None not in recorded
+LAYOUTS = {
+    "l1": {"regularization": Regularization(l1=0.01)},
+    "l2": {"regularization": Regularization(l2=0.01)},
+    "l2 with Adam": {"regularization": Regularization(l2=0.01), "optimizer": Adam()},
+    "max-norm": {"regularization": Regularization(max_norm=0.5)},
+    "dropout": {"regularization": Regularization(dropout=0.3)},
+    "diagnose": {"diagnose": True},
+    "diagnose, l1 and dropout": {
+        "diagnose": True, "regularization": Regularization(l1=0.01, dropout=(0.2, 0.4))
+    },
+    "sample weights": {"sample_weight": np.linspace(0, 2, 203)},
+    "momentum": {"optimizer": SGD(0.1, momentum=0.9)},
+    "a rate that changes": {"schedule": nnxp.schedules.Step(1)},
+    "a rate that changes and decay": {
+        "schedule": nnxp.schedules.Step(1), "optimizer": Adam(weight_decay=0.01)
+    },
+    "validation": {"validation": 0.2, "schedule": nnxp.schedules.Plateau()},
+}  # fmt: skip
 
 
-def test_training_with_diagnostics_dropout_and_weights_is_recorded(recorded, data):
-    x, t = data
-    network = nnxp.MLP([6, 5, 4, 3], ["relu", "sigmoid"], backend="numpy")
-    nnxp.train(
-        network, x, t, epochs=3, batch_size=8, diagnose=True, optimizer=Adam(),
-        regularization=Regularization(dropout=0.2), sample_weight=np.ones(len(x)),
-    )  # fmt: skip
-    assert len(recorded) == 2
-    assert None not in recorded
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch_size", [1, 7, 8, 9, None], ids=str)
+@pytest.mark.parametrize("options", LAYOUTS)
+def test_a_batch_as_large_as_a_layer_is_replayed_with_every_option(options, batch_size, dtype):
+    """What is computed must not be taken for a weight because it has the shape of one."""
+    how = {"batch_size": batch_size, "dtype": dtype} | LAYOUTS[options]
+    assert_replayed([9, 8, 7, 8], targets_of("classes", 8), **how)
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid", "identity"])
+@pytest.mark.parametrize("sizes", [[1, 8], [8, 1], [8, 8], [8, 8, 8], [1, 8, 8], [8, 1, 8, 1]])
+@pytest.mark.parametrize("options", ["l1", "l2 with Adam"])
+def test_layers_of_one_unit_and_no_hidden_layer_are_replayed(options, sizes, output):
+    if output == "softmax" and sizes[-1] == 1:
+        output = "tanh"
+    targets = np.random.default_rng(3).integers(0, 2, (203, sizes[-1]))
+    if output == "softmax":
+        targets = targets_of("classes", 8)
+    for batch_size in (1, 8):
+        how = {"batch_size": batch_size, "output": output} | LAYOUTS[options]
+        assert_replayed(sizes, targets, **{"hidden": "sigmoid"} | how)
+
+
+@st.composite
+def configurations(draw):
+    width = st.integers(1, 6)
+    sizes = draw(st.lists(width, min_size=2, max_size=5))
+    samples = draw(st.integers(1, 40))
+    hidden = draw(st.lists(st.sampled_from(sorted(ACTIVATIONS)), min_size=3, max_size=3))
+    kind = draw(st.sampled_from(["classes", "one-hot", "labels", "values"]))
+    losses = {
+        "classes": ["categorical_cross_entropy"], "one-hot": list(LOSSES),
+        "labels": ["binary_cross_entropy", "quadratic"], "values": ["quadratic"],
+    }  # fmt: skip
+    loss = draw(st.sampled_from(losses[kind]))
+    assume(loss != "categorical_cross_entropy" or sizes[-1] > 1)
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    classes = rng.integers(0, sizes[-1], samples)
+    targets = {
+        "classes": classes,
+        "one-hot": np.eye(sizes[-1])[classes],
+        "labels": rng.integers(0, 2, (samples, sizes[-1])),
+        "values": rng.standard_normal((samples, sizes[-1])),
+    }[kind]
+    share = st.sampled_from([0.0, 0.3])
+    regularization = Regularization(
+        draw(st.sampled_from([0.0, 0.01])),
+        draw(st.sampled_from([0.0, 0.01])),
+        draw(st.sampled_from([None, 0.5])),
+        tuple(draw(st.lists(share, min_size=len(sizes) - 2, max_size=len(sizes) - 2))),
+    )
+    return sizes, targets, {
+        "hidden": hidden[: len(sizes) - 2],
+        "output": draw(st.sampled_from(sorted(ACTIVATIONS))),
+        "loss": loss,
+        "optimizer": draw(st.sampled_from([SGD(0.001), *RULES.values()])),
+        "batch_size": draw(st.sampled_from([*sizes, 1, None])),
+        "regularization": regularization,
+        "diagnose": draw(st.booleans()),
+        "dtype": draw(st.sampled_from(["float32", "float64"])),
+        **draw(st.sampled_from([{}, {"sample_weight": rng.uniform(0.1, 2, samples)}])),
+    }  # fmt: skip
+
+
+@settings(deadline=None, max_examples=200)
+@given(configurations())
+def test_every_configuration_is_replayed(configuration):
+    sizes, targets, how = configuration
+    try:
+        trained("eager", sizes, targets, **how)
+    except nnxp.DivergenceError:
+        return
+    assert_replayed(sizes, targets, **how)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 9])
+@pytest.mark.parametrize("optimizer", RULES.values(), ids=RULES)
+def test_what_is_added_to_a_weight_lies_as_the_weight_does(monkeypatch, optimizer, batch_size):
+    """Else each step would go through one of the two across its rows."""
+    programs = []
+    make = replay._program
+    monkeypatch.setattr(replay, "_program", lambda *a: programs.append(make(*a)) or programs[-1])
+    how = {"batch_size": batch_size, "optimizer": optimizer}
+    trained("replay", [9, 8, 7], targets_of("classes", 7), **how)
+    updates = 0
+    for call in programs[0][0].calls:
+        if call.formula and call.writes.shape in [(9, 8), (8, 7)] and not in_rows(call.writes):
+            updates += 1
+            assert not any(in_rows(each) for each in call.reads if each.shape == call.writes.shape)
+    assert updates >= 2
+
+
+def in_rows(array):
+    return array.flags.c_contiguous
+
+
+def test_the_learning_rate_of_a_wide_layer_by_blocks_is_replayed():
+    """Adam on a matrix of more than a block, by rows and by columns."""
+    for batch_size in (20, 400):
+        how = {"batch_size": batch_size, "optimizer": Adam(), "epochs": 3}
+        assert_replayed([300, 200, 3], targets_of("classes", 3, 400), **how)
 
 
 def test_a_replay_takes_up_a_state_that_it_did_not_return(data):
     """As the diagnostics give it a new one each epoch."""
     network = nnxp.MLP([6, 5, 3], backend="numpy")
     step = training_step(network.hidden, objective("auto", "softmax"), SGD(0.1))
-    run = replay.runner(step)
+    run = replay.runner(step, print)
     first, *_ = chunks()
     ours, _ = run(first_state(network, SGD(0.1)), data, first, 0.1)
     once = [leaf.copy() for leaf in recording.leaves(ours)]
@@ -162,29 +284,44 @@ RECORDABLE = {
     "reversed operators": lambda xp, w, x: 1.0 - (2.0 / (1.0 + w * w)),
     "transposed": lambda xp, w, x: w @ x.T @ x * 0.01,
     "max and min": lambda xp, w, x: w + xp.max(x, axis=0) - xp.min(x),
+    "reshaped": lambda xp, w, x: (
+        w + xp.sum(xp.reshape(x.T, (-1,))[:3]) + xp.reshape(x.T, (4,))[1:2]
+    ),
     "a new array in place of the old": lambda xp, w, x: w + 0.0,
 }
 UNRECORDABLE = {
-    "a value is read": lambda xp, w, x: w * 2.0 if float(xp.sum(x)) > 9 else w,
-    "a truth value is read": lambda xp, w, x: w + 1.0 if xp.sum(w) > 0 else w - 1.0,
-    "an unknown function": lambda xp, w, x: w + xp.cumulative_sum(x[:, 0])[:2],
-    "a constant is overwritten": constant_overwritten,
-}
+    "a value is read": (
+        lambda xp, w, x: w * 2.0 if float(xp.sum(x)) > 9 else w, "a value is read"
+    ),
+    "a truth value is read": (
+        lambda xp, w, x: w + 1.0 if xp.sum(w) > 0 else w - 1.0, "a value is read"
+    ),
+    "an unknown function": (
+        lambda xp, w, x: w + xp.cumulative_sum(x[:, 0])[:2], "cumulative_sum is not recorded"
+    ),
+    "a constant is overwritten": (constant_overwritten, "a constant is overwritten"),
+    "an index that copies": (
+        lambda xp, w, x: w + x[np.array([0]), :][0, ...], "an index that makes a copy"
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("change", RECORDABLE)
-def test_what_steps_may_do(recorded, change):
-    assert_same(both(step_of(RECORDABLE[change]), state, X, ORDERS))
-    assert None not in recorded
+def test_what_steps_may_do(change):
+    found, fallbacks = both(step_of(RECORDABLE[change]), state, X, ORDERS)
+    assert_same(found)
+    assert fallbacks == []
 
 
 @pytest.mark.parametrize("change", UNRECORDABLE)
-def test_what_cannot_be_recorded_runs_eagerly_from_the_same_state(recorded, change):
-    assert_same(both(step_of(UNRECORDABLE[change]), state, X, ORDERS))
-    assert recorded == [None]
+def test_what_cannot_be_recorded_runs_eagerly_from_the_same_state(change):
+    function, reason = UNRECORDABLE[change]
+    found, fallbacks = both(step_of(function), state, X, ORDERS)
+    assert_same(found)
+    assert fallbacks == [f"steps run eagerly: they cannot be recorded ({reason})"]
 
 
-def test_a_step_that_swaps_its_state_runs_eagerly(recorded):
+def test_a_step_that_swaps_its_state_runs_eagerly():
     def step(parameters, state, batch, rate):
         ((a, b),) = parameters
         a += 1.0
@@ -193,8 +330,24 @@ def test_a_step_that_swaps_its_state_runs_eagerly(recorded):
     def start():
         return [(np.array([1.0]), np.array([5.0]))], []
 
-    assert_same(both(step, start, X, ORDERS))
-    assert recorded == [None]
+    found, fallbacks = both(step, start, X, ORDERS)
+    assert_same(found)
+    assert len(fallbacks) == 1
+    assert "(the step returns one array of its state as another)" in fallbacks[0]
+
+
+def reads_a_value(z):
+    return z * 0.5 if namespace(z).max(z) > 1e9 else namespace(z).tanh(z)
+
+
+def test_a_training_that_falls_back_says_so_once_with_the_reason(monkeypatch, caplog, data):
+    monkeypatch.setitem(ACTIVATIONS, "tanh", (reads_a_value, ACTIVATIONS["tanh"][1]))
+    network = nnxp.MLP([6, 5, 3], "tanh", backend=nnxp.backends.get("numpy"))
+    with caplog.at_level("INFO", "nnxp"):
+        history = nnxp.train(network, *data, epochs=2, batch_size=8)  # 3 in the last batch
+    line = "steps run eagerly: they cannot be recorded (a value is read)"
+    assert history.fallbacks == [line]
+    assert [each.message for each in caplog.records].count(line) == 1
 
 
 def test_an_error_of_the_step_is_raised_as_it_is():
@@ -202,12 +355,12 @@ def test_an_error_of_the_step_is_raised_as_it_is():
         raise RuntimeError("of the step")
 
     with pytest.raises(RuntimeError, match="of the step"):
-        replay.runner(step)(state(), X, ORDERS[0], 0.1)
+        replay.runner(step, print)(state(), X, ORDERS[0], 0.1)
 
 
 def test_an_empty_chunk_does_nothing():
     step = step_of(RECORDABLE["mean"])
-    now, total = replay.runner(step)(state(), X, np.zeros((0, 2), dtype=np.int64), 0.1)
+    now, total = replay.runner(step, print)(state(), X, np.zeros((0, 2), dtype=np.int64), 0.1)
     assert now[0][0][0].tolist() == [1.0, -2.0]
     assert float(total) == 0
 

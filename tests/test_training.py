@@ -101,8 +101,8 @@ def test_batch_stochastic_and_mini_batch(data, batch_size, steps):
     seen = []
 
     class Counting(type(backends.get("numpy"))):
-        def runner(self, step):
-            run = super().runner(step)
+        def runner(self, step, fallbacks):
+            run = super().runner(step, fallbacks)
             return lambda *chunk: (seen.extend(chunk[2]), run(*chunk))[1]
 
     train(MLP([6, 3], backend=Counting()), *data, epochs=1, batch_size=batch_size)
@@ -291,8 +291,8 @@ def test_every_epoch_has_an_order_of_its_own(data):
     seen = []
 
     class Counting(type(backends.get("numpy"))):
-        def runner(self, step):
-            run = super().runner(step)
+        def runner(self, step, fallbacks):
+            run = super().runner(step, fallbacks)
             return lambda *chunk: (seen.append(chunk[2].ravel()), run(*chunk))[1]
 
     train(MLP([6, 3], backend=Counting()), *data, epochs=2, batch_size=203)

@@ -1,5 +1,6 @@
 """What the trainer and the network ask of an array library."""
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -11,6 +12,8 @@ from nnxp.arrays import Array, device, is_array, namespace, to_numpy
 from nnxp.backends import eager
 from nnxp.backends.staging import Layout, Staging
 from nnxp.errors import BackendError, InputError, NnxpError, first_line
+
+log = logging.getLogger("nnxp")
 
 Step = Callable[..., tuple[Any, Any, Array]]
 """step(parameters, optimizer_state, batch, learning_rate) -> (parameters, optimizer_state, loss)"""
@@ -197,9 +200,22 @@ class Backend:
         """Whether `x` is on this backend's device already."""
         return namespace(x) is self.xp and device(x) == self.device
 
-    def runner(self, step: Step) -> Runner:
-        """A function that runs a chunk of steps; see `eager.run` for what it takes and returns."""
-        run_chunk = self.chunk_runner(step)
+    def runner(self, step: Step, fallbacks: list[str] | None = None) -> Runner:
+        """A function that runs a chunk of steps; see `eager.run` for what it takes and returns.
+
+        Args:
+            step: what to run.
+            fallbacks: gets a line, with the reason, for each way in which steps run otherwise
+                than by the backend's executor. Each is logged by "nnxp", too, as INFO.
+        """
+        known = [] if fallbacks is None else fallbacks
+
+        def fell_back(line: str) -> None:
+            if line not in known:  # for whole batches, and for an epoch's smaller last
+                known.append(line)
+                log.info("%s", line)
+
+        run_chunk = self.chunk_runner(step, fell_back)
 
         def run(*chunk: Any) -> tuple[Any, Array]:
             with self.active():
@@ -207,12 +223,19 @@ class Backend:
 
         return run
 
-    def chunk_runner(self, step: Step) -> Runner:
-        """What `runner` runs inside `active`: the executor's own way."""
+    def chunk_runner(self, step: Step, fell_back: Callable[[str], Any]) -> Runner:
+        """What `runner` runs inside `active`: the executor's own way.
+
+        Args:
+            step: what to run.
+            fell_back: called with a line that says how steps run instead, and why.
+        """
         return partial(eager.run, step)
 
     def threads(self, multiply_adds: int) -> AbstractContextManager[Any]:
         """As many of the CPU's threads as steps of this size are worth; inside `active`.
+
+        Where a library has one limit for the whole process, trainings in other threads have it too.
 
         Args:
             multiply_adds: in the largest matrix product.

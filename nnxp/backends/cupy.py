@@ -1,6 +1,6 @@
 """CuPy on CUDA."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -80,11 +80,11 @@ class CuPyBackend(Backend):
         finally:
             linalg.set_compute_type(np.float32, before)
 
-    def chunk_runner(self, step: Step) -> Runner:
+    def chunk_runner(self, step: Step, fell_back: Callable[[str], Any]) -> Runner:
         if self.executor == "eager":
-            return super().chunk_runner(step)
+            return super().chunk_runner(step, fell_back)
         with self.active():
-            return graph.runner(step, CuPyGraph(self.tf32))
+            return graph.runner(step, CuPyGraph(fell_back, self.tf32), fell_back)
 
     def synchronize(self, arrays: Any) -> None:
         self.device.synchronize()

@@ -15,7 +15,7 @@ from typing import Any
 
 from nnxp.backends import fusion, recording
 from nnxp.backends.cublas import WORKSPACE, Cublas
-from nnxp.errors import BackendError
+from nnxp.errors import BackendError, described
 
 SEEN_WITH: tuple[str, ...] = ()
 """Versions of CuPy whose steps were captured on a GPU and came to the bits of eager ones; `ci/gpu`
@@ -32,10 +32,11 @@ class CuPyGraph:
     nothing else is given from, a cuBLAS handle with a workspace, the arrays between the kernels.
     """
 
-    def __init__(self, tf32: bool = False) -> None:
+    def __init__(self, fell_back: Callable[[str], Any], tf32: bool = False) -> None:
         import cupy
 
         self.cupy = cupy
+        self.fell_back = fell_back
         self.tf32 = tf32
         self.stream = cupy.cuda.Stream(non_blocking=True)
         # What captured calls take and give back they use again at each launch: arrays that live
@@ -58,7 +59,7 @@ class CuPyGraph:
 
     @cached_property
     def calls(self) -> Calls:
-        return Calls(self.blas.product)
+        return Calls(self.blas.product, self.fell_back)
 
     def place(self, array: Any) -> Hashable:
         return array.data.ptr, array.strides
@@ -131,13 +132,16 @@ class Calls(recording.Library):
     # What is fused needs no memory between its calls, and what is not has its own.
     reuses_memory = False
 
-    def __init__(self, product: Callable[[Any, Any, Any], None]) -> None:
+    def __init__(
+        self, product: Callable[[Any, Any, Any], None], fell_back: Callable[[str], Any]
+    ) -> None:
         import array_api_compat.cupy
         import cupy
 
         self.module = cupy
         self.xp = array_api_compat.cupy
         self._product = product
+        self._fell_back = fell_back
         super().__init__()
 
     def place(self, array: Any) -> Hashable:
@@ -175,7 +179,7 @@ class Calls(recording.Library):
     def fuse(self, function: Callable[..., None], arrays: tuple[Any, ...]) -> Any:
         """One kernel that does what `function` does to these arrays; None if CuPy cannot.
 
-        Runs it, which compiles it.
+        Runs it, which compiles it. Reports why CuPy cannot: the calls are then run one by one.
         """
         kernel = self.module.fuse(kernel_name="nnxp_fused")(function)
         try:
@@ -185,10 +189,12 @@ class Calls(recording.Library):
                 compiled.kwargs["options"] = _EXACT
                 compiled._elementwise_kernel_memo.clear()
             if kernel.new_fusion is not None or not kernel._memo:
-                return None
+                raise BackendError("this CuPy fuses them in another way")
             kernel(*arrays)
             return kernel
-        except Exception:  # what cannot be fused is run call by call
+        except Exception as error:
+            line = f"elementwise calls run one by one: CuPy cannot fuse them ({described(error)})"
+            self._fell_back(line)
             return None
 
 

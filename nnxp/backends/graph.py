@@ -2,7 +2,7 @@
 
 What a library does to capture and to launch is its own, a `Library`; what is decided here is the
 same for all: which chunks are alike, where a captured chunk finds its input and leaves its state,
-that it is tried before it is believed, and that whoever cannot be captured runs by `eager`.
+that it is tried before it is believed, and that what cannot be captured runs by `eager`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from nnxp.arrays import Array, device, namespace
 from nnxp.backends import eager
 from nnxp.backends.recording import leaves
-from nnxp.errors import BackendError, NnxpError, first_line
+from nnxp.errors import BackendError, described
 
 KEPT = 8
 """Captured chunks that a runner keeps. An epoch takes three: whole chunks, a shorter one of the
@@ -51,14 +51,21 @@ class Library(Protocol):
         ...
 
 
-def runner(step: Any, library: Library) -> Any:
-    """A function like `eager.run` that launches captured chunks. It keeps what it captured."""
+def runner(step: Any, library: Library, fell_back: Callable[[str], Any]) -> Any:
+    """A function like `eager.run` that launches captured chunks. It keeps what it captured.
+
+    Args:
+        step: see `nnxp.backends.base.Step`.
+        library: how to capture.
+        fell_back: called with the reason where chunks run eagerly.
+    """
     chunks: dict[Hashable, _Chunk | None] = {}  # the longest unused first; None is not captured yet
     captured: set[Hashable] = set()
     given_up = False
+    moved = 0
 
     def run(state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
-        nonlocal given_up
+        nonlocal given_up, moved
         if given_up or not order.shape[0]:
             return eager.run(step, state, data, order, learning_rate)
         shapes = tuple((each.shape, each.dtype) for each in (order, *leaves(state), *data))
@@ -74,17 +81,18 @@ def runner(step: Any, library: Library) -> Any:
         if shapes in captured and not seen:
             # As captured before, but at another place: if data come to a new one each time, then
             # to capture every chunk is far slower than to run it.
+            moved += 1
+            if moved > KEPT:  # so many places fill and come again
+                fell_back("chunks run eagerly: their data lie at another place each time")
             return eager.run(step, state, data, order, learning_rate)
         chunk = _Chunk(step, library, state, order)
         problem = chunk.prepare(data, order, learning_rate)
         if problem:
             given_up = True
             chunks.clear()
-            warnings.warn(
-                f"steps run eagerly from here on: they cannot be captured ({problem})",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            line = f"steps run eagerly from here on: they cannot be captured ({problem})"
+            fell_back(line)
+            warnings.warn(line, RuntimeWarning, stacklevel=2)
         else:
             captured.add(shapes)
             chunks[key] = chunk
@@ -140,8 +148,7 @@ class _Chunk:
             cause = causes[0] if causes else error
         _write(self.leaves, before)
         self._play(partial(eager.run, self.step), data)
-        kind = "" if isinstance(cause, NnxpError) else f"{type(cause).__name__}: "
-        return kind + first_line(cause)
+        return described(cause)
 
     def _capture(self, data: Any, before: list[Array], causes: list[Exception]) -> None:
         arrays = self.state, data, self.order, self.learning_rate

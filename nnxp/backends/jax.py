@@ -85,8 +85,10 @@ class JAXBackend(Backend):
         with jax.default_device(self.device), jax.default_matmul_precision(precision):
             yield
 
-    def chunk_runner(self, step: Step) -> Runner:
-        return jit.runner(step) if self.executor == "jit" else super().chunk_runner(step)
+    def chunk_runner(self, step: Step, fell_back: Callable[[str], Any]) -> Runner:
+        if self.executor == "jit":
+            return jit.runner(step)
+        return super().chunk_runner(step, fell_back)
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return jit.compiled(function)

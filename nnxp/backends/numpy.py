@@ -1,6 +1,8 @@
 """NumPy on the CPU."""
 
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -41,12 +43,13 @@ class NumPyBackend(Backend):
     def threads(self, multiply_adds: int) -> AbstractContextManager[Any]:
         if multiply_adds >= WORTH_ALL_THREADS:
             return nullcontext()
-        limit: AbstractContextManager[Any] = _thread_pools().limit(limits=1, user_api="blas")
-        return limit
+        return _one_thread()
 
-    def chunk_runner(self, step: Step) -> Runner:
-        replays = self.executor == "replay"
-        run_chunk = replay.runner(step) if replays else super().chunk_runner(step)
+    def chunk_runner(self, step: Step, fell_back: Callable[[str], Any]) -> Runner:
+        if self.executor == "replay":
+            run_chunk = replay.runner(step, fell_back)
+        else:
+            run_chunk = super().chunk_runner(step, fell_back)
         laid_out = False
 
         def run(state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
@@ -73,6 +76,50 @@ class NumPyBackend(Backend):
             "threads": _threads(),
             "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
         }
+
+
+class _SharedLimit:
+    """One thread for pools that have a single limit for all threads of the process.
+
+    The first training to enter sets the limit and the last to leave restores what there was
+    before. If each restored what it found, one that began beside another would leave the limit.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.limit: Any = None
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.users:
+                self.limit = _shared_pools().limit(limits=1, user_api="blas")
+                _let_others_set()
+            self.users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.users -= 1
+            if not self.users:
+                self.limit.restore_original_limits()
+                _let_others_set()
+
+
+_shared_limit = _SharedLimit()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run BLAS in one thread."""
+    with _own_pools().limit(limits=1, user_api="blas"), _shared_limit:
+        yield
+
+
+def _let_others_set() -> None:
+    """Let a thread restore the limit that another one set: from 3.8 on threadpoolctl forbids it."""
+    for library in _shared_pools().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread()
 
 
 def _by_columns(state: Any) -> Any:
@@ -105,3 +152,17 @@ def _thread_pools() -> Any:
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
+
+
+@cache
+def _shared_pools() -> Any:
+    """Those whose limit is the whole process's: OpenBLAS in NumPy's wheels."""
+    return _thread_pools().select(threading_layer="pthreads")
+
+
+@cache
+def _own_pools() -> Any:
+    """Those that have a limit for each thread that calls them: MKL, and what runs on OpenMP."""
+    shared = [library.filepath for library in _shared_pools().lib_controllers]
+    paths = [library.filepath for library in _thread_pools().lib_controllers]
+    return _thread_pools().select(filepath=[path for path in paths if path not in shared])

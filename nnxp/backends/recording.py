@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import array_api_compat.numpy
 import numpy as np
 
+from nnxp.errors import NnxpError
+
 
 class Call(NamedTuple):
     """A call of the library, which reads some arrays and numbers and writes one array."""
@@ -33,7 +35,7 @@ class Call(NamedTuple):
         return self.make(self.reads, self.writes)
 
 
-class UnrecordableError(Exception):
+class UnrecordableError(NnxpError):
     """The step asks for something that its calls could not repeat."""
 
 
@@ -176,7 +178,6 @@ class _Tape:
         self.library = library
         self.calls: list[Call] = []
         self.free: dict[int, list[Any]] = {}
-        # A weight and what is added to it should run through memory the same way.
         self.columns = {a.shape for a in parameters if a.ndim == 2 and not a.flags.c_contiguous}
 
     def call(self, make: Any, reads: Any, writes: Any, formula: Any = None) -> None:
@@ -190,13 +191,26 @@ class _Tape:
         """An array that is another in each step."""
         return self.library.array_type(self, array, live=True)
 
-    def result(self, shape: tuple[int, ...], dtype: Any) -> Recorded:
-        """A place for an array like this."""
-        size = math.prod(shape) * dtype.itemsize
-        order = "F" if shape in self.columns else "C"
-        block = _Block(self, size)
-        array = block.memory.view(dtype).reshape(shape, order=order)
+    def result(self, like: Any, dtype: Any = None, order: str | None = None) -> Recorded:
+        """A place for an array of this shape, and of its dtype and layout if no other is given.
+
+        NumPy lays a result as its operands lie. What lies otherwise than in an eager step would
+        be summed in another order, and reshaped at the cost of a copy.
+        """
+        dtype = np.dtype(dtype or like.dtype)
+        order = order or _order(like)
+        block = _Block(self, math.prod(like.shape) * dtype.itemsize)
+        array = block.memory.view(dtype).reshape(like.shape, order=order)
         return self.library.array_type(self, array, True, block)
+
+    def product_order(self, left: Any, value: Any) -> str:
+        """How a product lies: the gradient of a weight, x^T dz, as the weight that it goes to."""
+        return _order(left) if value.shape in self.columns else "C"
+
+
+def _order(array: Any) -> str:
+    """Whether an array lies by columns, "F", or by rows, "C"."""
+    return "F" if array.ndim == 2 and array.strides[0] < array.strides[1] else "C"
 
 
 class _Block:
@@ -242,7 +256,7 @@ class Recorded:
     def view(self, array: Any) -> Recorded:
         """The same memory in another shape."""
         if not self.library.module.may_share_memory(array, self.array):
-            raise UnrecordableError("a new shape that needs a copy")
+            raise UnrecordableError("an index that makes a copy")
         return type(self)(self.tape, array, self.is_live, self.block)
 
     def constant(self, array: Any) -> Recorded:
@@ -263,8 +277,9 @@ class Recorded:
         value = self.array @ other.array
         if not (self.is_live or other.is_live):
             return self.constant(value)
-        out: Recorded = (self.tape or other.tape).result(value.shape, value.dtype)
-        out.tape.call(self.library.product, (self.array, other.array), out.array)
+        tape = self.tape or other.tape
+        out: Recorded = tape.result(value, order=tape.product_order(self.array, value))
+        tape.call(self.library.product, (self.array, other.array), out.array)
         return out
 
     def _value(self, *_: Any, **__: Any) -> Any:
@@ -279,7 +294,7 @@ def _elementwise(function: Any, *operands: Any) -> Recorded:
     value = function(*arrays)
     if tape is None:
         return some.constant(some.library.module.asarray(value))
-    out: Recorded = tape.result(value.shape, value.dtype)
+    out: Recorded = tape.result(value)
     tape.call(partial(some.library.ufunc, function), arrays, out.array, function)
     return out
 
@@ -340,7 +355,7 @@ class _Namespace:
         value = function(*arguments)
         if not x.is_live:
             return x.constant(self.library.module.asarray(value))
-        out: Recorded = x.tape.result(value.shape, value.dtype)
+        out: Recorded = x.tape.result(value)
         x.tape.call(make, (x.array,), out.array)
         return out
 
@@ -349,14 +364,14 @@ class _Namespace:
             return x.constant(x.array.astype(dtype))
         if not copy and x.dtype == dtype:
             return x
-        out: Recorded = x.tape.result(x.shape, np.dtype(dtype))
+        out: Recorded = x.tape.result(x.array, dtype)
         x.tape.call(self.library.cast, (x.array,), out.array, partial(_cast, dtype))
         return out
 
     def where(self, condition: Recorded, x: Recorded, y: Recorded, /) -> Recorded:
         operands = condition.array, x.array, y.array
         value = self.library.module.where(*operands)
-        out: Recorded = condition.tape.result(value.shape, value.dtype)
+        out: Recorded = condition.tape.result(value)
         condition.tape.call(self.library.where, operands, out.array, self.library.module.where)
         return out
 
@@ -367,12 +382,19 @@ class _Namespace:
 
     def take(self, x: Recorded, indices: Recorded, /, *, axis: int | None = None) -> Recorded:
         operands = x.array, indices.array
-        out: Recorded = x.tape.result(self.library.module.take(*operands, axis=axis).shape, x.dtype)
+        out: Recorded = x.tape.result(self.library.module.take(*operands, axis=axis))
         x.tape.call(partial(self.library.take, axis), operands, out.array)
         return out
 
     def reshape(self, x: Recorded, /, shape: tuple[int, ...]) -> Recorded:
-        return x.view(x.array.reshape(shape))
+        value = x.array.reshape(shape)
+        if self.library.module.may_share_memory(value, x.array):
+            return x.view(value)
+        if not x.is_live:
+            return x.constant(value)
+        out: Recorded = x.tape.result(value)
+        x.tape.call(self.library.cast, (x.array,), out.array.reshape(x.shape), _same)
+        return out
 
     def expand_dims(self, x: Recorded, /, *, axis: int = 0) -> Recorded:
         return x.view(self.library.module.expand_dims(x.array, axis))
@@ -390,7 +412,7 @@ class _Namespace:
         if not live:
             constant: Recorded = arrays[0].constant(value)
             return constant
-        out: Recorded = live[0].tape.result(value.shape, value.dtype)
+        out: Recorded = live[0].tape.result(value)
         live[0].tape.call(partial(self.library.joined, function, axis), parts, out.array)
         return out
 
@@ -404,7 +426,7 @@ class _Namespace:
         """Filled anew in each step, for the step may write into it."""
         if not x.is_live:
             return x.constant(self.library.module.full_like(x.array, value))
-        out: Recorded = x.tape.result(x.shape, x.dtype)
+        out: Recorded = x.tape.result(x.array)
         x.tape.call(partial(self.library.fill, value), (), out.array)
         return out
 
@@ -413,7 +435,17 @@ class _Namespace:
         if isinstance(ufunc, self.library.module.ufunc):
             return partial(_elementwise, ufunc)
         function = getattr(self.library.xp, name)
-        return partial(self._constant, function) if name in _CREATION else function
+        if name in _CREATION:
+            return partial(self._constant, function)
+        if isinstance(function, type) or not callable(function):  # a dtype, a constant
+            return function
+        return partial(self._unknown, name, function)
+
+    def _unknown(self, name: str, function: Any, *arguments: Any, **options: Any) -> Any:
+        """What does not concern values, such as `finfo`."""
+        if any(isinstance(each, Recorded) for each in arguments):
+            raise UnrecordableError(f"{name} is not recorded")
+        return function(*arguments, **options)
 
     def _constant(self, function: Any, *arguments: Any, **options: Any) -> Recorded:
         return self.library.array_type(None, function(*arguments, **options), False)

@@ -4,18 +4,19 @@ On a small network most of a step's time goes between NumPy's calls, on a large 
 memory that the system maps anew for every result. A replay has neither. It is what a CUDA graph is
 to a GPU.
 
-A step that cannot be recorded is run as it is, by `eager`.
+A step that cannot be recorded is run as it is, by `eager`, and the reason is reported.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from nnxp.backends import eager
 from nnxp.backends.fusion import groups
-from nnxp.backends.recording import Call, Library, Program, leaves
+from nnxp.backends.recording import Call, Library, Program, UnrecordableError, leaves
+from nnxp.errors import described
 
 _Calls = list[tuple[Any, tuple[Any, ...]]]
 
@@ -26,16 +27,27 @@ _WORTH_BLOCKS = 6
 """Elementwise calls on the same arrays from which working by blocks pays; Adam has ten."""
 
 
-def runner(step: Any) -> Any:
-    """A function like `eager.run` that replays `step`. It keeps what it recorded."""
+def runner(step: Any, fell_back: Callable[[str], Any]) -> Any:
+    """A function like `eager.run` that replays `step`. It keeps what it recorded.
+
+    Args:
+        step: see `nnxp.backends.base.Step`.
+        fell_back: called with the reason where the step cannot be recorded.
+    """
     programs: dict[Any, tuple[Program, _Calls] | None] = {}
 
     def run(state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
+        if not order.shape[0]:
+            return eager.run(step, state, data, order, learning_rate)
         # One program for whole batches and one for an epoch's smaller last; both work on the
         # arrays of the state that the first was given, which every state returned is made of.
         key = (order.shape[1], *(array.shape for array in (*leaves(state), *data)))
         if key not in programs:
-            programs[key] = _program(step, state, data, order)
+            try:
+                programs[key] = _program(step, state, data, order)
+            except Exception as error:  # if it is the step that is wrong, `eager` will say so
+                programs[key] = None
+                fell_back(f"steps run eagerly: they cannot be recorded ({described(error)})")
         recorded = programs[key]
         if recorded is None:
             return eager.run(step, state, data, order, learning_rate)
@@ -44,17 +56,16 @@ def runner(step: Any) -> Any:
     return run
 
 
-def _program(step: Any, state: Any, data: Any, order: Any) -> tuple[Program, _Calls] | None:
-    """What `step` does to batches of this size; None where that cannot be recorded."""
+def _program(step: Any, state: Any, data: Any, order: Any) -> tuple[Program, _Calls]:
+    """What `step` does to batches of this size."""
     own = leaves(state)
-    if not len(order) or not all(isinstance(leaf, np.ndarray) for leaf in own):
-        return None
+    for leaf in own:
+        if not isinstance(leaf, np.ndarray):
+            raise UnrecordableError(f"the state holds a {type(leaf).__name__}, not an array")
     before = [leaf.copy() for leaf in own]
     try:
         program = Program(step, state, data, order[0], _NUMPY)
         return program, list(_by_blocks(program.calls))
-    except Exception:  # if it is the step that is wrong, `eager` will say so
-        return None
     finally:  # recording ran a step
         for leaf, old in zip(own, before, strict=True):
             np.copyto(leaf, old)

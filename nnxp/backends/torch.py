@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -99,10 +99,12 @@ class TorchBackend(Backend):
             else:
                 yield
 
-    def chunk_runner(self, step: Step) -> Runner:
+    def chunk_runner(self, step: Step, fell_back: Callable[[str], Any]) -> Runner:
         if self.executor == "graph":
-            return graph.runner(step, TorchGraph(self.device))
-        return compiled.runner(step) if self.executor == "compiled" else super().chunk_runner(step)
+            return graph.runner(step, TorchGraph(self.device), fell_back)
+        if self.executor == "compiled":
+            return compiled.runner(step)
+        return super().chunk_runner(step, fell_back)
 
     def synchronize(self, arrays: Any) -> None:
         if self.device_name.startswith("cuda"):

@@ -58,7 +58,9 @@ class Trainer:
         x, classes = workload.data
         targets = inputs.targets(classes, goal.loss, len(x), workload.sizes[-1])
         self.data = device_features(network, x), training_targets(network, targets)
-        self.run = self.backend.runner(training_step(network.hidden, goal, optimizer))
+        self.fallbacks: list[str] = []
+        step = training_step(network.hidden, goal, optimizer)
+        self.run = self.backend.runner(step, self.fallbacks)
         self.state = first_state(network, optimizer)
         self.indices = index_dtype(self.backend.xp)
 
@@ -79,6 +81,7 @@ class Trainer:
             return {
                 "library": self.backend.name,
                 "executor": self.backend.executor,
+                "fallbacks": self.fallbacks,
                 "version": self.backend.version,
                 "device": self.backend.device_name,
                 "dtype": "float32",

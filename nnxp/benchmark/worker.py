@@ -67,15 +67,17 @@ class Worker:
             chunks = max(2, -(-steps // self.workload.chunk))
             seconds = [self.training.chunk() for _ in range(chunks)]
         make_floor = getattr(self.contender, "floor", None)
+        described = self.contender.describe()
+        fallbacks = described.get("fallbacks", [])
         self.floor = _Clock(make_floor(), self.workload, min_seconds) if make_floor else None
         self.ready = {
-            "note": "; ".join(filter(None, [self.contender.note, *_said(warned)])),
+            "note": _note([self.contender.note, *fallbacks, *_said(warned)]),
             "comparable": getattr(self.contender, "comparable", True),
             "loss": judge.loss(self.contender.parameters(), x, classes),
             "steps": len(seconds) * self.workload.chunk,
             "build_seconds": build_seconds,
             "compile_seconds": max(0.0, seconds[0] - statistics.median(seconds[1:])),
-            "describe": self.contender.describe(),
+            "describe": described,
         }
 
     def answer(self, command: str) -> dict[str, Any]:
@@ -178,9 +180,13 @@ def _own_stdout() -> TextIO:
 
 
 def _said(warned: list[warnings.WarningMessage]) -> list[str]:
-    """What a reader of the times must know: that it fell back to a slower way, say."""
-    found = (str(each.message) for each in warned if issubclass(each.category, RuntimeWarning))
-    return [textwrap.shorten(text, 200, placeholder=" ...") for text in dict.fromkeys(found)]
+    return [str(each.message) for each in warned if issubclass(each.category, RuntimeWarning)]
+
+
+def _note(lines: list[str]) -> str:
+    """What a reader of the times must know, each line once: some executors warn of a fall-back."""
+    short = (textwrap.shorten(line, 200, placeholder=" ...") for line in filter(None, lines))
+    return "; ".join(dict.fromkeys(short))
 
 
 def _text(error: Exception) -> str:
