@@ -60,6 +60,8 @@ class History:
     epochs: list[Epoch] = field(default_factory=list)
     fallbacks: list[str] = field(default_factory=list)
     """How steps ran otherwise than by the backend's executor, and why; empty if they did not."""
+    _plateaus: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What each `nnxp.schedules.Plateau` found in the epochs so far."""
 
     def to_list(self) -> list[dict[str, Any]]:
         """The epochs as plain dictionaries."""
