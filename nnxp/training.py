@@ -372,8 +372,10 @@ def _split(targets: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np
     if round(share * samples) == samples:
         raise InputError(f"validation of {share:g} leaves none of {samples} rows to train on")
     labels: np.ndarray = np.zeros(samples)
-    if np.isin(targets, (0, 1)).all() or targets.ndim == 1:
-        labels = np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
+    if targets.ndim == 1:
+        labels = targets
+    elif np.isin(targets, (0, 1)).all():
+        labels = batches.labels_of(targets)
     kept, held = batches.split(labels, share, seed)
     return (kept, held) if len(held) else None
 
