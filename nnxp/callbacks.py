@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from nnxp import options
 from nnxp.network import MLP
@@ -51,10 +52,12 @@ class EarlyStopping:
         epoch = history.epochs[-1].epoch
         if epoch == 1:  # a second training begins anew
             self._start()
-        value = monitored(history, self.monitor)[-1]
+        value = monitored(history.epochs[-1], self.monitor)
         if self.best_epoch is None or value < self._best - self.minimum_change:
-            # The trainer gives the network new arrays every epoch, so these need no copy.
-            self.best_epoch, self._best, self._parameters = epoch, value, network.parameters
+            self.best_epoch, self._best = epoch, value
+            # A copy: the network's own are for other callbacks to write into.
+            copied = partial(network.backend.asarray, copy=True)
+            self._parameters = [tuple(map(copied, layer)) for layer in network.parameters]
         return epoch - self.best_epoch >= self.patience
 
     def finish(self, network: MLP, history: History) -> None:

@@ -16,7 +16,7 @@ from nnxp import options
 from nnxp.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
-    from nnxp.training import History
+    from nnxp.training import Epoch, History
 
 
 class Schedule(Protocol):
@@ -127,29 +127,36 @@ class Plateau:
 
     def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
         """See the class."""
-        best, waited = math.inf, 0
-        for value in monitored(history, self.monitor):
+        # What the epochs came to is kept with them, so that a training reads each once.
+        past, key = history.epochs, (self, base)
+        start: tuple[int, Any, float, int, float] = 0, None, math.inf, 0, base
+        count, last, best, waited, rate = history._plateaus.get(key, start)
+        if count and (count > len(past) or past[count - 1] is not last):  # they were changed
+            count, last, best, waited, rate = start
+        for last in past[count:]:
+            value = monitored(last, self.monitor)
             waited = 0 if value < best else waited + 1
             best = min(best, value)
             if waited == self.patience:
-                base, waited = base * self.factor, 0
-        return base
+                rate, waited = rate * self.factor, 0
+        history._plateaus[key] = len(past), last, best, waited, rate
+        return rate
 
 
 MONITOR = options.name("monitor", ("loss", "validation_loss", "validation_metric"))
 """What an epoch of a history has that can be waited for."""
 
 
-def monitored(history: History, monitor: str) -> list[float]:
-    """`monitor` over the epochs so far, turned so that smaller is better.
+def monitored(epoch: Epoch, monitor: str) -> float:
+    """An epoch's `monitor`, turned so that smaller is better.
 
     Raises:
         InputError: it needs validation data, and there is none.
     """
-    values = [getattr(epoch, monitor) for epoch in history.epochs]
-    if None in values:
+    value: float | None = getattr(epoch, monitor)
+    if value is None:
         raise InputError(f"{monitor} needs validation data: give a validation share or set")
-    return [-value for value in values] if monitor == "validation_metric" else values
+    return -value if monitor == "validation_metric" else value
 
 
 SCHEDULES: dict[str, type] = {

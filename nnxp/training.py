@@ -64,6 +64,8 @@ class History:
     epochs: list[Epoch] = field(default_factory=list)
     fallbacks: list[str] = field(default_factory=list)
     """How steps ran otherwise than by the backend's executor, and why; empty if they did not."""
+    _plateaus: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What each `nnxp.schedules.Plateau` found in the epochs so far."""
 
     def to_list(self) -> list[dict[str, Any]]:
         """The epochs as plain dictionaries."""
@@ -481,8 +483,10 @@ def _split(targets: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np
     if round(share * samples) == samples:
         raise InputError(f"validation of {share:g} leaves none of {samples} rows to train on")
     labels: np.ndarray = np.zeros(samples)
-    if np.isin(targets, (0, 1)).all() or targets.ndim == 1:
-        labels = np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
+    if targets.ndim == 1:
+        labels = targets
+    elif np.isin(targets, (0, 1)).all():
+        labels = batches.labels_of(targets)
     kept, held = batches.split(labels, share, seed)
     return (kept, held) if len(held) else None
 

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import nnxp
 from nnxp import InputError
-from nnxp.batches import STEPS_PER_CHUNK, chunks, shuffled, split
+from nnxp.batches import STEPS_PER_CHUNK, chunks, labels_of, shuffled, split
 from nnxp.randomness import Purpose, generator
 
 sizes = st.integers(1, 500)
@@ -46,6 +47,49 @@ def test_split_takes_every_row_once_and_each_label_in_proportion(labels, share, 
         of_label = np.sum(labels == label) - (share < 1)
         fair = len(held) / max(spare, 1) * of_label
         assert abs(np.sum(labels[held] == label) - fair) <= 1
+
+
+def split_by_unique(labels, share, seed):
+    """Which rows are held out, by definition; models that were trained depend on it."""
+    rows = generator(seed, Purpose.SPLIT).permutation(len(labels))
+    by_label = rows[np.argsort(labels[rows], kind="stable")]
+    if share < 1:
+        by_label = np.delete(by_label, np.unique(labels[by_label], return_index=True)[1])
+    count = min(round(share * len(rows)), len(by_label))
+    places = (np.arange(count) + 0.5) * (len(by_label) / max(count, 1))
+    held = by_label[places.astype(np.int64)]
+    return np.setdiff1d(rows, held), np.sort(held)
+
+
+@given(
+    st.integers(1, 200), st.integers(1, 70), st.sampled_from([0.02, 0.5, 1.0]), st.floats(0, 1),
+    st.integers(0, 99),
+)  # fmt: skip
+def test_the_same_rows_are_held_out_as_ever(samples, outputs, density, share, seed):
+    rng = np.random.default_rng(seed)
+    rows = (rng.uniform(size=(samples, outputs)) < density).astype(np.float64)
+    ranks = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+    np.testing.assert_array_equal(labels_of(rows), ranks)
+    for found, expected in zip(
+        split(ranks, share, seed), split_by_unique(ranks, share, seed), strict=True
+    ):
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["classes", "one-hot"])
+def test_a_validation_share_sorts_no_rows_and_classes_once(monkeypatch, kind):
+    """To sort rows takes seconds where there are a million."""
+    sorts = []
+    unique, argsort = np.unique, np.argsort
+    monkeypatch.setattr(np, "unique", lambda a, **o: (sorts.append((a.ndim, o)), unique(a, **o))[1])
+    monkeypatch.setattr(np, "argsort", lambda a, **o: (sorts.append((1, o)), argsort(a, **o))[1])
+    classes = np.arange(60) % 3
+    targets = np.eye(3)[classes] if kind == "one-hot" else classes
+    network = nnxp.MLP([2, 3], backend="numpy")
+    nnxp.train(network, np.ones((60, 2)), targets, epochs=1, batch_size=8, validation=0.2)
+    assert len(sorts) == (2 if kind == "one-hot" else 1)
+    assert all(ndim == 1 and "axis" not in options for ndim, options in sorts)
 
 
 def test_purposes_have_streams_of_their_own():

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from conftest import require
 
-from nnxp import MLP, SGD, EarlyStopping, InputError, train
+from nnxp import MLP, SGD, EarlyStopping, InputError, backends, train
 from nnxp.arrays import to_numpy
 from nnxp.training import Epoch, History
 
@@ -64,6 +65,28 @@ def test_the_best_parameters_come_back(backend, data, patience):
     assert (len(losses) == 30) == (patience == 1000)
     restored = [to_numpy(a) for layer in network.parameters for a in layer]
     for array, expected in zip(restored, kept[best], strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_what_other_callbacks_write_into_the_network_is_not_kept(name, data):
+    require(name)
+    kept = []
+
+    def keep(network, history):
+        kept.append([to_numpy(a).copy() for layer in network.parameters for a in layer])
+
+    def spoil(network, history):
+        network.parameters[0][0][...] = 7.0
+
+    stopping = EarlyStopping(patience=3)
+    network = MLP([3, 16, 2], backend=backends.get(name, "cpu"))
+    train(
+        network, *data, optimizer=SGD(1.0), epochs=30, batch_size=4, validation=0.3,
+        callbacks=[keep, stopping, spoil],
+    )  # fmt: skip
+    restored = [to_numpy(a) for layer in network.parameters for a in layer]
+    for array, expected in zip(restored, kept[stopping.best_epoch - 1], strict=True):
         np.testing.assert_array_equal(array, expected)
 
 

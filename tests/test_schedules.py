@@ -1,8 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 from conftest import require
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nnxp import MLP, SGD, InputError, schedules, train
+from nnxp import MLP, SGD, EarlyStopping, InputError, schedules, train
 from nnxp.schedules import Constant, Cosine, Exponential, Plateau, Step, schedule
 from nnxp.training import Epoch, History
 
@@ -60,6 +64,78 @@ def test_plateau_is_torchs():
         ours = rates(Plateau(monitor, patience=2, factor=0.5), losses=losses)
         assert ours == pytest.approx(theirs)
     assert min(theirs) < 0.2
+
+
+class Watched(list):
+    """The epochs of a history; counts how many are read."""
+
+    reads = 0
+
+    def __getitem__(self, key):
+        found = super().__getitem__(key)
+        self.reads += len(found) if isinstance(key, slice) else 1
+        return found
+
+    def __iter__(self):
+        for each in super().__iter__():
+            self.reads += 1
+            yield each
+
+
+@pytest.mark.parametrize("monitor", ["loss", "validation_loss", "validation_metric"])
+def test_an_epoch_is_read_a_constant_number_of_times(monitor):
+    """Whatever its schedule and callbacks: a training must not take longer the longer it is."""
+    rng = np.random.default_rng(0)
+    x, t, epochs = rng.standard_normal((10, 2)), rng.integers(0, 2, 10), 200
+
+    def watch(network, history):
+        if len(history.epochs) == 1:
+            history.epochs = Watched(history.epochs)
+
+    history = train(
+        MLP([2, 2], backend="numpy"), x, t, epochs=epochs, batch_size=None, validation=0.3,
+        schedule=Plateau(monitor), callbacks=[watch, EarlyStopping(monitor, patience=epochs)],
+    )  # fmt: skip
+    assert len(history.epochs) == epochs < history.epochs.reads < 6 * epochs
+
+
+def plateau(rule, base, losses):
+    """The rate after these losses, by the definition."""
+    best, waited = math.inf, 0
+    for loss in losses:
+        waited = 0 if loss < best else waited + 1
+        best = min(best, loss)
+        if waited == rule.patience:
+            base, waited = base * rule.factor, 0
+    return base
+
+
+def history_of(losses):
+    return History(epochs=[Epoch(i, loss, loss, -loss, 1, 1, 1) for i, loss in enumerate(losses)])
+
+
+LOSSES = st.lists(st.integers(0, 5), max_size=30)
+
+
+@given(LOSSES, LOSSES, st.integers(1, 4))
+def test_one_plateau_serves_many_trainings(ours, theirs, patience):
+    """In turn, as threads do; with a history that is given whole, cut, or written anew."""
+    rule = Plateau("loss", patience)
+    first, second = history_of([]), history_of([])
+    for i in range(max(len(ours), len(theirs)) + 1):
+        for history, losses, base in ((first, ours, 0.4), (second, theirs, 0.3)):
+            assert rule(base, i, 99, history) == plateau(rule, base, losses[:i])
+            history.epochs += history_of(losses).epochs[i : i + 1]
+    assert rule(0.4, 1, 99, history_of(ours)) == plateau(rule, 0.4, ours)
+    assert rule(0.2, 1, 99, first) == plateau(rule, 0.2, ours)
+    rule(0.4, 1, 99, first)
+    del first.epochs[len(ours) // 2 :]
+    assert rule(0.4, 1, 99, first) == plateau(rule, 0.4, ours[: len(ours) // 2])
+    first.epochs = history_of(theirs).epochs
+    assert rule(0.4, 1, 99, first) == plateau(rule, 0.4, theirs)
+    assert Plateau("loss", patience + 1)(0.4, 1, 99, first) == plateau(
+        Plateau("loss", patience + 1), 0.4, theirs
+    )
 
 
 def test_cosine_warms_up_to_the_base_and_ends_at_the_floor():
