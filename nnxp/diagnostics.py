@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from nnxp.arrays import Array, is_array, namespace, rows
+from nnxp.arrays import Array, namespace, rows
 from nnxp.linalg import vector_norm
+from nnxp.nested import leaves, rebuilt
 from nnxp.network import MLP, Mask, backpropagate
 from nnxp.objectives import Objective
 from nnxp.optimizers import Optimizer
@@ -156,18 +157,19 @@ def _figures(
     def figures(
         state: Any, batch: tuple[Array, ...], learning_rate: Any, samples: Any
     ) -> list[Array]:
-        parameters, (optimizer_state, *_, slopes) = state
+        parameters, units = state.parameters, state.target_units
         xp = namespace(parameters[0][0])
         shares = [
             xp.mean(xp.astype(xp.sum(total, axis=0) <= _limit(name) * samples, total.dtype))
-            for total, name in zip(slopes, hidden, strict=True)
+            for total, name in zip(state.slope_totals, hidden, strict=True)
         ]
-        loss, gradients = backpropagate(parameters, hidden, goal, *batch)
+        trained = goal.in_units(units[0]) if units else goal
+        loss, gradients = backpropagate(parameters, hidden, trained, *batch)
         norms = [_norm(dweight) for dweight, _ in gradients]
-        # What follows is the end of a step. It owns what it is given: it must not get the state.
-        after = _copied(parameters)
+        # What follows is the end of a step, which may write into its state: it gets a copy.
+        after, optimizer_state = _copied((parameters, state.optimizer_state))
         _, gradients = regularization.penalize(loss, after, gradients)
-        after, _ = optimizer.update(after, _copied(optimizer_state), gradients, learning_rate)
+        after, _ = optimizer.update(after, optimizer_state, gradients, learning_rate)
         after = regularization.constrain(after)
         updates = [
             _norm(new - old) / (_norm(old) + float(xp.finfo(old.dtype).smallest_normal))
@@ -214,11 +216,9 @@ def _norm(x: Array) -> Array:
     return vector_norm(x, 2, axis=None)
 
 
-def _copied(state: Any) -> Any:
+def _copied(nested: Any) -> Any:
     """Nested lists and tuples of arrays, each array anew."""
-    if is_array(state):
-        return namespace(state).asarray(state, copy=True)
-    return type(state)(_copied(each) for each in state)
+    return rebuilt(nested, (namespace(each).asarray(each, copy=True) for each in leaves(nested)))
 
 
 def _findings(layers: list[Layer], ratio: float | None, rate: float) -> Iterator[Finding]:

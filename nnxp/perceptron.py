@@ -10,30 +10,30 @@ import numpy as np
 from nnxp import backends, batches, inputs, options
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
 from nnxp.errors import DivergenceError, InputError, NotSeparableError
+from nnxp.executors.eager import State
 from nnxp.kernels import affine, step
 
 
 def perceptron_rule(
-    parameters: Any, state: Any, batch: tuple[Array, ...], learning_rate: Any
-) -> tuple[Any, Any, Array]:
+    state: State, batch: tuple[Array, ...], learning_rate: Any
+) -> tuple[State, Array]:
     """One correction: towards x where the neuron should have fired, away where it should not.
 
         y = step(x . w + b)        w += rate (t - y) x        b += rate (t - y)
 
-    A step as every backend runs it (`nnxp.backends.base.Step`), on a batch of one.
+    A step as every backend runs it (`nnxp.executors.eager.Step`), on a batch of one.
 
     Args:
-        parameters: (weight, bias), (features,) and ().
-        state: nothing, passed on.
+        state: ((weight, bias),), (features,) and ().
         batch: (x, t), (1, features) and (1,), t being 0 or 1.
         learning_rate: of the correction.
 
     Returns:
-        The new parameters, the state, and the number of errors, a 0-d array: 0 or 1.
+        The new state, and the number of errors, a 0-d array: 0 or 1.
 
     Source: Rosenblatt, The perceptron, Psychological Review 65, 1958.
     """
-    weight, bias = parameters
+    ((weight, bias),) = state
     x, t = batch
     xp = namespace(x)
     error = t - step(affine(x, weight, bias))
@@ -41,7 +41,7 @@ def perceptron_rule(
         weight + learning_rate * (error @ x),
         bias + learning_rate * xp.sum(error),
     )
-    return corrected, state, xp.sum(xp.abs(error))
+    return (corrected,), xp.sum(xp.abs(error))
 
 
 class Perceptron:
@@ -140,11 +140,11 @@ class Perceptron:
         for epoch in range(1, epochs + 1):
             # A runner may write into the state it is given, so it is given copies.
             own = tuple(backend.asarray(array, copy=True) for array in (self.weight, self.bias))
-            state, counted = (own, ()), []
+            state, counted = (own,), []
             for order in orders:
                 state, count = run(state, data, order, rate)
                 counted.append(count)
-            (self.weight, self.bias), _ = state
+            ((self.weight, self.bias),) = state
             values = self._read(counted)
             weights, errors = values[: self.features + 1], values[self.features + 1 :].sum()
             if errors == 0:

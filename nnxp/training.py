@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nnxp import batches, inputs, options
 from nnxp.arrays import Array, index_dtype, rows, to_numpy
-from nnxp.backends.base import Backend, Step
+from nnxp.backends.base import Backend
 from nnxp.diagnostics import Diagnosis, Watch, watched
 from nnxp.errors import DivergenceError, InputError
+from nnxp.executors.eager import Step
 from nnxp.feeding import Choice, Feed, Resident, Streamed, choose, log
 from nnxp.network import (
     MLP,
@@ -229,8 +230,7 @@ def train(
         start = time.perf_counter()
         shuffled = batches.shuffled(samples, seed, epoch)
         if watch:
-            parameters, (*others, _) = state
-            state = parameters, (*others, watch.slopes(parameters, batch_size))
+            state = state._replace(slope_totals=watch.slopes(state.parameters, batch_size))
         totals, sizes = [], []
         for data, order in feed.chunks(shuffled):
             state, total = run(state, data, order, rate)
@@ -238,7 +238,7 @@ def train(
             sizes.append(order.shape[1])
             if progress:
                 progress(order.shape[0] * order.shape[1])
-        figures = [*totals, _sum(backend, state[0])]
+        figures = [*totals, _sum(backend, state.parameters)]
         if watch:
             figures += watch.figures(state, data, order, rate, samples)
         values = _read(backend, figures)
@@ -251,7 +251,7 @@ def train(
                 f"the loss is {mean} in epoch {epoch}: lower the learning rate "
                 f"({rate:g}), or scale the inputs"
             )
-        network.parameters = state[0]
+        network.parameters = state.parameters
         validation_loss = metric = None
         if held_out:
             validation_loss, history.metric, metric = _validated(network, held_out, epoch, rate)
@@ -268,6 +268,21 @@ def train(
     return history
 
 
+class TrainState(NamedTuple):
+    """What a step of training works on; nested lists and tuples of arrays on the device."""
+
+    parameters: Parameters
+    """One (weight, bias) per layer."""
+    optimizer_state: Any
+    """What the optimizer keeps of the steps before, its moments."""
+    step: Array
+    """The number of steps so far, a 0-d int32 array: dropout draws its masks by it."""
+    target_units: list[Array]
+    """[(outputs,)]: each output's unit in that of the largest; [] where all are equal."""
+    slope_totals: list[Array]
+    """What `nnxp.diagnostics` adds up in an epoch, (batch, units) per hidden layer; [] without."""
+
+
 @lru_cache(maxsize=64)
 def training_step(
     hidden: tuple[str, ...],
@@ -278,19 +293,16 @@ def training_step(
 ) -> Step:
     """The pure function that is one step of training.
 
-    The same function for the same arguments, so that a backend which compiles it can keep what
-    it compiled. Its state is the optimizer's; the number of the step, a 0-d int32 array, which
-    dropout draws its masks by; the units that losses are computed in, nothing unless targets were
-    scaled, each output by another scale; and what `nnxp.diagnostics` adds up, nothing unless it
-    watches.
+    The same function for the same arguments, so that an executor which compiles it can keep what
+    it compiled.
     """
     shares = regularization.shares(len(hidden))
     plain = optimizer.is_plain and not regularization.penalizes
 
     def step(
-        parameters: Any, state: Any, batch: tuple[Array, ...], learning_rate: Any
-    ) -> tuple[Any, Any, Array]:
-        optimizer_state, number, units, slopes = state
+        state: TrainState, batch: tuple[Array, ...], learning_rate: Any
+    ) -> tuple[TrainState, Array]:
+        parameters, optimizer_state, number, units, slopes = state
         reported = goal.in_units(units[0]) if units else goal
         mask = dropout(shares, seed, number) if shares else None
         if slopes:
@@ -309,9 +321,9 @@ def training_step(
             parameters, optimizer_state = optimizer.update(
                 parameters, optimizer_state, gradients, learning_rate
             )
+        parameters = regularization.constrain(parameters)
         number = number + 1 if shares else number
-        others = optimizer_state, number, units, slopes
-        return regularization.constrain(parameters), others, loss
+        return TrainState(parameters, optimizer_state, number, units, slopes), loss
 
     return step
 
@@ -332,8 +344,8 @@ def _encoded(network: MLP, targets: np.ndarray) -> np.ndarray:
     return targets
 
 
-def first_state(network: MLP, optimizer: Optimizer) -> tuple[Parameters, Any]:
-    """What `training_step` starts from: parameters, the optimizer's state, a count of 0, units.
+def first_state(network: MLP, optimizer: Optimizer) -> TrainState:
+    """What `training_step` starts from.
 
     Steps own their state and may write into it, so the parameters are a copy: the network's own
     change once an epoch, as a whole.
@@ -347,7 +359,7 @@ def first_state(network: MLP, optimizer: Optimizer) -> tuple[Parameters, Any]:
         number = backend.xp.zeros((), dtype=backend.xp.int32, device=backend.device)
         units = target_units(network)
         own = [] if units is None else [units]
-        return parameters, (optimizer.init(parameters), number, own, [])
+        return TrainState(parameters, optimizer.init(parameters), number, own, [])
 
 
 def _prepare(

@@ -689,6 +689,6 @@ def install(monkeypatch):
         vars(stand_in).update(content)
         monkeypatch.setitem(sys.modules, name, stand_in)
     monkeypatch.setattr(array_api_compat, "cupy", namespace, raising=False)
-    monkeypatch.setattr("nnxp.backends.cublas._load", lambda: gpu.blas)
+    monkeypatch.setattr("nnxp.executors.cublas._load", lambda: gpu.blas)
     gpu.cupy = module
     return gpu

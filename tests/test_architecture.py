@@ -31,6 +31,7 @@ ALLOWED = {
     "randomness": {"options"},
     "batches": {"randomness"},
     "feeding": {"arrays", "batches", "backends.base", "backends.staging"},
+    "nested": {"arrays"},
     "backends.staging": {"arrays"},
 }
 
@@ -75,25 +76,41 @@ def test_no_kernel_names_an_array_library():
 def test_only_backends_name_other_array_libraries_than_numpy():
     for module, found in MODULES.items():
         named = {name.split(".")[0] for name in found} & (LIBRARIES - {"numpy"})
-        assert not named or module.startswith("backends."), f"{module} imports {named}"
+        assert not named or module.startswith(("backends.", "executors.")), (
+            f"{module} imports {named}"
+        )
 
 
 def test_array_api_compat_has_one_door():
     users = {m for m, found in MODULES.items() if any("array_api_compat" in n for n in found)}
-    assert {m for m in users if not m.startswith("backends.")} == {"arrays"}
+    assert {m for m in users if not m.startswith(("backends.", "executors."))} == {"arrays"}
 
 
 def test_backends_know_nothing_of_networks_and_training():
     for module, found in MODULES.items():
         if module.startswith("backends."):
             ours = {name.removeprefix("nnxp.") for name in found if name.startswith("nnxp")}
-            others = {name for name in ours - STANDARD if not name.startswith("backends")}
+            below = ("backends", "executors", "nested")
+            others = {name for name in ours - STANDARD if not name.startswith(below)}
             assert not others, f"{module} imports {others}"
 
 
-@pytest.mark.parametrize("module", ["base", "eager", "fusion", "graph"])
-def test_what_backends_share_names_none_of_them(module):
-    assert not {name.split(".")[0] for name in MODULES[f"backends.{module}"]} & LIBRARIES
+def test_executors_know_nothing_of_backends_networks_and_training():
+    for module, found in MODULES.items():
+        if module.startswith("executors."):
+            ours = {name.removeprefix("nnxp.") for name in found if name.startswith("nnxp")}
+            below = ("executors", "nested")
+            others = {name for name in ours - STANDARD if not name.startswith(below)}
+            assert not others, f"{module} imports {others}"
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["backends.base", "executors.__init__", "executors.eager", "executors.fusion",
+     "executors.cuda_graph"],
+)  # fmt: skip
+def test_what_all_libraries_share_names_none_of_them(module):
+    assert not {name.split(".")[0] for name in MODULES[module]} & LIBRARIES
 
 
 def test_nothing_imports_the_command_line_and_training_imports_no_user_of_it():

@@ -136,7 +136,7 @@ def test_jax_compiles_a_step_once(monkeypatch):
     """Training twice with the same options must not compile twice."""
     require("jax")
     from nnxp import SGD, Regularization, train
-    from nnxp.backends import jit
+    from nnxp.executors import jax_scan
     from nnxp.objectives import objective
     from nnxp.training import training_step
 
@@ -144,7 +144,7 @@ def test_jax_compiles_a_step_once(monkeypatch):
     for _ in range(2):
         train(MLP([3, 5, 2], backend="jax"), x, t, optimizer=SGD(0.123), epochs=2, batch_size=8)
     goal = objective("auto", "softmax")
-    run = jit.runner(training_step(("relu",), goal, SGD(0.123), Regularization(), 0))
+    run = jax_scan._compiled(training_step(("relu",), goal, SGD(0.123), Regularization(), 0))
     assert run._cache_size() == 1
 
 

@@ -20,7 +20,6 @@ import pytest
 import nnxp
 from nnxp import datasets
 from nnxp.arrays import to_numpy
-from nnxp.backends import recording
 from nnxp.benchmark import (
     WORKLOADS,
     Entry,
@@ -40,6 +39,7 @@ from nnxp.benchmark.backend import Products, Trainer, entry, products
 from nnxp.benchmark.command import bench
 from nnxp.benchmark.workloads import LEARNING_RATE
 from nnxp.errors import BackendError, InputError
+from nnxp.executors import recording
 
 SMALL = Workload("test", (12, 8, 4), 16, chunk=4, samples=2048)
 FAST = {"repeat": 3, "min_seconds": 0.0, "steps": 8, "pause": 0.0}
@@ -159,7 +159,7 @@ class Unrecorded(Trainer):
         def refuse(*_):
             raise recording.UnrecordableError("no products today")
 
-        recording.Library.product = refuse
+        recording.ArrayOps.product = refuse
         super().__init__(workload, device, backend="numpy")
 
 
@@ -347,10 +347,10 @@ def test_the_floor_is_the_products_of_a_step(backend):
 
 def test_the_compiled_floor_computes_every_product_in_every_turn():
     pytest.importorskip("jax")
-    from nnxp.backends import jit
+    from nnxp.backends import jax
 
     floor = Products(nnxp.backends.get("jax", "cpu"), SMALL)
-    text = jit.repeater(products).lower(floor.arrays, 10).compile().as_text()
+    text = jax._repeater(products).lower(floor.arrays, 10).compile().as_text()
     bodies = dict(re.findall(r"^(?:ENTRY )?(%\S+) .*?\{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL))
     (loop,) = set(re.findall(r"body=(%[^\s,]+)", text))
 

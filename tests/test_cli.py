@@ -212,13 +212,13 @@ def test_verbose_says_where_the_data_is(tmp_path):
 
 
 REFUSES = """
-from nnxp.backends import recording
+from nnxp.executors import recording
 from nnxp.cli import main
 
 def product(self, operands, out):
     raise recording.UnrecordableError("no products today")
 
-recording.Library.product = product
+recording.ArrayOps.product = product
 main()
 """
 

@@ -10,8 +10,8 @@ import pytest
 import stand_ins
 
 from nnxp import BackendError
-from nnxp.backends import cublas
-from nnxp.backends.cublas import WORKSPACE, Cublas
+from nnxp.executors import cublas
+from nnxp.executors.cublas import WORKSPACE, Cublas
 
 
 def device_array(array):

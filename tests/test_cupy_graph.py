@@ -20,9 +20,9 @@ from conftest import REGULARIZATIONS, RULES, require
 import nnxp
 from nnxp import SGD, Adam, BackendError, backends, cli
 from nnxp.arrays import to_numpy
-from nnxp.backends import cupy_graph, fusion, graph, recording
-from nnxp.backends.recording import leaves
+from nnxp.executors import cuda_graph, cupy_graph, fusion, recording
 from nnxp.kernels import ACTIVATIONS
+from nnxp.nested import leaves
 from nnxp.objectives import LOSSES, objective
 from nnxp.training import first_state, training_step
 
@@ -270,7 +270,7 @@ def test_a_cublas_that_cannot_be_loaded(chance, monkeypatch):
     def load():
         raise BackendError("cuBLAS cannot be loaded: no such file")
 
-    monkeypatch.setattr("nnxp.backends.cublas._load", load)
+    monkeypatch.setattr("nnxp.executors.cublas._load", load)
     *most, expected = chance
     told(*most, "cuBLAS cannot be loaded: no such file", expected)
 
@@ -295,9 +295,9 @@ def test_a_failure_on_the_way_leaves_the_state_right(chance, good):
 
 def test_a_step_that_reads_a_value(gpu):
     def reads(step):
-        def change(parameters, state, batch, rate):
-            parameters, state, loss = step(parameters, state, batch, rate)
-            return parameters, state, loss if float(loss) >= 0 else -loss
+        def change(state, batch, rate):
+            state, loss = step(state, batch, rate)
+            return state, loss if float(loss) >= 0 else -loss
 
         return change
 
@@ -448,7 +448,7 @@ def test_what_launches_overwrite_holds_nothing_else(gpu):
     backend, step, state, arrays = case()
     with backend.active():
         library = cupy_graph.CuPyGraph(print)
-        run = graph.runner(step, library, print)
+        run = cuda_graph.runner(step, library, print)
         run_all(run, state(), arrays, orders(backend, *SHAPES))
     assert len(library.programs) == 2
     assert library.pool.blocks
@@ -566,7 +566,7 @@ def test_the_executor_is_chosen_by_name(gpu, tmp_path, monkeypatch, capsys):
 # --- CuPy itself, without a GPU
 
 
-class Numbers(recording.Library):
+class Numbers(recording.ArrayOps):
     """Steps recorded on NumPy as they are on CuPy."""
 
     reuses_memory = False

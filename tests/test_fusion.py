@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 import nnxp
 from nnxp import SGD, Adam
-from nnxp.backends import eager, fusion, recording
-from nnxp.backends.recording import Call, leaves
+from nnxp.executors import eager, fusion, recording
+from nnxp.executors.recording import Call
 from nnxp.kernels import ACTIVATIONS
+from nnxp.nested import leaves
 from nnxp.objectives import LOSSES, objective
 from nnxp.training import first_state, training_step
 
 
-class Library(recording.Library):
+class Library(recording.ArrayOps):
     """NumPy, each result at a place of its own."""
 
     reuses_memory = False
@@ -45,7 +46,7 @@ def assert_fused_is_eager(step, state, data, fuse=identity):
         start = state()
         program = recording.Program(step, start, data, order[0], LIBRARY, rate)
         functions = fusion.fused(program.calls, [*program.leaves, program.total], LIBRARY, fuse)
-        program.take_up(state(), rate)
+        program.load_state(state(), rate)
         for rows in order:
             for array, batch in zip(data, program.batch, strict=True):
                 array.take(rows, 0, batch)

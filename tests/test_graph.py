@@ -9,17 +9,18 @@ import contextlib
 import functools
 import types
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import REGULARIZATIONS, RULES, require
 
 import nnxp
-from nnxp import SGD, Adam, BackendError, backends
+from nnxp import SGD, Adam, BackendError, backends, executors
 from nnxp.arrays import to_numpy
-from nnxp.backends import eager, graph
-from nnxp.backends.recording import leaves
-from nnxp.backends.torch_graph import TorchGraph
+from nnxp.executors import cuda_graph, eager
+from nnxp.executors.torch_graph import TorchGraph
+from nnxp.nested import leaves
 from nnxp.objectives import objective
 from nnxp.training import first_state, training_step
 
@@ -93,7 +94,7 @@ def test_captured_chunks_come_to_the_same_bits_as_eager_ones(rule, regularizatio
         lambda *chunk: eager.run(step, *chunk), state(), arrays, orders(*SHAPES), rates
     )
     found, sums = run_all(
-        graph.runner(step, library, print), state(), arrays, orders(*SHAPES), rates
+        cuda_graph.runner(step, library, print), state(), arrays, orders(*SHAPES), rates
     )
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -104,7 +105,7 @@ def test_captured_chunks_come_to_the_same_bits_as_eager_ones(rule, regularizatio
 
 def test_the_state_stays_where_it_is_and_a_strange_one_is_brought_there():
     step, state, arrays = case(Adam(0.01))
-    run, (order,) = graph.runner(step, Fake(), print), orders((4, 8))
+    run, (order,) = cuda_graph.runner(step, Fake(), print), orders((4, 8))
     first, _ = run(state(), arrays, order, 0.1)
     mine = leaves(first)
     again, total = run(state(), arrays, order, 0.1)
@@ -122,7 +123,7 @@ def test_the_state_stays_where_it_is_and_a_strange_one_is_brought_there():
 def test_other_data_is_captured_anew_but_only_when_it_comes_again():
     step, state, arrays = case()
     library = Fake()
-    run, (order,) = graph.runner(step, library, print), orders((4, 8))
+    run, (order,) = cuda_graph.runner(step, library, print), orders((4, 8))
     others = [tuple(map(np.copy, arrays)) for _ in range(3)]  # alive, so at places of their own
     now, _ = run(state(), arrays, order, 0.1)
     for other in others:
@@ -138,17 +139,17 @@ def test_other_data_is_captured_anew_but_only_when_it_comes_again():
 def test_data_that_never_come_to_the_same_place_are_reported():
     step, state, arrays = case()
     fallbacks = []
-    run, (order,) = graph.runner(step, Fake(), fallbacks.append), orders((4, 8))
-    alive = [tuple(map(np.copy, arrays)) for _ in range(2 * graph.KEPT)]
+    run, (order,) = cuda_graph.runner(step, Fake(), fallbacks.append), orders((4, 8))
+    alive = [tuple(map(np.copy, arrays)) for _ in range(2 * cuda_graph.KEPT)]
     for count, data in enumerate(alive):
         run(state(), data, order, 0.1)
-        assert bool(fallbacks) == (count > graph.KEPT)
-    assert set(fallbacks) == {"chunks run eagerly: their data lie at another place each time"}
+        assert bool(fallbacks) == (count > cuda_graph.KEPT)
+    assert set(fallbacks) == {"chunks run eagerly: their data have another address each time"}
 
 
 def test_it_is_the_data_of_now_that_is_read_not_that_of_the_capture():
     step, state, arrays = case()
-    run, (order,) = graph.runner(step, Fake(), print), orders((4, 8))
+    run, (order,) = cuda_graph.runner(step, Fake(), print), orders((4, 8))
     run(state(), arrays, order, 0.1)
     arrays[0][...] = data(seed=5)[0]
     found, _ = run(state(), arrays, order, 0.1)
@@ -157,10 +158,10 @@ def test_it_is_the_data_of_now_that_is_read_not_that_of_the_capture():
 
 
 def test_captures_are_kept_within_bounds(monkeypatch):
-    monkeypatch.setattr(graph, "KEPT", 2)
+    monkeypatch.setattr(cuda_graph, "KEPT", 2)
     step, state, arrays = case()
     library = Fake()
-    run = graph.runner(step, library, print)
+    run = cuda_graph.runner(step, library, print)
     now = state()
 
     def at(steps):
@@ -207,7 +208,7 @@ def test_what_cannot_be_captured_is_said_once_and_runs_eagerly(monkeypatch, capt
     chunks = orders((4, 8), (4, 8), (2, 8))
     expected = run_all(lambda *chunk: eager.run(step, *chunk), state(), arrays, chunks, rates)
     fallbacks = []
-    run = graph.runner(step, Fake(), fallbacks.append)
+    run = cuda_graph.runner(step, Fake(), fallbacks.append)
     with pytest.warns(RuntimeWarning, match=said) as told:
         found = run_all(run, state(), arrays, chunks, rates)
     assert len(told) == 1
@@ -238,7 +239,7 @@ def test_a_capture_is_blamed_on_the_first_error_in_it(monkeypatch):
 
     monkeypatch.setattr(Fake, "capture", capture)
     with pytest.warns(RuntimeWarning, match=r"\(ValueError: not permitted in a capture\)"):
-        graph.runner(refuse, Fake(), print)(state(), arrays, *orders((4, 8)), 0.1)
+        cuda_graph.runner(refuse, Fake(), print)(state(), arrays, *orders((4, 8)), 0.1)
 
 
 def test_an_error_of_the_steps_themselves_is_theirs():
@@ -249,13 +250,13 @@ def test_an_error_of_the_steps_themselves_is_theirs():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ZeroDivisionError, match="mine"):
-            graph.runner(step, Fake(), print)(state(), arrays, *orders((4, 8)), 0.1)
+            cuda_graph.runner(step, Fake(), print)(state(), arrays, *orders((4, 8)), 0.1)
 
 
 def test_no_steps_and_a_loss_that_is_no_number():
     step, state, arrays = case()
     library = Fake()
-    run = graph.runner(step, library, print)
+    run = cuda_graph.runner(step, library, print)
     same, total = run(state(), arrays, np.zeros((0, 8), dtype=np.int64), 0.1)
     assert (total, library.captures) == (0, 0)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -349,8 +350,8 @@ def cuda(monkeypatch):
         "graph": graph,
     }.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
-    kind = backends.backend_class("torch")
-    monkeypatch.setattr(kind, "executors_on", classmethod(lambda cls, _: ("graph", "eager")))
+    on_any_device = [replace(each, device="") for each in executors.EXECUTORS]
+    monkeypatch.setattr(executors, "EXECUTORS", on_any_device)
     return done
 
 
@@ -394,9 +395,9 @@ def test_torch_that_cannot_capture_names_the_cause_and_goes_on(cuda):
     step, state, arrays = case(backend="torch")
 
     def reads(*arguments):
-        parameters, others, loss = step(*arguments)
+        state, loss = step(*arguments)
         assert float(loss) >= 0
-        return parameters, others, loss
+        return state, loss
 
     opened = backends.get("torch", "cpu", "graph")
     run, (order,) = opened.runner(reads), orders((4, 8))
@@ -415,7 +416,7 @@ def test_on_a_gpu_graphs_train_as_eager_steps_do(name, rule):
     """Without a warning: then it was captured, and a replay came to the same bits."""
     require(name)
     kind = backends.backend_class(name)
-    if "cuda:0" not in kind.devices() or "graph" not in kind.executors_on("cuda:0"):
+    if "cuda:0" not in kind.devices() or "graph" not in executors.names(name, "cuda:0"):
         pytest.skip(f"{name} has no graphs here")
     x, t = data()
     trained = []
@@ -431,9 +432,10 @@ def test_on_a_gpu_graphs_train_as_eager_steps_do(name, rule):
 
 def test_torch_graphs_are_for_cuda_devices():
     require("torch")
-    kind = backends.backend_class("torch")
-    assert kind.executors_on("cuda:1") == ("graph", "eager", "compiled")
-    assert kind.executors_on("cpu") == kind.executors_on("mps") == ("eager", "compiled")
-    assert {*kind.executors} == {"eager", "compiled", "graph"}
+    assert executors.names("torch", "cuda:1") == ("graph", "eager", "compiled")
+    assert (
+        executors.names("torch", "cpu") == executors.names("torch", "mps") == ("eager", "compiled")
+    )
+    assert {*executors.names("torch")} == {"eager", "compiled", "graph"}
     with pytest.raises(BackendError, match="no executor 'graph' on cpu; it has eager, compiled"):
         backends.get("torch", "cpu", "graph")

@@ -167,12 +167,12 @@ def test_every_step_drops_other_units(data):
     """The step's number is part of the state, and chunks go on where the last one ended."""
     rule = SGD(0.0)
     step = training_step(("relu",), objective("auto", "softmax"), rule, Regularization(dropout=0.5))
-    (parameters, state), losses = first_state(MLP([4, 16, 3], backend="numpy"), rule), []
+    state, losses = first_state(MLP([4, 16, 3], backend="numpy"), rule), []
     for _ in range(3):
-        _, state, loss = step(parameters, state, data, 0.0)
+        state, loss = step(state, data, 0.0)
         losses.append(float(loss))
     assert len(set(losses)) == 3
-    assert int(state[1]) == 3
+    assert int(state.step) == 3
 
 
 def test_prediction_drops_nothing(data):

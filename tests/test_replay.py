@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 import nnxp
 from nnxp import SGD, Adam, Regularization
 from nnxp.arrays import namespace
-from nnxp.backends import eager, recording, replay
+from nnxp.executors import eager, recording, replay
 from nnxp.kernels import ACTIVATIONS
+from nnxp.nested import leaves
 from nnxp.objectives import LOSSES, objective
 from nnxp.training import first_state, training_step
+
+NUMPY = nnxp.backends.get("numpy")
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +36,20 @@ def chunks():
 def both(step, state, data, orders):
     """The states and losses that eager and replayed runs come to, and the fall-backs."""
     found, fallbacks = [], []
-    for run in (lambda *chunk: eager.run(step, *chunk), replay.runner(step, fallbacks.append)):
+    replayed = replay.runner(step, NUMPY, fallbacks.append)
+    for run in (lambda *chunk: eager.run(step, *chunk), replayed):
         now, totals = state(), []
         with np.errstate(all="ignore"):
             for order in orders:
                 now, total = run(now, data, order, 0.1)
                 totals.append(float(total))
-        found.append((recording.leaves(now), totals))
+        found.append((leaves(now), totals))
     return found, fallbacks
 
 
 def assert_same(found):
-    (eager_leaves, eager_totals), (leaves, totals) = found
-    for expected, array in zip(eager_leaves, leaves, strict=True):
+    (eager_leaves, eager_totals), (replayed, totals) = found
+    for expected, array in zip(eager_leaves, replayed, strict=True):
         assert array.dtype == expected.dtype
         np.testing.assert_array_equal(array, expected)
     np.testing.assert_array_equal(totals, eager_totals)
@@ -239,28 +243,28 @@ def test_a_replay_takes_up_a_state_that_it_did_not_return(data):
     """As the diagnostics give it a new one each epoch."""
     network = nnxp.MLP([6, 5, 3], backend="numpy")
     step = training_step(network.hidden, objective("auto", "softmax"), SGD(0.1))
-    run = replay.runner(step, print)
+    run = replay.runner(step, NUMPY, print)
     first, *_ = chunks()
     ours, _ = run(first_state(network, SGD(0.1)), data, first, 0.1)
-    once = [leaf.copy() for leaf in recording.leaves(ours)]
+    once = [leaf.copy() for leaf in leaves(ours)]
     again, _ = run(first_state(network, SGD(0.1)), data, first, 0.1)
-    for expected, array in zip(once, recording.leaves(again), strict=True):
+    for expected, array in zip(once, leaves(again), strict=True):
         np.testing.assert_array_equal(array, expected)
 
 
 def step_of(change):
     """A step that does `change` to a single weight, (2,), and returns its sum as the loss."""
 
-    def step(parameters, state, batch, rate):
-        ((weight,),) = parameters
+    def step(state, batch, rate):
+        ((weight,),) = state
         weight = change(namespace(weight), weight, batch[0])
-        return [(weight,)], state, namespace(weight).sum(weight)
+        return ((weight,),), namespace(weight).sum(weight)
 
     return step
 
 
 def state():
-    return [(np.array([1.0, -2.0]),)], []
+    return ((np.array([1.0, -2.0]),),)
 
 
 X = (np.arange(12.0).reshape(6, 2),)
@@ -322,13 +326,13 @@ def test_what_cannot_be_recorded_runs_eagerly_from_the_same_state(change):
 
 
 def test_a_step_that_swaps_its_state_runs_eagerly():
-    def step(parameters, state, batch, rate):
-        ((a, b),) = parameters
+    def step(state, batch, rate):
+        ((a, b),) = state
         a += 1.0
-        return [(b, a)], state, namespace(a).sum(a)
+        return ((b, a),), namespace(a).sum(a)
 
     def start():
-        return [(np.array([1.0]), np.array([5.0]))], []
+        return ((np.array([1.0]), np.array([5.0])),)
 
     found, fallbacks = both(step, start, X, ORDERS)
     assert_same(found)
@@ -351,17 +355,18 @@ def test_a_training_that_falls_back_says_so_once_with_the_reason(monkeypatch, ca
 
 
 def test_an_error_of_the_step_is_raised_as_it_is():
-    def step(parameters, state, batch, rate):
+    def step(state, batch, rate):
         raise RuntimeError("of the step")
 
     with pytest.raises(RuntimeError, match="of the step"):
-        replay.runner(step, print)(state(), X, ORDERS[0], 0.1)
+        replay.runner(step, NUMPY, print)(state(), X, ORDERS[0], 0.1)
 
 
 def test_an_empty_chunk_does_nothing():
     step = step_of(RECORDABLE["mean"])
-    now, total = replay.runner(step, print)(state(), X, np.zeros((0, 2), dtype=np.int64), 0.1)
-    assert now[0][0][0].tolist() == [1.0, -2.0]
+    nothing = np.zeros((0, 2), dtype=np.int64)
+    now, total = replay.runner(step, NUMPY, print)(state(), X, nothing, 0.1)
+    assert now[0][0].tolist() == [1.0, -2.0]
     assert float(total) == 0
 
 
@@ -373,8 +378,8 @@ def test_memory_is_reused_within_a_step():
             weight = weight * 1.0 + 0.0
         return weight
 
-    leaves = [(np.zeros(1000),)], []
-    program = recording.Program(step_of(chain), leaves, X, np.array([0, 1]), recording.Library())
+    start = ((np.zeros(1000),),)
+    program = recording.Program(step_of(chain), start, X, np.array([0, 1]), recording.ArrayOps())
     gc.collect()
     results = [call.writes for call in program.calls if call.formula in (np.multiply, np.add)]
     memory = {array.__array_interface__["data"][0] for array in results if array.size == 1000}
@@ -399,8 +404,8 @@ def test_two_trainings_do_not_share_their_arrays(data):
 
 def calls_of(change, weight, data=X):
     """What a step of `change` comes to, by blocks."""
-    start = [(weight,)], []
-    program = recording.Program(step_of(change), start, data, np.array([0, 1]), recording.Library())
+    library = recording.ArrayOps()
+    program = recording.Program(step_of(change), ((weight,),), data, np.array([0, 1]), library)
     return program, list(replay._by_blocks(program.calls))
 
 
@@ -413,7 +418,7 @@ def test_long_rows_of_calls_on_large_matrices_go_by_blocks_to_the_same_bits():
     expected = many(np, weight, X[0][[0, 1]])
     program, calls = calls_of(many, weight.copy())
     assert len(calls) > len(program.calls) + 20  # 480,000 bytes are four blocks of each call
-    program.take_up(([(weight,)], []), 0.1)
+    program.load_state(([(weight,)], []), 0.1)
     for function, arguments in calls:
         function(*arguments)
     np.testing.assert_array_equal(program.leaves[0], expected)
@@ -432,8 +437,8 @@ def test_short_rows_and_small_matrices_go_whole_and_are_not_even_grouped(monkeyp
 
 def test_an_outer_product_is_not_left_to_blas(monkeypatch):
     a, b, out = np.ones((3, 1)), np.ones((1, 4)), np.empty((3, 4))
-    assert recording.Library().product((a, b), out)[0] is np.multiply
-    assert recording.Library().product((np.ones((3, 2)), np.ones((2, 4))), out)[0] is np.matmul
+    assert recording.ArrayOps().product((a, b), out)[0] is np.multiply
+    assert recording.ArrayOps().product((np.ones((3, 2)), np.ones((2, 4))), out)[0] is np.matmul
 
 
 def laid_out(batch_size, executor="replay"):
@@ -446,7 +451,7 @@ def laid_out(batch_size, executor="replay"):
     order = np.arange(256).reshape(-1, batch_size)
     state, _ = run(first_state(network, Adam()), (x, t), order, 0.1)
     nnxp.train(network, x, t, epochs=2, batch_size=batch_size)
-    return [leaf.flags.f_contiguous for leaf in recording.leaves(state) if leaf.ndim == 2], network
+    return [leaf.flags.f_contiguous for leaf in leaves(state) if leaf.ndim == 2], network
 
 
 @pytest.mark.parametrize("executor", ["replay", "eager"])
@@ -460,7 +465,7 @@ def test_small_weights_lie_by_columns_only_while_they_are_trained(executor):
 
 def test_both_layouts_learn_the_same(monkeypatch):
     _, by_columns = laid_out(8)
-    monkeypatch.setattr("nnxp.backends.numpy.BETTER_BY_COLUMNS", 0)
+    monkeypatch.setattr("nnxp.backends.numpy.F_ORDER_MAX_MACS", 0)
     _, by_rows = laid_out(8)
     for one, other in zip(by_columns.parameters, by_rows.parameters, strict=True):
         np.testing.assert_allclose(one[0], other[0], rtol=1e-3, atol=1e-4)
@@ -472,10 +477,10 @@ def test_moments_that_fade_away_end_at_zero():
     parameters = [(np.full((2, 2), tiny), np.zeros(2, dtype=np.float32))]
     moment = np.array([tiny, -tiny, 2e-38, 0.0], dtype=np.float32)
 
-    def step(parameters, state, batch, rate):
-        return parameters, state, namespace(batch[0]).sum(batch[0])
+    def step(state, batch, rate):
+        return state, namespace(batch[0]).sum(batch[0])
 
     run = nnxp.backends.get("numpy").runner(step)
-    (kept, (moment,)), _ = run((parameters, (moment,)), X, ORDERS[0], 0.1)
+    (kept, moment), _ = run((parameters, moment), X, ORDERS[0], 0.1)
     assert moment.tolist() == [0.0, 0.0, np.float32(2e-38), 0.0]
     assert (kept[0][0] == tiny).all()  # parameters are the network's own affair

@@ -48,9 +48,9 @@ def test_nothing_in_a_chunk_of_steps_waits_for_the_device(conversions, data, rul
     order = gpu.asarray(np.arange(200).reshape(100, 2))
     run = gpu.runner(training_step(("relu",), objective("auto", "softmax"), rule))
     state = first_state(network, rule)
-    (parameters, _), total = run(state, (x, t), order, 0.1)
+    state, total = run(state, (x, t), order, 0.1)
     assert conversions.count == 0
-    assert str(parameters[0][0].device) == str(total.device) == str(gpu.device)
+    assert str(state.parameters[0][0].device) == str(total.device) == str(gpu.device)
 
 
 def test_one_epoch_is_the_steps_written_out():

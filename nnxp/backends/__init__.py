@@ -1,8 +1,8 @@
 """Backends: what each array library needs before nnxp's kernels can run on it.
 
-`get(name, device)` opens one. This package alone, with the way to the host in `nnxp.arrays`,
-names array libraries; a new one is a file here with a `Backend` subclass, and a line in
-`BACKENDS`.
+`get(name, device)` opens one. Only this package, `nnxp.executors` and, for the way to the host,
+`nnxp.arrays` name array libraries. A new one is a file here with a `Backend` subclass, and a line
+in `BACKENDS`.
 """
 
 import ctypes
@@ -10,9 +10,9 @@ import importlib
 import os
 import sys
 
-from nnxp import options
+from nnxp import executors, options
 from nnxp.backends.base import Availability, Backend
-from nnxp.errors import BackendError, unknown_name
+from nnxp.errors import BackendError, InputError, unknown_name
 
 __all__ = [
     "BACKENDS",
@@ -22,6 +22,7 @@ __all__ = [
     "backend_class",
     "default_name",
     "get",
+    "parse",
 ]
 
 BACKENDS = {
@@ -59,12 +60,13 @@ def get(
     Args:
         name: one of `BACKENDS`, "auto", or None for `$NNXP_BACKEND` and, without it, "numpy".
             "auto" takes a CUDA device where one answers and NumPy otherwise; the backend's
-            `describe()` says which. A backend that is open already is returned as it is.
+            `describe()` says which. "torch:compiled" names the executor, too. A backend that is
+            open already is returned as it is.
         device: "cpu", "cuda", "cuda:1", "mps" (torch only), "device1" (array-api-strict only),
             or None for `$NNXP_DEVICE` and, without it, the backend's own default.
-        executor: how chunks of steps are run: "eager", "replay" (numpy), "graph" (cupy, and torch
-            on CUDA), "compiled" (torch) or "jit" (jax); None or "auto" for the backend's own
-            choice.
+        executor: how chunks of steps run, one of `nnxp.executors.EXECUTORS`: "eager", "replay"
+            (numpy), "graph" (cupy, and torch on CUDA), "compiled" (torch) or "jit" (jax); None or
+            "auto" for the best that the device has.
         tf32: whether float32 products on CUDA may be computed in TF32, several times as fast with
             10 of 23 bits. None is False, whatever the library would do; of an open backend, what
             it was opened with.
@@ -87,11 +89,34 @@ def get(
                 f"{name.describe()} is open already, with{'' if name.tf32 else 'out'} TF32"
             )
         return name
-    name = (name or default_name()).lower().replace("_", "-")
+    name, named_executor = parse(name or default_name())
+    if named_executor is not None:
+        if executor not in (None, "auto", named_executor):
+            raise InputError(f"backend {name}:{named_executor} has another executor: {executor!r}")
+        executor = named_executor
     device = device or os.environ.get("NNXP_DEVICE") or None
     if name == "auto":
         return _auto(device, executor, bool(tf32))
     return backend_class(name)(device, executor, bool(tf32))
+
+
+def parse(text: str) -> tuple[str, str | None]:
+    """The backend and the executor that `text` names: "torch:compiled" is ("torch", "compiled").
+
+    Returns:
+        One of `BACKENDS` or "auto", and the executor, None where `text` names none.
+
+    Raises:
+        InputError: no backend has this name.
+        BackendError: the backend has no such executor.
+    """
+    name, _, executor = text.strip().lower().partition(":")
+    name = name.replace("_", "-")
+    if name not in ("auto", *BACKENDS):
+        raise unknown_name("backend", name, ["auto", *BACKENDS])
+    if executor and name != "auto":
+        executors.find(executor, name)
+    return name, executor or None
 
 
 def default_name() -> str:

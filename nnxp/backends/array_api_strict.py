@@ -18,7 +18,7 @@ class StrictBackend(Backend):
         try:
             import array_api_strict
         except Exception as error:  # a broken installation may raise anything
-            raise cls.broken(error, "array_api_strict") from None
+            raise cls.import_error(error, "array_api_strict") from None
         return array_api_strict, array_api_strict.__version__
 
     @classmethod

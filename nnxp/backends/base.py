@@ -1,25 +1,19 @@
-"""What the trainer and the network ask of an array library."""
+"""What an array library is: namespace, devices, precision, memory, staging."""
 
 import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
+from nnxp import executors
 from nnxp.arrays import Array, device, is_array, namespace, to_numpy
-from nnxp.backends import eager
 from nnxp.backends.staging import Layout, Staging
 from nnxp.errors import BackendError, InputError, NnxpError, first_line
+from nnxp.executors.eager import Runner, State, Step
 
 log = logging.getLogger("nnxp")
-
-Step = Callable[..., tuple[Any, Any, Array]]
-"""step(parameters, optimizer_state, batch, learning_rate) -> (parameters, optimizer_state, loss)"""
-
-Runner = Callable[..., tuple[Any, Array]]
-"""run(state, data, order, learning_rate) -> (state, summed loss): a chunk of steps."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +32,13 @@ class Availability:
 class Backend:
     """An array library on one device.
 
-    A subclass says how to import its library, which devices it has, and, where a plain loop
-    of steps is not the best it can do, how to run a chunk of them.
+    A subclass says how to import its library, which devices it has, and how it sets precision,
+    threads and memory. How steps run on it is said by `nnxp.executors`.
     """
 
     name: ClassVar[str]
     install: ClassVar[str]
     """The command that makes the library available."""
-    executors: ClassVar[tuple[str, ...]] = ("eager",)
-    """How it can run a chunk of steps, the default first; see `executors_on`."""
     memory_errors: ClassVar[tuple[str, ...]] = ()
     """What its RuntimeErrors say, in part, where memory runs out. A MemoryError needs no words."""
 
@@ -58,7 +50,7 @@ class Backend:
     """The device as a string: "cpu", "cuda:0"."""
     version: str
     executor: str
-    """One of `executors_on` the device."""
+    """One of `nnxp.executors.names` on this device."""
     tf32: bool
     """Whether float32 products may be computed in TF32, which keeps 10 of 23 bits."""
 
@@ -72,9 +64,9 @@ class Backend:
         if found not in available:
             raise BackendError(
                 f"backend {self.name!r} has no device {device!r} here; "
-                f"it has {', '.join(available)}{self.cure(str(device))}"
+                f"it has {', '.join(available)}{self.hint(str(device))}"
             )
-        self.executor = self.find_executor(executor, found)
+        self.executor = executors.find(executor, self.name, found)
         self.device_name = found
         self.device = self.open_device(found)
         if tf32 and not self.has_tf32():
@@ -82,30 +74,6 @@ class Backend:
                 f"{self.name} {self.version} has no TF32 on {found}: leave --tf32 out, or take a "
                 "CUDA device of compute capability 8.0 or more"
             )
-
-    @classmethod
-    def executors_on(cls, device: str) -> tuple[str, ...]:
-        """Those of `executors` that one of `devices` has, the default first."""
-        return cls.executors
-
-    @classmethod
-    def find_executor(cls, name: str | None, device: str | None = None) -> str:
-        """The executor called `name`; the default for None or "auto".
-
-        Args:
-            device: one of `devices`; None asks whether any may have it.
-
-        Raises:
-            BackendError: there is none of this name.
-        """
-        known = cls.executors_on(device) if device else cls.executors
-        found = known[0] if name in (None, "auto") else str(name)
-        if found not in known:
-            place = f" on {device}" if found in cls.executors else ""
-            raise BackendError(
-                f"backend {cls.name!r} has no executor {name!r}{place}; it has {', '.join(known)}"
-            )
-        return found
 
     @classmethod
     def load(cls) -> tuple[Any, str]:
@@ -126,8 +94,8 @@ class Backend:
         return device
 
     @classmethod
-    def cure(cls, device: str) -> str:
-        """What to do where `device` is none of `devices`, to end a message; "" for nothing else."""
+    def hint(cls, device: str) -> str:
+        """What to do where `device` is none of `devices`, to end a message; "" for nothing."""
         return "; a GPU is called cuda, cuda:1" if "gpu" in device.lower() else ""
 
     def has_tf32(self) -> bool:
@@ -201,36 +169,33 @@ class Backend:
         return namespace(x) is self.xp and device(x) == self.device
 
     def runner(self, step: Step, fallbacks: list[str] | None = None) -> Runner:
-        """A function that runs a chunk of steps; see `eager.run` for what it takes and returns.
+        """A function like `nnxp.executors.eager.run`: it runs chunks of `step` by the executor.
 
         Args:
-            step: what to run.
+            step: see `nnxp.executors.eager.Step`.
             fallbacks: gets a line, with the reason, for each way in which steps run otherwise
                 than by the backend's executor. Each is logged by "nnxp", too, as INFO.
         """
         known = [] if fallbacks is None else fallbacks
 
-        def fell_back(line: str) -> None:
+        def report(line: str) -> None:
             if line not in known:  # for whole batches, and for an epoch's smaller last
                 known.append(line)
                 log.info("%s", line)
 
-        run_chunk = self.chunk_runner(step, fell_back)
+        run_chunk = self.tuned(executors.runner(self.executor, self, step, report))
 
-        def run(*chunk: Any) -> tuple[Any, Array]:
+        def run(
+            state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
+        ) -> tuple[State, Array]:
             with self.active():
-                return run_chunk(*chunk)
+                return run_chunk(state, data, order, learning_rate)
 
         return run
 
-    def chunk_runner(self, step: Step, fell_back: Callable[[str], Any]) -> Runner:
-        """What `runner` runs inside `active`: the executor's own way.
-
-        Args:
-            step: what to run.
-            fell_back: called with a line that says how steps run instead, and why.
-        """
-        return partial(eager.run, step)
+    def tuned(self, run: Runner) -> Runner:
+        """`run` with the state laid out, and with as many threads, as suits the library best."""
+        return run
 
     def threads(self, multiply_adds: int) -> AbstractContextManager[Any]:
         """As many of the CPU's threads as steps of this size are worth; inside `active`.
@@ -307,7 +272,7 @@ class Backend:
         return None
 
     @classmethod
-    def broken(cls, error: Exception, module: str) -> BackendError:
+    def import_error(cls, error: Exception, module: str) -> BackendError:
         """The error for a library that raised `error` when `module` was imported."""
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             return BackendError(f"backend {cls.name!r} is not installed: {cls.install}")

@@ -1,22 +1,20 @@
 """CuPy on CUDA."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from nnxp.backends import graph
-from nnxp.backends.base import Backend, Runner, Step
-from nnxp.backends.cupy_graph import SEEN_WITH, CuPyGraph
+from nnxp.backends.base import Backend
 from nnxp.backends.staging import CuPyStaging, Layout, Staging
 from nnxp.errors import BackendError, first_line
+from nnxp.executors.cupy_graph import VERIFIED_VERSIONS
 
 
 class CuPyBackend(Backend):
     name = "cupy"
     install = 'pip install "nnxp[cuda13]" (CUDA 13) or "nnxp[cuda12]" (CUDA 12)'
-    executors = ("graph", "eager")
     memory_errors = (
         "cudaErrorMemoryAllocation",
         "CUDA_ERROR_OUT_OF_MEMORY",
@@ -28,7 +26,7 @@ class CuPyBackend(Backend):
         try:
             import cupy
         except Exception as error:  # a wheel for another CUDA may raise anything
-            raise cls.broken(error, "cupy") from None
+            raise cls.import_error(error, "cupy") from None
         if not cupy.is_available():
             raise BackendError(f"cupy {cupy.__version__} is installed but {_lacking(cupy)}")
         try:
@@ -80,12 +78,6 @@ class CuPyBackend(Backend):
         finally:
             linalg.set_compute_type(np.float32, before)
 
-    def chunk_runner(self, step: Step, fell_back: Callable[[str], Any]) -> Runner:
-        if self.executor == "eager":
-            return super().chunk_runner(step, fell_back)
-        with self.active():
-            return graph.runner(step, CuPyGraph(fell_back, self.tf32), fell_back)
-
     def synchronize(self, arrays: Any) -> None:
         self.device.synchronize()
 
@@ -115,7 +107,7 @@ class CuPyBackend(Backend):
         runtime = cupy.cuda.runtime
         return super().settings() | {
             "blas": "cuBLAS",
-            "graphs": f"{'seen' if self.version in SEEN_WITH else 'not seen yet'} with this CuPy",
+            "graphs": ("" if self.version in VERIFIED_VERSIONS else "not ") + "verified on a GPU",
             "cuda": _version(runtime.runtimeGetVersion()),
             "driver": _version(runtime.driverGetVersion()),
             "gpu": runtime.getDeviceProperties(self.device.id)["name"].decode(),

@@ -3,10 +3,10 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Any
 
-from nnxp.backends import jit
-from nnxp.backends.base import Backend, Runner, Step
+from nnxp.backends.base import Backend
 from nnxp.backends.staging import JAXStaging, Layout, Staging
 from nnxp.errors import BackendError, first_line
 
@@ -14,7 +14,6 @@ from nnxp.errors import BackendError, first_line
 class JAXBackend(Backend):
     name = "jax"
     install = 'pip install "nnxp[jax]"'
-    executors = ("jit", "eager")
     memory_errors = ("RESOURCE_EXHAUSTED",)
 
     @classmethod
@@ -22,7 +21,7 @@ class JAXBackend(Backend):
         try:
             import jax
         except Exception as error:  # a broken installation may raise anything
-            raise cls.broken(error, "jax") from None
+            raise cls.import_error(error, "jax") from None
         return jax.numpy, jax.__version__
 
     @classmethod
@@ -42,11 +41,11 @@ class JAXBackend(Backend):
         return tuple(found)
 
     @classmethod
-    def cure(cls, device: str) -> str:
+    def hint(cls, device: str) -> str:
         import jax
 
         if not device.startswith("cuda"):
-            return super().cure(device)
+            return super().hint(device)
         try:
             jax.devices("cuda")
         except RuntimeError as error:
@@ -85,17 +84,12 @@ class JAXBackend(Backend):
         with jax.default_device(self.device), jax.default_matmul_precision(precision):
             yield
 
-    def chunk_runner(self, step: Step, fell_back: Callable[[str], Any]) -> Runner:
-        if self.executor == "jit":
-            return jit.runner(step)
-        return super().chunk_runner(step, fell_back)
-
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return jit.compiled(function)
+        return _compiled(function)
 
     def repeat(self, function: Callable[..., Any], arrays: Any, times: int) -> Any:
         with self.active():
-            return jit.repeater(function)(arrays, times)
+            return _repeater(function)(arrays, times)
 
     def synchronize(self, arrays: Any) -> None:
         import jax
@@ -121,3 +115,34 @@ class JAXBackend(Backend):
             "cuda": self.device.client.platform_version,
             "gpu": self.device.device_kind,
         }
+
+
+@lru_cache(maxsize=32)
+def _compiled(function: Any) -> Any:
+    """`jax.jit` of a function; of the same function the same, so that it compiles once."""
+    import jax
+
+    return jax.jit(function)
+
+
+@lru_cache(maxsize=32)
+def _repeater(function: Any) -> Any:
+    """The compiled form of `nnxp.backends.base.Backend.repeat` for this function.
+
+    In every turn one element of each matrix is another, set in place: what hangs on the turn XLA
+    can neither compute once, before the loop, nor leave out, since the loop carries all of it.
+    (It looks through `optimization_barrier`.) Nothing else is added: the matrices are copied
+    once, before the first turn.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def run(arrays: Any, times: Any) -> Any:
+        def body(turn: Any, carry: Any) -> Any:
+            arrays = jax.tree.map(lambda a: a.at[0, 0].set(1e-6 * turn.astype(a.dtype)), carry[0])
+            return arrays, function(*arrays)
+
+        results = jax.tree.map(jnp.zeros_like, jax.eval_shape(function, *arrays))
+        return jax.lax.fori_loop(0, times, body, (arrays, results))[1]
+
+    return jax.jit(run)

@@ -1,7 +1,7 @@
 """NumPy on the CPU."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
@@ -10,30 +10,30 @@ import array_api_compat.numpy
 import numpy as np
 
 from nnxp.arrays import Array
-from nnxp.backends import recording, replay
-from nnxp.backends.base import Backend, Runner, Step
+from nnxp.backends.base import Backend
+from nnxp.executors.eager import Runner, State
+from nnxp.nested import leaves, rebuilt
 
-WORTH_ALL_THREADS = 2**24
+MULTITHREAD_MIN_MACS = 2**24
 """Multiply-adds of a step's largest product from which BLAS may use all its threads. Below it they
 cost as much as they save, and many times that where other programs want the same cores."""
 
-BETTER_BY_COLUMNS = 10**6
-"""Multiply-adds of a step's largest product up to which weights should lie column by column.
-OpenBLAS has kernels of its own for products so small: 784-30 in batches of 10 takes them 11 us
-instead of 15, and any dz W^T half its time."""
+F_ORDER_MAX_MACS = 10**6
+"""Multiply-adds of a step's largest product up to which weights lie column by column in training.
+OpenBLAS has special kernels for products so small: 784-30 in batches of 10 takes 11 us instead of
+15, and any dz W^T half its time."""
 
 
 class NumPyBackend(Backend):
     name = "numpy"
     install = "pip install numpy"
-    executors = ("replay", "eager")
 
     @classmethod
     def load(cls) -> tuple[Any, str]:
         return array_api_compat.numpy, np.__version__
 
     @classmethod
-    def cure(cls, device: str) -> str:
+    def hint(cls, device: str) -> str:
         return "; backends cupy, torch and jax reach GPUs"
 
     def context(self) -> AbstractContextManager[Any]:
@@ -41,28 +41,27 @@ class NumPyBackend(Backend):
         return np.errstate(all="ignore")
 
     def threads(self, multiply_adds: int) -> AbstractContextManager[Any]:
-        if multiply_adds >= WORTH_ALL_THREADS:
+        if multiply_adds >= MULTITHREAD_MIN_MACS:
             return nullcontext()
         return _one_thread()
 
-    def chunk_runner(self, step: Step, fell_back: Callable[[str], Any]) -> Runner:
-        if self.executor == "replay":
-            run_chunk = replay.runner(step, fell_back)
-        else:
-            run_chunk = super().chunk_runner(step, fell_back)
+    def tuned(self, run: Runner) -> Runner:
         laid_out = False
 
-        def run(state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
+        def tuned_run(
+            state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
+        ) -> tuple[State, Array]:
             nonlocal laid_out
-            largest = order.shape[-1] * max(array.size for array in recording.leaves(state[0]))
+            largest = order.shape[-1] * max(array.size for array in leaves(state[0]))
             if not laid_out:  # and every state after is made of these arrays
-                state = _by_columns(state) if largest <= BETTER_BY_COLUMNS else state
+                state = _by_columns(state) if largest <= F_ORDER_MAX_MACS else state
                 laid_out = True
             with self.threads(largest):
-                (parameters, others), total = run_chunk(state, data, order, learning_rate)
-            return (parameters, _flushed(others)), total
+                state, total = run(state, data, order, learning_rate)
+            _flush_subnormals(state[1:])
+            return state, total
 
-        return run
+        return tuned_run
 
     def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
         array = super().asarray(x, dtype, copy)
@@ -122,24 +121,24 @@ def _let_others_set() -> None:
             library.clear_controlling_thread()
 
 
-def _by_columns(state: Any) -> Any:
-    """`state`, its weights, and what the optimizer keeps of them, laid column by column."""
-    weights = {each.shape for each in recording.leaves(state[0]) if each.ndim == 2}
-    arrays = recording.leaves(state)
-    laid = (np.asfortranarray(each) if each.shape in weights else each for each in arrays)
-    return recording.rebuilt(state, laid)
+def _by_columns(state: State) -> State:
+    """Lay the weights, and the arrays that the optimizer keeps for them, column by column."""
+    weights = {each.shape for each in leaves(state[0]) if each.ndim == 2}
+    return rebuilt(
+        state,
+        (np.asfortranarray(each) if each.shape in weights else each for each in leaves(state)),
+    )
 
 
-def _flushed(state: Any) -> Any:
-    """`state`, its subnormal numbers made zero where they are.
+def _flush_subnormals(state: State) -> None:
+    """Set subnormal numbers to zero, in place.
 
-    The moments of a weight that gets no gradient any more end as such numbers for good, and a
+    The moments of a weight that gets no gradient any more become subnormal for good, and a
     processor takes ten times as long over each.
     """
-    for array in recording.leaves(state):
+    for array in leaves(state):
         if array.ndim > 0 and array.dtype.kind == "f":
             array[np.abs(array) < np.finfo(array.dtype).smallest_normal] = 0.0
-    return state
 
 
 def _threads() -> int | None:

@@ -2,24 +2,21 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from nnxp.arrays import Array, is_array, namespace, to_numpy
-from nnxp.backends import compiled, graph
-from nnxp.backends.base import Backend, Runner, Step
+from nnxp.backends.base import Backend
 from nnxp.backends.staging import Layout, Staging, TorchStaging
-from nnxp.backends.torch_graph import TorchGraph
 from nnxp.errors import BackendError, InputError
 
 
 class TorchBackend(Backend):
     name = "torch"
     install = 'pip install "nnxp[torch]"'
-    executors = ("eager", "compiled", "graph")
     memory_errors = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
     @classmethod
@@ -28,7 +25,7 @@ class TorchBackend(Backend):
             import array_api_compat.torch
             import torch
         except Exception as error:  # a broken installation may raise anything
-            raise cls.broken(error, "torch") from None
+            raise cls.import_error(error, "torch") from None
         return array_api_compat.torch, str(torch.__version__)
 
     @classmethod
@@ -42,16 +39,11 @@ class TorchBackend(Backend):
         return (*cuda, *mps, "cpu") if cuda else ("cpu", *mps)
 
     @classmethod
-    def executors_on(cls, device: str) -> tuple[str, ...]:
-        on_cuda = device.startswith("cuda")
-        return ("graph", "eager", "compiled") if on_cuda else ("eager", "compiled")
-
-    @classmethod
-    def cure(cls, device: str) -> str:
+    def hint(cls, device: str) -> str:
         import torch
 
         if not device.startswith("cuda") or torch.cuda.is_available():
-            return super().cure(device)
+            return super().hint(device)
         if torch.version.cuda is None:
             return "; this torch is built without CUDA: https://pytorch.org/get-started has others"
         return (
@@ -98,13 +90,6 @@ class TorchBackend(Backend):
                     yield
             else:
                 yield
-
-    def chunk_runner(self, step: Step, fell_back: Callable[[str], Any]) -> Runner:
-        if self.executor == "graph":
-            return graph.runner(step, TorchGraph(self.device), fell_back)
-        if self.executor == "compiled":
-            return compiled.runner(step)
-        return super().chunk_runner(step, fell_back)
 
     def synchronize(self, arrays: Any) -> None:
         if self.device_name.startswith("cuda"):

@@ -27,7 +27,7 @@ def entry(backend: str, device: str | None = None, tf32: bool = False) -> Entry:
         device: where it trains, except NumPy, which has the CPU alone.
         tf32: whether it trains in TF32, where the device has it.
     """
-    device = "cpu" if backend.partition(":")[0] == "numpy" else device
+    device = "cpu" if backends.parse(backend)[0] == "numpy" else device
     options = {"backend": backend, "tf32": tf32}
     return Entry(backend, "nnxp.benchmark.backend:Trainer", device, options)
 
@@ -49,10 +49,9 @@ class Trainer:
         if isinstance(backend, backends.Backend):
             self.name, self.backend = backend.name, backend
         else:
-            name, _, executor = backend.partition(":")
-            self.name, self.backend = backend, backends.get(name, device, executor or None)
+            self.name, self.backend = backend, backends.get(backend, device)
             if tf32 and self.backend.has_tf32():
-                self.backend = backends.get(name, device, executor or None, tf32=True)
+                self.backend = backends.get(backend, device, tf32=True)
         network = MLP(workload.sizes, backend=self.backend, parameters=workload.parameters)
         goal, optimizer = objective("auto", network.output), SGD(LEARNING_RATE)
         x, classes = workload.data
@@ -73,8 +72,7 @@ class Trainer:
             self.backend.synchronize((self.data, self.state))
 
     def parameters(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        parameters, _ = self.state
-        return [(to_numpy(weight), to_numpy(bias)) for weight, bias in parameters]
+        return [(to_numpy(weight), to_numpy(bias)) for weight, bias in self.state.parameters]
 
     def describe(self) -> dict[str, Any]:
         with self.backend.active():
@@ -92,8 +90,7 @@ class Trainer:
         return Products(self.backend, self.workload)
 
     def watched(self) -> Array:
-        parameters, _ = self.state
-        return parameters[0][0]
+        return self.state.parameters[0][0]
 
     def device_memory(self) -> tuple[int, int] | None:
         return self.backend.device_memory()

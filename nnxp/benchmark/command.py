@@ -164,11 +164,9 @@ def _print(*lines: str) -> None:
 def _backends(text: str) -> list[str]:
     names = [name.strip().lower().replace("_", "-") for name in text.split(",") if name.strip()]
     for name in names:
-        library, _, executor = name.partition(":")
+        library, _ = backends.parse(name)
         if library not in backends.BACKENDS:
             raise unknown_name("backend", library, backends.BACKENDS)
-        if executor:
-            backends.backend_class(library).find_executor(executor)
     if not names:
         raise InputError(f"--backends {text!r}: names none of {', '.join(backends.BACKENDS)}")
     return list(dict.fromkeys(names))

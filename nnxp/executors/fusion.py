@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from nnxp.backends.recording import Call, Library
+from nnxp.executors.recording import ArrayOps, Call
 
 
 class Group:
@@ -19,7 +19,7 @@ class Group:
     def __init__(self, call: Call) -> None:
         self.calls = [call]
 
-    def admits(self, call: Call, library: Library) -> bool:
+    def admits(self, call: Call, library: ArrayOps) -> bool:
         """Whether the group may do this call, too.
 
         If either reads an element that the other writes, or writes it too, both must come to it at
@@ -33,11 +33,11 @@ class Group:
             and all(library.place(a) == library.place(b) for a, b in self._conflicts(call, library))
         )
 
-    def conflicts(self, call: Call, library: Library) -> bool:
+    def conflicts(self, call: Call, library: ArrayOps) -> bool:
         """Whether the order of the group and this call matters."""
         return any(True for _ in self._conflicts(call, library))
 
-    def _conflicts(self, call: Call, library: Library) -> Iterable[tuple[Any, Any]]:
+    def _conflicts(self, call: Call, library: ArrayOps) -> Iterable[tuple[Any, Any]]:
         """Pairs of arrays that share memory, and one of each pair is written."""
         for mine in self.calls:
             pairs = [(mine.writes, call.writes)]
@@ -48,7 +48,7 @@ class Group:
                     yield a, b
 
 
-def groups(calls: Iterable[Call], library: Library) -> list[Group]:
+def groups(calls: Iterable[Call], library: ArrayOps) -> list[Group]:
     """The calls, grouped; to do the groups in their order is to do the calls."""
     found: list[Group] = []
     for call in calls:
@@ -65,7 +65,7 @@ def groups(calls: Iterable[Call], library: Library) -> list[Group]:
 
 
 def fused(
-    calls: Iterable[Call], kept: list[Any], library: Library, fuse: Callable[..., Any]
+    calls: Iterable[Call], kept: list[Any], library: ArrayOps, fuse: Callable[..., Any]
 ) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
     """Functions and their arguments that do what the calls do.
 
@@ -100,7 +100,7 @@ def fused(
 
 
 def _one(
-    calls: list[Call], read_after: list[Any], library: Library
+    calls: list[Call], read_after: list[Any], library: ArrayOps
 ) -> tuple[Callable[..., None], tuple[Any, ...]]:
     """A function of all calls, and its arguments: what they read, and where they write."""
     arguments: dict[Any, Any] = {}

@@ -13,36 +13,45 @@ from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import Any
 
-from nnxp.backends import fusion, recording
-from nnxp.backends.cublas import WORKSPACE, Cublas
+from nnxp.arrays import Array
 from nnxp.errors import BackendError, described
+from nnxp.executors import Host, Report, cuda_graph, fusion, recording
+from nnxp.executors.cublas import WORKSPACE, Cublas
+from nnxp.executors.eager import Runner, State, Step
+from nnxp.nested import leaves
 
-SEEN_WITH: tuple[str, ...] = ()
-"""Versions of CuPy whose steps were captured on a GPU and came to the bits of eager ones; `ci/gpu`
-finds out. On any other, too, a chunk is believed only after it has come to what eager steps do."""
+VERIFIED_VERSIONS: tuple[str, ...] = ()
+"""Versions of CuPy whose captured steps gave the bits of eager ones on a GPU; `ci/gpu` finds out.
+With every version, a captured chunk is used only after it gave the result of its warm-up."""
 
 _EXACT = ("--fmad=false",)
-"""No multiplication and addition rounded as one: apart, as eager calls do them, they are not."""
+"""Round a multiplication and the addition after it apart, as eager calls do."""
+
+
+def runner(step: Step, backend: Host, report: Report) -> Runner:
+    """Launch captured chunks of `step`, like `eager.run`."""
+    with backend.active():
+        return cuda_graph.runner(step, CuPyGraph(report, backend.tf32), report)
 
 
 class CuPyGraph:
-    """A `nnxp.backends.graph.Library`.
+    """A `nnxp.executors.cuda_graph.Capturer`.
 
-    It owns what its graphs use as long as they live: a stream to capture on, pools of memory that
-    nothing else is given from, a cuBLAS handle with a workspace, the arrays between the kernels.
+    Owns what its graphs use, as long as they live: a stream to capture on, private memory pools,
+    a cuBLAS handle with a workspace, the arrays between the kernels.
     """
 
-    def __init__(self, fell_back: Callable[[str], Any], tf32: bool = False) -> None:
+    def __init__(self, report: Report, tf32: bool = False) -> None:
         import cupy
 
         self.cupy = cupy
-        self.fell_back = fell_back
+        self.report = report
         self.tf32 = tf32
         self.stream = cupy.cuda.Stream(non_blocking=True)
-        # What captured calls take and give back they use again at each launch: arrays that live
-        # longer may not be given it in between.
+        # Captured calls use their temporary memory again at each launch, so arrays that live
+        # longer come from another pool.
         self.pool = cupy.cuda.MemoryPool()
-        self.lasting = cupy.cuda.MemoryPool()
+        self.persistent_pool = cupy.cuda.MemoryPool()
         self.programs: dict[Hashable, _Program] = {}
 
     def __del__(self) -> None:
@@ -59,27 +68,31 @@ class CuPyGraph:
 
     @cached_property
     def calls(self) -> Calls:
-        return Calls(self.blas.product, self.fell_back)
+        return Calls(self.blas.product, self.report)
 
     def place(self, array: Any) -> Hashable:
         return array.data.ptr, array.strides
 
     def steps(
-        self, step: Any, state: Any, data: Any, order: Any, learning_rate: Any
-    ) -> Callable[..., Any]:
-        leaves = recording.leaves(state)
+        self,
+        step: Step,
+        state: State,
+        data: tuple[Array, ...],
+        order: Array,
+        learning_rate: Array,
+    ) -> Runner:
         key = (
             order.shape[1],
-            *map(self.place, leaves),
+            *map(self.place, leaves(state)),
             *((array.shape[1:], array.dtype) for array in data),
         )
         if key not in self.programs:
-            with self._aside(self.lasting):
+            with self._on_capture_stream(self.persistent_pool):
                 self.programs[key] = _Program(step, state, data, order, learning_rate, self.calls)
         return self.programs[key].run
 
     def warm_up(self, play: Callable[[], None]) -> None:
-        with self._aside(self.pool):
+        with self._on_capture_stream(self.pool):
             play()
 
     def capture(self, play: Callable[[], None]) -> Callable[[], None]:
@@ -95,7 +108,7 @@ class CuPyGraph:
         return partial(_launch, graph, self)
 
     @contextmanager
-    def _aside(self, pool: Any) -> Iterator[None]:
+    def _on_capture_stream(self, pool: Any) -> Iterator[None]:
         """On the stream that captures, with memory of this pool, in turn with the current stream.
 
         Products go to that stream alone, and it waits for no other by itself.
@@ -126,22 +139,20 @@ def _launch(graph: Any, owner: CuPyGraph) -> None:
     graph.launch()
 
 
-class Calls(recording.Library):
-    """How calls are made of CuPy."""
+class Calls(recording.ArrayOps):
+    """Make calls of CuPy."""
 
     # What is fused needs no memory between its calls, and what is not has its own.
     reuses_memory = False
 
-    def __init__(
-        self, product: Callable[[Any, Any, Any], None], fell_back: Callable[[str], Any]
-    ) -> None:
+    def __init__(self, product: Callable[[Any, Any, Any], None], report: Report) -> None:
         import array_api_compat.cupy
         import cupy
 
         self.module = cupy
         self.xp = array_api_compat.cupy
         self._product = product
-        self._fell_back = fell_back
+        self._report = report
         super().__init__()
 
     def place(self, array: Any) -> Hashable:
@@ -194,7 +205,7 @@ class Calls(recording.Library):
             return kernel
         except Exception as error:
             line = f"elementwise calls run one by one: CuPy cannot fuse them ({described(error)})"
-            self._fell_back(line)
+            self._report(line)
             return None
 
 
@@ -202,28 +213,36 @@ class _Program:
     """The kernels of one step for one size of batch."""
 
     def __init__(
-        self, step: Any, state: Any, data: Any, order: Any, learning_rate: Any, calls: Calls
+        self,
+        step: Step,
+        state: State,
+        data: tuple[Array, ...],
+        order: Array,
+        learning_rate: Array,
+        calls: Calls,
     ) -> None:
-        leaves = recording.leaves(state)
-        before = [leaf.copy() for leaf in leaves]
+        own = leaves(state)
+        before = [leaf.copy() for leaf in own]
         program = recording.Program(step, state, data, order[0, ...], calls, learning_rate)
         self.program = program
-        kept = [*leaves, program.total]
+        kept = [*own, program.total]
         recorded = [array.copy() for array in kept]
         self.kernels = fusion.fused(program.calls, kept, calls, calls.fuse)
         program.calls.clear()  # and with them the results that are now in registers only
         self.take = calls.module.take
         # What CuPy fuses, and how, is up to its version.
-        for leaf, old in zip(leaves, before, strict=True):
+        for leaf, old in zip(own, before, strict=True):
             leaf[...] = old
         self.run(state, data, order[:1, ...], learning_rate)
         if not all(map(_close, kept, recorded)):
             raise BackendError("the fused kernels come to something else than CuPy's own")
 
-    def run(self, state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
+    def run(
+        self, state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
+    ) -> tuple[State, Array]:
         """Like `eager.run`; the sum it returns is overwritten by the next chunk."""
         program = self.program
-        program.take_up(state, learning_rate)
+        program.load_state(state, learning_rate)
         for k in range(order.shape[0]):
             for array, batch in zip(data, program.batch, strict=True):
                 self.take(array, order[k], 0, batch)

@@ -1,8 +1,9 @@
 """A chunk of training steps captured on the GPU once, then launched as a whole.
 
-What a library does to capture and to launch is its own, a `Library`; what is decided here is the
-same for all: which chunks are alike, where a captured chunk finds its input and leaves its state,
-that it is tried before it is believed, and that what cannot be captured runs by `eager`.
+How a library captures and launches is its own, a `Capturer`. The rest is the same for all and is
+decided here: which chunks are alike, where a captured chunk finds its input and leaves its state.
+A captured chunk is compared with its warm-up before it is used; what cannot be captured runs by
+`eager`.
 """
 
 from __future__ import annotations
@@ -13,65 +14,74 @@ from functools import partial
 from typing import Any, Protocol
 
 from nnxp.arrays import Array, device, namespace
-from nnxp.backends import eager
-from nnxp.backends.recording import leaves
 from nnxp.errors import BackendError, described
+from nnxp.executors import Report, eager
+from nnxp.executors.eager import Runner, State, Step
+from nnxp.nested import leaves
 
 KEPT = 8
 """Captured chunks that a runner keeps. An epoch takes three: whole chunks, a shorter one of the
 last whole batches, the smaller last batch."""
 
 
-class Library(Protocol):
-    """What capturing asks of an array library. `play` takes nothing and returns nothing."""
+class Capturer(Protocol):
+    """How an array library captures. `play` takes nothing and returns nothing."""
 
     def place(self, array: Array) -> Hashable:
-        """Where an array lies in memory: the same only for what kernels cannot tell apart."""
+        """An array's address and layout: equal only where kernels cannot tell arrays apart."""
         ...
 
     def steps(
-        self, step: Any, state: Any, data: Any, order: Array, learning_rate: Array
-    ) -> Callable[..., Any]:
+        self,
+        step: Step,
+        state: State,
+        data: tuple[Array, ...],
+        order: Array,
+        learning_rate: Array,
+    ) -> Runner:
         """A function like `eager.run`, of these arrays: the steps as they are captured.
 
-        May run them, and so change the state, to find out.
+        May run the steps, and so change the state.
         """
         ...
 
     def warm_up(self, play: Callable[[], None]) -> None:
-        """Run `play` once, and get ready what a capture may not: kernels, handles, memory."""
+        """Run `play` once, and make ready what a capture cannot: kernels, handles, memory."""
         ...
 
     def capture(self, play: Callable[[], None]) -> Callable[[], None]:
-        """Record what `play` asks of the GPU, and run none of it; what launches it.
+        """Capture the work that `play` queues, without running it; returns what launches it.
 
-        What is launched has its memory to itself, and keeps it as long as it lives; it follows
-        what was asked of the GPU before, and precedes what is asked later.
+        The function that is returned owns the memory that the work uses. A launch runs after all
+        work that was queued before it and before all that is queued later.
         """
         ...
 
 
-def runner(step: Any, library: Library, fell_back: Callable[[str], Any]) -> Any:
-    """A function like `eager.run` that launches captured chunks. It keeps what it captured.
+def runner(step: Step, capturer: Capturer, report: Report) -> Runner:
+    """Launch captured chunks of `step`, like `eager.run`. Keeps what it captured.
 
     Args:
-        step: see `nnxp.backends.base.Step`.
-        library: how to capture.
-        fell_back: called with the reason where chunks run eagerly.
+        step: see `nnxp.executors.eager.Step`.
+        capturer: the library's way to capture.
+        report: called with the reason where chunks run eagerly.
     """
-    chunks: dict[Hashable, _Chunk | None] = {}  # the longest unused first; None is not captured yet
+    # The longest unused first; None stands for a chunk that was seen and is not captured.
+    chunks: dict[Hashable, _Chunk | None] = {}
     captured: set[Hashable] = set()
     given_up = False
     moved = 0
 
-    def run(state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
+    def run(
+        state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
+    ) -> tuple[State, Array]:
         nonlocal given_up, moved
         if given_up or not order.shape[0]:
             return eager.run(step, state, data, order, learning_rate)
         shapes = tuple((each.shape, each.dtype) for each in (order, *leaves(state), *data))
-        # A captured chunk reads where the data lay then. It does not keep the data: what lies at
-        # the same place later, in the same shape, will do.
-        key = shapes, tuple(library.place(each) for each in data)
+        # A captured chunk reads the addresses that the data had then, and does not keep the data:
+        # other data of the same shape at the same address will do.
+        key = shapes, tuple(capturer.place(each) for each in data)
         seen = key in chunks
         chunk = chunks[key] = chunks.pop(key, None)
         if len(chunks) > KEPT:
@@ -79,19 +89,19 @@ def runner(step: Any, library: Library, fell_back: Callable[[str], Any]) -> Any:
         if chunk is not None:
             return chunk.run(state, order, learning_rate)
         if shapes in captured and not seen:
-            # As captured before, but at another place: if data come to a new one each time, then
-            # to capture every chunk is far slower than to run it.
+            # Captured before, at another address. If the data move each time, capturing every
+            # chunk is far slower than running it.
             moved += 1
-            if moved > KEPT:  # so many places fill and come again
-                fell_back("chunks run eagerly: their data lie at another place each time")
+            if moved > KEPT:  # up to KEPT addresses are taken in turn, and come again
+                report("chunks run eagerly: their data have another address each time")
             return eager.run(step, state, data, order, learning_rate)
-        chunk = _Chunk(step, library, state, order)
+        chunk = _Chunk(step, capturer, state, order)
         problem = chunk.prepare(data, order, learning_rate)
         if problem:
             given_up = True
             chunks.clear()
             line = f"steps run eagerly from here on: they cannot be captured ({problem})"
-            fell_back(line)
+            report(line)
             warnings.warn(line, RuntimeWarning, stacklevel=2)
         else:
             captured.add(shapes)
@@ -109,9 +119,9 @@ class _Chunk:
     given that state, and so work on the same arrays.
     """
 
-    def __init__(self, step: Any, library: Library, state: Any, order: Array) -> None:
+    def __init__(self, step: Step, capturer: Capturer, state: State, order: Array) -> None:
         self.step = step
-        self.library = library
+        self.capturer = capturer
         self.state = state
         self.leaves = leaves(state)
         first = self.leaves[0]
@@ -122,17 +132,17 @@ class _Chunk:
         self.total = xp.zeros((), dtype=first.dtype, device=device(first))
         self.launch: Callable[[], None] = lambda: None
 
-    def run(self, state: Any, order: Any, learning_rate: Any) -> tuple[Any, Array]:
+    def run(self, state: State, order: Array, learning_rate: Any) -> tuple[State, Array]:
         """Like `eager.run`, on the data that it was prepared with."""
         self._fill(state, order, learning_rate)
         self.launch()
         return self.result()
 
-    def result(self) -> tuple[Any, Array]:
+    def result(self) -> tuple[State, Array]:
         """The state, and the summed loss where the next launch does not change it."""
         return self.state, _copy(self.total)
 
-    def prepare(self, data: Any, order: Any, learning_rate: Any) -> str | None:
+    def prepare(self, data: tuple[Array, ...], order: Array, learning_rate: Any) -> str | None:
         """Run the chunk once and capture it; why it cannot be captured, None if it can.
 
         Either way the state and the sum are those of the chunk, run once. An error of the steps
@@ -150,9 +160,11 @@ class _Chunk:
         self._play(partial(eager.run, self.step), data)
         return described(cause)
 
-    def _capture(self, data: Any, before: list[Array], causes: list[Exception]) -> None:
+    def _capture(
+        self, data: tuple[Array, ...], before: list[Array], causes: list[Exception]
+    ) -> None:
         arrays = self.state, data, self.order, self.learning_rate
-        steps = self.library.steps(self.step, *arrays)
+        steps = self.capturer.steps(self.step, *arrays)
         _write(self.leaves, before)
 
         def play() -> None:
@@ -163,27 +175,27 @@ class _Chunk:
                 causes.append(error)
                 raise
 
-        self.library.warm_up(play)
+        self.capturer.warm_up(play)
         results = [*self.leaves, self.total]
         expected = [_copy(result) for result in results]
         _write(self.leaves, before)
         self.total[...] = -1.0
-        self.launch = self.library.capture(play)
+        self.launch = self.capturer.capture(play)
         self.launch()
         if not all(map(_equal, results, expected)):
             raise BackendError("a replay comes to something else than the steps themselves")
 
-    def _play(self, steps: Callable[..., Any], data: Any) -> None:
+    def _play(self, steps: Runner, data: tuple[Array, ...]) -> None:
         state, total = steps(self.state, data, self.order, self.learning_rate)
         self._take(state)
         self.total[...] = total
 
-    def _take(self, state: Any) -> None:
+    def _take(self, state: State) -> None:
         for mine, other in zip(self.leaves, leaves(state), strict=True):
             if other is not mine:
                 mine[...] = other
 
-    def _fill(self, state: Any, order: Any, learning_rate: Any) -> None:
+    def _fill(self, state: State, order: Array, learning_rate: Any) -> None:
         self._take(state)
         self.order[...] = order
         self.learning_rate[...] = learning_rate

@@ -6,14 +6,21 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
-from nnxp.backends import eager
+from nnxp.arrays import Array
+from nnxp.executors import Host, Report, cuda_graph, eager
+from nnxp.executors.eager import Runner, State, Step
+
+
+def runner(step: Step, backend: Host, report: Report) -> Runner:
+    """Launch captured chunks of `step`, like `eager.run`."""
+    return cuda_graph.runner(step, TorchGraph(backend.device), report)
 
 
 class TorchGraph:
-    """A `nnxp.backends.graph.Library`.
+    """A `nnxp.executors.cuda_graph.Capturer`.
 
-    What it captures is launched on the stream that is current then, one at a time, and leaves its
-    results in arrays that were there before. So all captures can share one pool of memory.
+    Its graphs are launched on the current stream, one at a time, and leave their results in arrays
+    that were made before. So all of them can share one pool of memory.
     """
 
     def __init__(self, device: Any) -> None:
@@ -29,8 +36,13 @@ class TorchGraph:
         return array.data_ptr(), array.stride()
 
     def steps(
-        self, step: Any, state: Any, data: Any, order: Any, learning_rate: Any
-    ) -> Callable[..., Any]:
+        self,
+        step: Step,
+        state: State,
+        data: tuple[Array, ...],
+        order: Array,
+        learning_rate: Array,
+    ) -> Runner:
         return partial(eager.run, step)
 
     def warm_up(self, play: Callable[[], None]) -> None:

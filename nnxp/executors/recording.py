@@ -3,20 +3,23 @@
 The step runs once on `Recorded` arrays, which compute as they go and write down each call with the
 arrays that it reads and writes. To repeat the calls is to repeat the step: the same arithmetic in
 the same order, hence the same bits, without the Python around it and without an allocation.
-`replay` does that on NumPy; `graph` fuses the calls and captures them in a CUDA graph.
+`replay` does that on NumPy; `cupy_graph` fuses the calls and captures them in a CUDA graph.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import array_api_compat.numpy
 import numpy as np
 
+from nnxp.arrays import Array
 from nnxp.errors import NnxpError
+from nnxp.executors.eager import State, Step
+from nnxp.nested import leaves, rebuilt
 
 
 class Call(NamedTuple):
@@ -39,13 +42,13 @@ class UnrecordableError(NnxpError):
     """The step asks for something that its calls could not repeat."""
 
 
-class Library:
-    """How calls are made of an array library: NumPy's way, for others to differ from."""
+class ArrayOps:
+    """Make calls of an array library: NumPy's way, from which others differ."""
 
     module: Any = np
     xp: Any = array_api_compat.numpy
     reuses_memory = True
-    """Whether a result may lie where one lay that nothing refers to any more."""
+    """Whether result buffers are reused once unreferenced."""
 
     def __init__(self) -> None:
         self.namespace = _Namespace(self)
@@ -108,12 +111,12 @@ class Program:
     """The calls of one step for one size of batch, and the arrays that they work on.
 
     Args:
-        step: see `nnxp.backends.base.Step`.
-        state: (parameters, optimizer_state); overwritten, with what one step makes of it.
-        data: what batches are taken from, one row per sample.
-        rows: one batch's.
-        library: whose arrays these are.
-        learning_rate: of the step that is run to record it.
+        step: see `nnxp.executors.eager.Step`.
+        state: overwritten with what one step makes of it.
+        data: arrays of one row per sample, from which batches are taken.
+        rows: (batch,), the samples of the step that is run to record it.
+        library: makes the calls of these arrays' library.
+        learning_rate: of that step.
 
     Raises:
         UnrecordableError: the step does what is not known here.
@@ -121,11 +124,11 @@ class Program:
 
     def __init__(
         self,
-        step: Any,
-        state: Any,
-        data: Any,
-        rows: Any,
-        library: Library,
+        step: Step,
+        state: State,
+        data: tuple[Array, ...],
+        rows: Array,
+        library: ArrayOps,
         learning_rate: Any = 0.0,
     ) -> None:
         module = library.module
@@ -137,7 +140,7 @@ class Program:
         self.batch = [module.take(array, rows, axis=0) for array in data]
         self.calls = self._record(step, library)
 
-    def take_up(self, state: Any, learning_rate: Any) -> None:
+    def load_state(self, state: State, learning_rate: Any) -> None:
         """Go on from this state, with this rate and a sum of losses of 0."""
         copyto = self._library.module.copyto
         for mine, given in zip(self.leaves, leaves(state), strict=True):
@@ -146,16 +149,15 @@ class Program:
         self.learning_rate[...] = learning_rate
         self.total[...] = 0
 
-    def _record(self, step: Any, library: Library) -> list[Call]:
+    def _record(self, step: Step, library: ArrayOps) -> list[Call]:
         """Run one step, and return its calls."""
         self._library = library
         tape = _Tape(library, leaves(self.state[0]))
-        given = [tape.live(leaf) for leaf in self.leaves]
-        parameters, others = rebuilt(self.state, iter(given))
-        batch = tuple(tape.live(array) for array in self.batch)
-        rate = tape.live(self.learning_rate)
-        new_parameters, new_others, loss = step(parameters, others, batch, rate)
-        returned = leaves((new_parameters, new_others))
+        given = [tape.varying(leaf) for leaf in self.leaves]
+        batch = tuple(tape.varying(array) for array in self.batch)
+        rate = tape.varying(self.learning_rate)
+        new_state, loss = step(rebuilt(self.state, given), batch, rate)
+        returned = leaves(new_state)
         for mine, new in zip(self.leaves, returned, strict=True):
             if new.array is mine:
                 continue
@@ -174,7 +176,7 @@ def _same(x: Any) -> Any:
 class _Tape:
     """The calls so far, and memory to reuse: what nothing of the step refers to any more."""
 
-    def __init__(self, library: Library, parameters: list[Any]) -> None:
+    def __init__(self, library: ArrayOps, parameters: list[Any]) -> None:
         self.library = library
         self.calls: list[Call] = []
         self.free: dict[int, list[Any]] = {}
@@ -187,9 +189,9 @@ class _Tape:
         function(*arguments)
         self.calls.append(call)
 
-    def live(self, array: Any) -> Recorded:
-        """An array that is another in each step."""
-        return self.library.array_type(self, array, live=True)
+    def varying(self, array: Any) -> Recorded:
+        """An array with other values in each step."""
+        return self.library.array_type(self, array, varies=True)
 
     def result(self, like: Any, dtype: Any = None, order: str | None = None) -> Recorded:
         """A place for an array of this shape, and of its dtype and layout if no other is given.
@@ -228,17 +230,17 @@ class _Block:
 class Recorded:
     """An array that writes down what is done to it.
 
-    `live` arrays differ from step to step; the others were made of constants alone, once.
+    Arrays that vary differ from step to step; the others were made of constants alone, once.
     """
 
-    __slots__ = ("array", "block", "is_live", "tape")
+    __slots__ = ("array", "block", "tape", "varies")
     __array_ufunc__ = None  # NumPy's own arrays leave operations with this one to it
-    library: Library
+    library: ArrayOps
 
-    def __init__(self, tape: Any, array: Any, live: bool, block: _Block | None = None) -> None:
+    def __init__(self, tape: Any, array: Any, varies: bool, block: _Block | None = None) -> None:
         self.tape = tape
         self.array = array
-        self.is_live = live
+        self.varies = varies
         self.block = block
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
@@ -257,7 +259,7 @@ class Recorded:
         """The same memory in another shape."""
         if not self.library.module.may_share_memory(array, self.array):
             raise UnrecordableError("an index that makes a copy")
-        return type(self)(self.tape, array, self.is_live, self.block)
+        return type(self)(self.tape, array, self.varies, self.block)
 
     def constant(self, array: Any) -> Recorded:
         """What was made of constants alone."""
@@ -275,7 +277,7 @@ class Recorded:
 
     def __matmul__(self, other: Recorded) -> Recorded:
         value = self.array @ other.array
-        if not (self.is_live or other.is_live):
+        if not (self.varies or other.varies):
             return self.constant(value)
         tape = self.tape or other.tape
         out: Recorded = tape.result(value, order=tape.product_order(self.array, value))
@@ -301,7 +303,7 @@ def _elementwise(function: Any, *operands: Any) -> Recorded:
 
 def _in_place(function: Any, target: Recorded, other: Any) -> Recorded:
     _, tape, arrays = _operands((target, other))
-    if tape is not None and not target.is_live:
+    if tape is not None and not target.varies:
         raise UnrecordableError("a constant is overwritten")
     make = partial(target.library.ufunc, function)
     if tape is None:
@@ -313,9 +315,9 @@ def _in_place(function: Any, target: Recorded, other: Any) -> Recorded:
 
 
 def _operands(operands: tuple[Any, ...]) -> tuple[Recorded, Any, list[Any]]:
-    """One that is recorded, the tape if any is live, and all as a ufunc takes them."""
+    """One that is recorded, the tape if any varies, and all as a ufunc takes them."""
     recorded = [each for each in operands if isinstance(each, Recorded)]
-    some = next((each for each in recorded if each.is_live), recorded[0])
+    some = next((each for each in recorded if each.varies), recorded[0])
     dtype = recorded[0].dtype
     arrays = []
     for each in operands:
@@ -327,13 +329,13 @@ def _operands(operands: tuple[Any, ...]) -> tuple[Recorded, Any, list[Any]]:
             arrays.append(some.library.number(each, dtype))
         else:
             raise UnrecordableError(f"{type(each).__name__} with {dtype}")
-    return some, some.tape if some.is_live else None, arrays
+    return some, some.tape if some.varies else None, arrays
 
 
 class _Namespace:
     """The part of the standard that steps are recorded in; what it lacks ends the recording."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: ArrayOps) -> None:
         self.library = library
 
     def sum(self, x: Recorded, /, *, axis: Any = None, keepdims: bool = False) -> Recorded:
@@ -353,14 +355,14 @@ class _Namespace:
         make = partial(self.library.reduction, name, axis, keepdims)
         function, arguments = make((x.array,), None)
         value = function(*arguments)
-        if not x.is_live:
+        if not x.varies:
             return x.constant(self.library.module.asarray(value))
         out: Recorded = x.tape.result(value)
         x.tape.call(make, (x.array,), out.array)
         return out
 
     def astype(self, x: Recorded, dtype: Any, /, *, copy: bool = True) -> Recorded:
-        if not x.is_live:
+        if not x.varies:
             return x.constant(x.array.astype(dtype))
         if not copy and x.dtype == dtype:
             return x
@@ -390,7 +392,7 @@ class _Namespace:
         value = x.array.reshape(shape)
         if self.library.module.may_share_memory(value, x.array):
             return x.view(value)
-        if not x.is_live:
+        if not x.varies:
             return x.constant(value)
         out: Recorded = x.tape.result(value)
         x.tape.call(self.library.cast, (x.array,), out.array.reshape(x.shape), _same)
@@ -407,13 +409,13 @@ class _Namespace:
 
     def _joined(self, function: Any, arrays: Any, axis: int) -> Recorded:
         parts = tuple(each.array for each in arrays)
-        live = [each for each in arrays if each.is_live]
+        varying = [each for each in arrays if each.varies]
         value = function(parts, axis=axis)
-        if not live:
+        if not varying:
             constant: Recorded = arrays[0].constant(value)
             return constant
-        out: Recorded = live[0].tape.result(value)
-        live[0].tape.call(partial(self.library.joined, function, axis), parts, out.array)
+        out: Recorded = varying[0].tape.result(value)
+        varying[0].tape.call(partial(self.library.joined, function, axis), parts, out.array)
         return out
 
     def zeros_like(self, x: Recorded, /) -> Recorded:
@@ -424,7 +426,7 @@ class _Namespace:
 
     def _filled(self, x: Recorded, value: int) -> Recorded:
         """Filled anew in each step, for the step may write into it."""
-        if not x.is_live:
+        if not x.varies:
             return x.constant(self.library.module.full_like(x.array, value))
         out: Recorded = x.tape.result(x.array)
         x.tape.call(partial(self.library.fill, value), (), out.array)
@@ -494,17 +496,3 @@ def _give_operators(operator: str, name: str) -> None:
 
 for _operator, _name in _OPERATORS.items():
     _give_operators(_operator, _name)
-
-
-def leaves(state: Any) -> list[Any]:
-    """The arrays of nested lists and tuples, in order."""
-    if isinstance(state, (list, tuple)):
-        return [leaf for each in state for leaf in leaves(each)]
-    return [state]
-
-
-def rebuilt(state: Any, others: Iterator[Any]) -> Any:
-    """`state` with other leaves."""
-    if isinstance(state, (list, tuple)):
-        return type(state)(rebuilt(each, others) for each in state)
-    return next(others)

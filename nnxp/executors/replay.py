@@ -7,36 +7,38 @@ to a GPU.
 A step that cannot be recorded is run as it is, by `eager`, and the reason is reported.
 """
 
+from __future__ import annotations
+
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import numpy as np
 
-from nnxp.backends import eager
-from nnxp.backends.fusion import groups
-from nnxp.backends.recording import Call, Library, Program, UnrecordableError, leaves
+from nnxp.arrays import Array
 from nnxp.errors import described
+from nnxp.executors import Host, Report, eager
+from nnxp.executors.eager import Runner, State, Step
+from nnxp.executors.fusion import groups
+from nnxp.executors.recording import ArrayOps, Call, Program, UnrecordableError
+from nnxp.nested import leaves
 
 _Calls = list[tuple[Any, tuple[Any, ...]]]
 
-_NUMPY = Library()
+_NUMPY = ArrayOps()
 _BLOCK = 2**17
 """Bytes of an array to work on at a time, so that half a dozen such blocks fit a core's cache."""
 _WORTH_BLOCKS = 6
 """Elementwise calls on the same arrays from which working by blocks pays; Adam has ten."""
 
 
-def runner(step: Any, fell_back: Callable[[str], Any]) -> Any:
-    """A function like `eager.run` that replays `step`. It keeps what it recorded.
+def runner(step: Step, backend: Host, report: Report) -> Runner:
+    """Replay `step`, like `eager.run`. Keeps what it recorded, and reports what it could not."""
+    programs: dict[Hashable, tuple[Program, _Calls] | None] = {}
 
-    Args:
-        step: see `nnxp.backends.base.Step`.
-        fell_back: called with the reason where the step cannot be recorded.
-    """
-    programs: dict[Any, tuple[Program, _Calls] | None] = {}
-
-    def run(state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
+    def run(
+        state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
+    ) -> tuple[State, Array]:
         if not order.shape[0]:
             return eager.run(step, state, data, order, learning_rate)
         # One program for whole batches and one for an epoch's smaller last; both work on the
@@ -47,7 +49,7 @@ def runner(step: Any, fell_back: Callable[[str], Any]) -> Any:
                 programs[key] = _program(step, state, data, order)
             except Exception as error:  # if it is the step that is wrong, `eager` will say so
                 programs[key] = None
-                fell_back(f"steps run eagerly: they cannot be recorded ({described(error)})")
+                report(f"steps run eagerly: they cannot be recorded ({described(error)})")
         recorded = programs[key]
         if recorded is None:
             return eager.run(step, state, data, order, learning_rate)
@@ -56,8 +58,10 @@ def runner(step: Any, fell_back: Callable[[str], Any]) -> Any:
     return run
 
 
-def _program(step: Any, state: Any, data: Any, order: Any) -> tuple[Program, _Calls]:
-    """What `step` does to batches of this size."""
+def _program(
+    step: Step, state: State, data: tuple[Array, ...], order: Array
+) -> tuple[Program, _Calls]:
+    """Record what `step` does to batches of this size."""
     own = leaves(state)
     for leaf in own:
         if not isinstance(leaf, np.ndarray):
@@ -72,9 +76,14 @@ def _program(step: Any, state: Any, data: Any, order: Any) -> tuple[Program, _Ca
 
 
 def _replay(
-    program: Program, calls: _Calls, state: Any, data: Any, order: Any, learning_rate: Any
-) -> Any:
-    program.take_up(state, learning_rate)
+    program: Program,
+    calls: _Calls,
+    state: State,
+    data: tuple[Array, ...],
+    order: Array,
+    learning_rate: Any,
+) -> tuple[State, Array]:
+    program.load_state(state, learning_rate)
     gathers = [(array.take, batch) for array, batch in zip(data, program.batch, strict=True)]
     for rows in order:
         for take, batch in gathers:

@@ -1,0 +1,27 @@
+"""Nested tuples and lists of arrays: what a training's state is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from nnxp.arrays import Array
+
+
+def leaves(nested: Any) -> list[Array]:
+    """The arrays of nested tuples and lists, in order."""
+    if isinstance(nested, (list, tuple)):
+        return [leaf for each in nested for leaf in leaves(each)]
+    return [nested]
+
+
+def rebuilt(nested: Any, others: Iterable[Array]) -> Any:
+    """`nested` with other leaves, in the same order; named tuples stay named."""
+    return _rebuilt(nested, iter(others))
+
+
+def _rebuilt(nested: Any, others: Iterator[Array]) -> Any:
+    if isinstance(nested, (list, tuple)):
+        parts = [_rebuilt(each, others) for each in nested]
+        return type(nested)(*parts) if hasattr(nested, "_fields") else type(nested)(parts)
+    return next(others)
