@@ -80,24 +80,28 @@ class Diagnosis:
     """What is wrong; empty for a network that learns well."""
 
 
-class Watch:
-    """Watches one training; `nnxp.train` calls it.
+class DiagnosticsRecorder:
+    """Measures one training; `nnxp.train` calls it.
 
     Args:
         network: in training.
-        goal, optimizer, regularization: what it is trained with.
+        objective, optimizer, regularization: what it is trained with.
     """
 
     def __init__(
-        self, network: MLP, goal: Objective, optimizer: Optimizer, regularization: Regularization
+        self,
+        network: MLP,
+        objective: Objective,
+        optimizer: Optimizer,
+        regularization: Regularization,
     ) -> None:
         self.backend = network.backend
         self.activations = (*network.hidden, network.output)
-        figures = _figures(network.hidden, goal, optimizer, regularization)
-        self._figures = self.backend.compiled(figures)
+        scalars = _scalars(network.hidden, objective, optimizer, regularization)
+        self._scalars = self.backend.compiled(scalars)
 
-    def slopes(self, parameters: Any, batch_size: int) -> list[Array]:
-        """What an epoch starts to add up in: zeros, (batch_size, units) for each hidden layer.
+    def slope_totals(self, parameters: Any, batch_size: int) -> list[Array]:
+        """The totals that an epoch begins with: zeros, (batch_size, units) per hidden layer.
 
         As large as a batch's activations, so that a step adds without a reduction.
         """
@@ -114,7 +118,7 @@ class Watch:
                 )
             ]
 
-    def figures(
+    def scalars(
         self, state: Any, data: tuple[Array, ...], order: Array, rate: float, samples: int
     ) -> list[Array]:
         """0-d arrays on the device: shares of units, gradient norms and updates, by layer.
@@ -128,11 +132,11 @@ class Watch:
         """
         with self.backend.active():
             batch = rows(data, order[-1, : min(PROBE_ROWS, order.shape[1])])
-            measured: list[Array] = self._figures(state, batch, rate, samples)
+            measured: list[Array] = self._scalars(state, batch, rate, samples)
         return measured
 
     def diagnosis(self, values: np.ndarray, rate: float) -> Diagnosis:
-        """What `figures` say, on the host."""
+        """The diagnosis from the values of `scalars`, read to the host."""
         count = len(self.activations)
         shares, gradients, updates = np.split(values, [count - 1, 2 * count - 1])
         layers = []
@@ -149,12 +153,15 @@ class Watch:
 
 
 @lru_cache(maxsize=32)
-def _figures(
-    hidden: tuple[str, ...], goal: Objective, optimizer: Optimizer, regularization: Regularization
+def _scalars(
+    hidden: tuple[str, ...],
+    objective: Objective,
+    optimizer: Optimizer,
+    regularization: Regularization,
 ) -> Callable[..., list[Array]]:
-    """The pure function behind `Watch.figures`, the same for the same arguments."""
+    """The pure function behind `DiagnosticsRecorder.scalars`, the same for the same arguments."""
 
-    def figures(
+    def scalars(
         state: Any, batch: tuple[Array, ...], learning_rate: Any, samples: Any
     ) -> list[Array]:
         parameters, units = state.parameters, state.target_units
@@ -163,7 +170,7 @@ def _figures(
             xp.mean(xp.astype(xp.sum(total, axis=0) <= _limit(name) * samples, total.dtype))
             for total, name in zip(state.slope_totals, hidden, strict=True)
         ]
-        trained = goal.in_units(units[0]) if units else goal
+        trained = objective.in_units(units[0]) if units else objective
         loss, gradients = backpropagate(parameters, hidden, trained, *batch)
         norms = [_norm(dweight) for dweight, _ in gradients]
         # What follows is the end of a step, which may write into its state: it gets a copy.
@@ -177,10 +184,10 @@ def _figures(
         ]
         return [*shares, *norms, *updates]
 
-    return figures
+    return scalars
 
 
-def watched(
+def with_slope_totals(
     mask: Mask | None, hidden: tuple[str, ...], slopes: list[Array]
 ) -> tuple[Mask, list[Array]]:
     """`mask` for `nnxp.network.propagate`, and the list that it fills with the new totals."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import inputs
 from nnxp.arrays import to_numpy
-from nnxp.network import MLP, backpropagate, device_features, device_targets, propagate
+from nnxp.data import checks
+from nnxp.network import MLP, backpropagate, propagate
 from nnxp.objectives import objective
 
 TOLERANCE = 1e-6
@@ -69,8 +69,9 @@ def gradcheck(
         backend=network.backend, dtype="float64", parameters=network.parameters,
     )  # fmt: skip
     goal = objective(loss, network.output)
-    x = device_features(precise, x)
-    t = device_targets(precise, inputs.targets(targets, goal.loss, x.shape[0], network.sizes[-1]))
+    spec = precise.spec
+    x = spec.on_device(checks.matrix(x, network.sizes[0]))
+    t = spec.targets(checks.targets(targets, goal.loss, x.shape[0], network.sizes[-1]))
     with precise.backend.active():
         _, gradients = backpropagate(precise.parameters, precise.hidden, goal, x, t)
     host = [[to_numpy(array).copy() for array in layer] for layer in precise.parameters]
@@ -81,7 +82,7 @@ def gradcheck(
             z, _ = propagate(precise.parameters, precise.hidden, x)
             return float(goal.value(z, t))
 
-    checks = []
+    found = []
     for i, layer in enumerate(host):
         for name, array, gradient in zip(("weight", "bias"), layer, gradients[i], strict=True):
             flat = array.reshape(-1)
@@ -97,10 +98,10 @@ def gradcheck(
                 flat[place] = before
                 numeric[k] = (losses[0] - losses[1]) / (2 * step)
             analytic = to_numpy(gradient).reshape(-1)[drawn]
-            checks.append(
+            found.append(
                 Check(f"layers.{i}.{name}", array.shape, len(drawn), _error(analytic, numeric))
             )
-    return checks
+    return found
 
 
 def _error(analytic: np.ndarray, numeric: np.ndarray) -> float:

@@ -22,7 +22,7 @@ def measure(
     Args:
         objective: the network's loss and output activation.
         outputs: the network's, (samples, outputs).
-        targets: as `nnxp.inputs.targets` returns them.
+        targets: as `nnxp.data.checks.targets` returns them.
         classes: whether they were given as classes, one a sample, whatever they look like now.
         scale: what the targets' own unit is in that of outputs and targets, (outputs,) or one
             for all. R^2 does not depend on it.

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import backends, feeding, inputs, metrics, options
+from nnxp import backends, metrics, options
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
+from nnxp.data import checks, placement
+from nnxp.data.placement import NetworkSpec
+from nnxp.data.prepare import Validation, prepare_evaluation
 from nnxp.errors import InputError, shown
 from nnxp.initializers import INITIALIZER
 from nnxp.initializers import initializer as find_initializer
@@ -178,6 +181,11 @@ class MLP:
         self.parameters = parameters
 
     @property
+    def spec(self) -> NetworkSpec:
+        """What the network's data must fit."""
+        return NetworkSpec(self.sizes, self.dtype, self.backend)
+
+    @property
     def parameters(self) -> Parameters:
         """One (weight, bias) per layer. Assigning copies, from arrays of any library."""
         return self._parameters
@@ -195,7 +203,7 @@ class MLP:
         with np.errstate(over="ignore"):
             convert = partial(self.backend.asarray, dtype=dtype, copy=True)
             copies = [
-                tuple(inputs.converted(array, "parameters", convert) for array in layer)
+                tuple(checks.converted(array, "parameters", convert) for array in layer)
                 for layer in layers
             ]
         found = [tuple(tuple(array.shape) for array in layer) for layer in copies]
@@ -208,7 +216,7 @@ class MLP:
 
         Of a network whose targets were scaled, in the targets' own unit.
         """
-        x = device_features(self, x)
+        x = self.spec.on_device(checks.matrix(x, self.sizes[0]))
         with self.backend.active():
             z, _ = propagate(self.parameters, self.hidden, x)
             return self._in_target_units(ACTIVATIONS[self.output][0](z))
@@ -240,7 +248,7 @@ class MLP:
 
     def _predict(self, x: Any, finish: Callable[[Array], Array]) -> Array:
         """`finish` of the outputs, block by block, as an array of x's own library and device."""
-        checked, xp = features(self, x), self.backend.xp
+        checked, xp = placement.place(self.spec, x), self.backend.xp
         # Else the outputs leave the device block by block, as large inputs came: they may fill it.
         stay = is_array(x) and namespace(x) is xp and namespace(checked) is xp
         with self.backend.active():
@@ -269,11 +277,8 @@ class MLP:
         Raises:
             InputError: shapes or labels do not fit, or a value or an output is not finite.
         """
-        x = features(self, x)
         goal = objective(self.loss if loss is None else loss, self.output)
-        outputs = self.sizes[-1]
-        encoded = inputs.targets(targets, goal.loss, x.shape[0], outputs)
-        return evaluate(self, x, encoded, inputs.are_classes(targets, outputs), goal)
+        return evaluate(self, prepare_evaluation(self.spec, goal.loss, x, targets), goal)
 
     def loss_and_gradients(
         self, x: Any, targets: Any, loss: str = "auto", *, sample_weight: Any = None
@@ -290,14 +295,14 @@ class MLP:
             The loss, and one (dweight, dbias) per layer, on the device. Where targets were scaled
             for training, of the scaled ones.
         """
-        x = device_features(self, x)
+        x = self.spec.on_device(checks.matrix(x, self.sizes[0]))
         goal = objective(loss, self.output)
-        batch = [inputs.targets(targets, goal.loss, x.shape[0], self.sizes[-1])]
+        batch = [checks.targets(targets, goal.loss, x.shape[0], self.sizes[-1])]
         if self.target_scaling is not None:
             batch[0] = self.target_scaling.apply(batch[0])
         if sample_weight is not None:
-            batch.append(inputs.unit_mean(inputs.sample_weight(sample_weight, x.shape[0])))
-        arrays = [device_targets(self, array) for array in batch]
+            batch.append(checks.unit_mean(checks.sample_weight(sample_weight, x.shape[0])))
+        arrays = list(map(self.spec.targets, batch))
         with self.backend.active():
             value, gradients = backpropagate(self.parameters, self.hidden, goal, x, *arrays)
             return float(value), gradients
@@ -331,6 +336,16 @@ class MLP:
         )
         return f"<MLP {self.sizes[0]} -> {layers}, {self.dtype}, {self.backend.describe()}>"
 
+    def target_units(self) -> Array | None:
+        """The unit of each output in that of the largest, (outputs,), on the device.
+
+        None where targets are not scaled, or all by the same.
+        """
+        relative = None if self.target_scaling is None else self.target_scaling.relative
+        if relative is None:
+            return None
+        return self.backend.asarray(relative, dtype=self.backend.dtype(self.dtype))
+
     def _in_target_units(self, y: Array) -> Array:
         return y if self.target_scaling is None else self.target_scaling.invert(y)
 
@@ -345,7 +360,7 @@ class MLP:
         Raises:
             InputError: a pre-activation is not finite.
         """
-        count = feeding.block_rows(self.sizes)
+        count = self.spec.block_rows
         samples = x.shape[0] if kept is None else len(kept)
         dtype = self.backend.dtype(self.dtype)
         on_host = namespace(x) is not self.backend.xp or x.dtype != dtype
@@ -356,83 +371,23 @@ class MLP:
                 if on_host:
                     part = self.backend.asarray(part, dtype=dtype)
                 z, _ = propagate(self.parameters, self.hidden, part)
-                inputs.check_outputs(z, start)  # a saturated sigmoid would hide an infinite z
+                checks.check_outputs(z, start)  # a saturated sigmoid would hide an infinite z
                 y = ACTIVATIONS[self.output][0](z)
             yield block, z, y
 
 
-def evaluate(
-    network: MLP,
-    x: Array,
-    targets: np.ndarray,
-    classes: bool,
-    goal: Objective,
-    kept: np.ndarray | None = None,
-) -> dict[str, float]:
-    """`MLP.evaluate` for data that is checked already, on the device or on the host.
-
-    `classes` says whether the targets were given as classes, one a sample; `kept`, which rows of
-    `x`, then on the host, they are of.
-    """
-    total, outputs = 0.0, []
+def evaluate(network: MLP, data: Validation, objective: Objective) -> dict[str, float]:
+    """`MLP.evaluate` on data that is checked already."""
+    targets, total, outputs = data.targets, 0.0, []
     scaling, scale, factor = network.target_scaling, np.ones(1), 1.0
-    if scaling is not None and goal.loss == "quadratic":
+    if scaling is not None and objective.loss == "quadratic":
         targets, scale, factor = scaling.apply(targets), np.asarray(scaling.scale), scaling.unit**2
-        if (units := target_units(network)) is not None:
-            goal = goal.in_units(units)
-    for rows, z, y in network._forward_blocks(x, kept):
-        t = device_targets(network, targets[rows])
+        if (units := network.target_units()) is not None:
+            objective = objective.in_units(units)
+    for rows, z, y in network._forward_blocks(data.x, data.rows):
+        t = network.spec.targets(targets[rows])
         with network.backend.active():
-            total += float(goal.value(z, t)) * t.shape[0]
+            total += float(objective.value(z, t)) * t.shape[0]
             outputs.append(to_numpy(y))
-    figures = metrics.measure(goal, np.concatenate(outputs), targets, classes, scale)
+    figures = metrics.measure(objective, np.concatenate(outputs), targets, data.classes, scale)
     return {"loss": factor * total / targets.shape[0], **figures}
-
-
-def target_units(network: MLP) -> Array | None:
-    """The unit of each output in that of the largest, (outputs,), on the device.
-
-    None where targets are not scaled, or all by the same.
-    """
-    relative = None if network.target_scaling is None else network.target_scaling.relative
-    if relative is None:
-        return None
-    return network.backend.asarray(relative, dtype=network.backend.dtype(network.dtype))
-
-
-def features(network: MLP, x: Any) -> Array:
-    """`x` checked: on the device, or a NumPy array on the host where it would not fit there.
-
-    On the host, too, where that is the device: blocks of it are converted then, and never all.
-    """
-    x = inputs.matrix(x, network.sizes[0])
-    itemsize = np.dtype(network.dtype).itemsize
-    size = x.shape[0] * x.shape[1] * itemsize
-    if size <= feeding.CHUNK_BYTES:  # without a question to the driver
-        return placed(network, x, False)
-    if network.backend.device_name == "cpu" and isinstance(x, np.ndarray):
-        return placed(network, x, True)
-    choice = feeding.choose(network.backend, network.sizes, itemsize, size)
-    return placed(network, x, choice.stays(x))
-
-
-def placed(network: MLP, x: Array, stays: bool) -> Array:
-    """An `inputs.matrix`, its values checked: on the device, or on the host if it stays there."""
-    if stays:
-        return inputs.on_host(x, network.dtype)
-    return inputs.on_device(x, network.backend, network.backend.dtype(network.dtype))
-
-
-def device_features(network: MLP, x: Any) -> Array:
-    """`x` checked and on the network's device."""
-    return inputs.features(
-        x, network.sizes[0], network.backend, network.backend.dtype(network.dtype)
-    )
-
-
-def device_targets(network: MLP, targets: np.ndarray) -> Array:
-    """Host targets on the device: classes as its index type, values as the network's dtype."""
-    backend = network.backend
-    classes = targets.dtype.kind == "i"
-    dtype = index_dtype(backend.xp) if classes else backend.dtype(network.dtype)
-    return backend.asarray(targets, dtype=dtype)

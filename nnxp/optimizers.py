@@ -111,7 +111,7 @@ class SGD:
                 bias_velocity, dbias = self._accelerate(bias_velocity, dbias)
                 new_state.append((weight_velocity, bias_velocity))
             steps.append((learning_rate * dweight, learning_rate * dbias))
-        return descend(parameters, steps), new_state
+        return apply_updates(parameters, steps), new_state
 
     def _accelerate(self, velocity: Array, gradient: Array) -> tuple[Array, Array]:
         """The new velocity, and the direction to step along."""
@@ -212,7 +212,7 @@ class Adam:
         return new_parameters, (new_ms, new_vs, c1, c2)
 
 
-def descend(parameters: Parameters, steps: Parameters) -> Parameters:
+def apply_updates(parameters: Parameters, steps: Parameters) -> Parameters:
     """w - step for every parameter. Overwrites the parameters."""
     lower = []
     for (weight, bias), (weight_step, bias_step) in zip(parameters, steps, strict=True):

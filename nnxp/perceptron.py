@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import backends, batches, inputs, options
+from nnxp import backends, options
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
+from nnxp.data import batches, checks
 from nnxp.errors import DivergenceError, InputError, NotSeparableError
 from nnxp.executors.eager import State
 from nnxp.kernels import affine, step
@@ -127,7 +128,7 @@ class Perceptron:
         rate = learning_rate
         x = self._checked(x)
         samples = x.shape[0]
-        t = _zeros_and_ones(inputs.targets(t, "quadratic", samples, 1)[:, 0])
+        t = _zeros_and_ones(checks.targets(t, "quadratic", samples, 1)[:, 0])
         backend = self.backend
         data = (x, backend.asarray(t, dtype=x.dtype))
         # By chunks: what captures them in a graph must not capture all of the data in one.
@@ -181,7 +182,7 @@ class Perceptron:
         checked = self._checked(x)
         with self.backend.active():
             z = affine(checked, self.weight, self.bias)
-            inputs.check_outputs(z)
+            checks.check_outputs(z)
             y = step(z)
             y = self.backend.xp.astype(y, self.backend.xp.int32)
             if is_array(x) and namespace(x) is self.backend.xp and device(x) == device(y):
@@ -194,7 +195,7 @@ class Perceptron:
 
     def _checked(self, x: Any) -> Array:
         dtype = self.backend.dtype(self.dtype)
-        return inputs.features(x, self.features, self.backend, dtype)
+        return checks.features(x, self.features, self.backend, dtype)
 
     def _read(self, counted: list[Array]) -> np.ndarray:
         """The weights, the bias and the numbers of errors: one host read."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from nnxp.arrays import Array, device, namespace
 from nnxp.errors import InputError
+from nnxp.objectives import Objective
 from nnxp.preprocessing import standardize
 
 LARGEST, SMALLEST = 1e150, 1e-150
@@ -99,3 +100,38 @@ class TargetScaling:
             )
 
         return f"mean {text(self.shift)}, deviation {text(self.scale)}"
+
+
+def choose(
+    asked: bool | str,
+    objective: Objective,
+    known: TargetScaling | None,
+    targets: np.ndarray,
+    dtype: str,
+) -> TargetScaling | None:
+    """How the targets of a training are scaled; None for not at all.
+
+    Args:
+        asked: `scale_targets` of `nnxp.train`.
+        objective: of the training; only linear outputs with the quadratic loss are scaled.
+        known: the scaling that the network has from an earlier training.
+        targets: those that are trained on, as the loss takes them.
+        dtype: of the network.
+
+    Raises:
+        InputError: True is asked for with another output or loss, or see `TargetScaling.fit`.
+    """
+    linear = objective.output == "identity" and objective.loss == "quadratic"
+    if asked is True and not linear:
+        raise InputError(
+            "scale_targets=True needs output 'identity' and the quadratic loss, not "
+            f"{objective.output!r} and {objective.loss!r}: their values have a range of their own"
+        )
+    if not linear or asked is False:
+        return None
+    if asked == "auto":
+        if np.isin(targets, (0.0, 1.0)).all():  # labels
+            return None
+        if known is not None:
+            return known
+    return TargetScaling.fit(targets, dtype)

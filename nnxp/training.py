@@ -7,33 +7,27 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from nnxp import batches, inputs, options
-from nnxp.arrays import Array, index_dtype, rows, to_numpy
+from nnxp import options, target_scaling
+from nnxp.arrays import Array, to_numpy
 from nnxp.backends.base import Backend
-from nnxp.diagnostics import Diagnosis, Watch, watched
+from nnxp.data import batches
+from nnxp.data.prepare import Validation, prepare
+from nnxp.diagnostics import Diagnosis, DiagnosticsRecorder
 from nnxp.errors import DivergenceError, InputError
-from nnxp.executors.eager import Step
-from nnxp.feeding import Choice, Feed, Resident, Streamed, choose, log
-from nnxp.network import (
-    MLP,
-    backpropagate,
-    device_targets,
-    evaluate,
-    placed,
-    target_units,
-)
+from nnxp.network import MLP, evaluate
 from nnxp.objectives import LOSS, Objective, objective
-from nnxp.optimizers import SGD, Optimizer, Parameters, descend
+from nnxp.optimizers import SGD, Optimizer, Parameters
 from nnxp.optimizers import optimizer as find_optimizer
-from nnxp.regularization import Regularization, dropout
+from nnxp.regularization import Regularization
 from nnxp.schedules import Constant, Schedule
 from nnxp.schedules import schedule as find_schedule
-from nnxp.target_scaling import TargetScaling
+from nnxp.state import first_state
+from nnxp.step import training_step
 
 
 @dataclass(frozen=True)
@@ -198,39 +192,40 @@ def train(
     """
     assert not isinstance(optimizer, str)  # names were replaced when the options were checked
     assert not isinstance(schedule, str)
-    goal = objective(loss, network.output)
-    feed, held_out, scaling = _prepare(
-        network,
+    aim = objective(loss, network.output)
+    choose_scaling = partial(target_scaling.choose, scale_targets, aim, network.target_scaling)
+    prepared = prepare(
+        network.spec,
+        aim.loss,
         x,
         targets,
-        goal,
-        seed,
-        validation,
-        sample_weight,
-        batch_size,
-        stream,
-        scale_targets,
+        batch_size=batch_size,
+        seed=seed,
+        validation=validation,
+        sample_weight=sample_weight,
+        stream=stream,
+        choose_scaling=choose_scaling,
     )
-    network.target_scaling = scaling
+    feed, held_out, scaling = prepared.feed, prepared.validation, prepared.target_scaling
+    network.target_scaling, network.loss = scaling, aim.loss
     unit = 1.0 if scaling is None else scaling.unit**2
-    samples, batch_size = feed.samples, feed.batch_size
 
     backend = network.backend
-    # Only dropout needs the seed in the step: a step that is compiled must not be for its sake.
-    masks_by = seed if regularization.shares(len(network.hidden)) else 0
-    step = training_step(network.hidden, goal, optimizer, regularization, masks_by)
+    # Pass 0 without dropout: a new seed must not recompile the step.
+    dropout_seed = seed if regularization.shares(len(network.hidden)) else 0
+    step = training_step(network.hidden, aim, optimizer, regularization, dropout_seed)
     history = History()
     run = backend.runner(step, history.fallbacks)
-    watch = Watch(network, goal, optimizer, regularization) if diagnose else None
+    recorder = DiagnosticsRecorder(network, aim, optimizer, regularization) if diagnose else None
     state = first_state(network, optimizer)
-    network.loss = goal.loss
     for epoch in range(1, epochs + 1):
         rate = schedule(optimizer.learning_rate, epoch, epochs, history)
         rate = options.NOT_NEGATIVE("the schedule's rate", rate)
         start = time.perf_counter()
-        shuffled = batches.shuffled(samples, seed, epoch)
-        if watch:
-            state = state._replace(slope_totals=watch.slopes(state.parameters, batch_size))
+        shuffled = batches.shuffled(feed.samples, seed, epoch)
+        if recorder:
+            totals = recorder.slope_totals(state.parameters, feed.batch_size)
+            state = state._replace(slope_totals=totals)
         totals, sizes = [], []
         for data, order in feed.chunks(shuffled):
             state, total = run(state, data, order, rate)
@@ -238,11 +233,11 @@ def train(
             sizes.append(order.shape[1])
             if progress:
                 progress(order.shape[0] * order.shape[1])
-        figures = [*totals, _sum(backend, state.parameters)]
-        if watch:
-            figures += watch.figures(state, data, order, rate, samples)
-        values = _read(backend, figures)
-        mean = unit * float(values[: len(sizes)] @ sizes) / samples
+        scalars = [*totals, _sum(backend, state.parameters)]
+        if recorder:
+            scalars += recorder.scalars(state, data, order, rate, feed.samples)
+        values = _read(backend, scalars)
+        mean = unit * float(values[: len(sizes)] @ sizes) / feed.samples
         seconds = time.perf_counter() - start
         # The parameters too: the last step of an epoch shows in no loss of it.
         if not np.isfinite(values[: len(sizes) + 1]).all():
@@ -254,10 +249,13 @@ def train(
         network.parameters = state.parameters
         validation_loss = metric = None
         if held_out:
-            validation_loss, history.metric, metric = _validated(network, held_out, epoch, rate)
-        diagnosis = watch.diagnosis(values[len(sizes) + 1 :], rate) if watch else None
+            validation_loss, history.metric, metric = _validated(
+                network, held_out, aim, epoch, rate
+            )
+        diagnosis = recorder.diagnosis(values[len(sizes) + 1 :], rate) if recorder else None
+        speed = feed.samples / seconds
         history.epochs.append(
-            Epoch(epoch, mean, validation_loss, metric, seconds, samples / seconds, rate, diagnosis)
+            Epoch(epoch, mean, validation_loss, metric, seconds, speed, rate, diagnosis)
         )
         stops = [callback(network, history) for callback in callbacks]
         if any(stops):
@@ -268,245 +266,18 @@ def train(
     return history
 
 
-class TrainState(NamedTuple):
-    """What a step of training works on; nested lists and tuples of arrays on the device."""
-
-    parameters: Parameters
-    """One (weight, bias) per layer."""
-    optimizer_state: Any
-    """What the optimizer keeps of the steps before, its moments."""
-    step: Array
-    """The number of steps so far, a 0-d int32 array: dropout draws its masks by it."""
-    target_units: list[Array]
-    """[(outputs,)]: each output's unit in that of the largest; [] where all are equal."""
-    slope_totals: list[Array]
-    """What `nnxp.diagnostics` adds up in an epoch, (batch, units) per hidden layer; [] without."""
-
-
-@lru_cache(maxsize=64)
-def training_step(
-    hidden: tuple[str, ...],
-    goal: Objective,
-    optimizer: Optimizer,
-    regularization: Regularization = Regularization(),  # noqa: B008, it is frozen
-    seed: int = 0,
-) -> Step:
-    """The pure function that is one step of training.
-
-    The same function for the same arguments, so that an executor which compiles it can keep what
-    it compiled.
-    """
-    shares = regularization.shares(len(hidden))
-    plain = optimizer.is_plain and not regularization.penalizes
-
-    def step(
-        state: TrainState, batch: tuple[Array, ...], learning_rate: Any
-    ) -> tuple[TrainState, Array]:
-        parameters, optimizer_state, number, units, slopes = state
-        reported = goal.in_units(units[0]) if units else goal
-        mask = dropout(shares, seed, number) if shares else None
-        if slopes:
-            mask, slopes = watched(mask, hidden, slopes)
-        x, targets, sample_weight = batch if len(batch) == 3 else (*batch, None)
-        # For plain descent the rate goes in where the gradient is smallest, and not into every
-        # weight's: two passes over each matrix fewer.
-        scale = learning_rate if plain else None
-        loss, gradients = backpropagate(
-            parameters, hidden, reported, x, targets, sample_weight, mask, scale
-        )
-        if plain:
-            parameters = descend(parameters, gradients)
-        else:
-            loss, gradients = regularization.penalize(loss, parameters, gradients)
-            parameters, optimizer_state = optimizer.update(
-                parameters, optimizer_state, gradients, learning_rate
-            )
-        parameters = regularization.constrain(parameters)
-        number = number + 1 if shares else number
-        return TrainState(parameters, optimizer_state, number, units, slopes), loss
-
-    return step
-
-
-def training_targets(network: MLP, targets: np.ndarray) -> Array:
-    """Checked targets on the device, as steps take them."""
-    return device_targets(network, _encoded(network, targets))
-
-
-def _encoded(network: MLP, targets: np.ndarray) -> np.ndarray:
-    """Classes as one-hot rows where these take a quarter of x's memory at most.
-
-    Then a step gathers its rows instead of making them.
-    """
-    features, *_, outputs = network.sizes
-    if targets.ndim == 1 and 4 * outputs <= features:
-        targets = np.eye(outputs, dtype=np.float32)[targets]
-    return targets
-
-
-def first_state(network: MLP, optimizer: Optimizer) -> TrainState:
-    """What `training_step` starts from.
-
-    Steps own their state and may write into it, so the parameters are a copy: the network's own
-    change once an epoch, as a whole.
-    """
-    backend = network.backend
-    parameters = [
-        (backend.asarray(weight, copy=True), backend.asarray(bias, copy=True))
-        for weight, bias in network.parameters
-    ]
-    with backend.active():
-        number = backend.xp.zeros((), dtype=backend.xp.int32, device=backend.device)
-        units = target_units(network)
-        own = [] if units is None else [units]
-        return TrainState(parameters, optimizer.init(parameters), number, own, [])
-
-
-def _prepare(
-    network: MLP,
-    x: Any,
-    targets: Any,
-    goal: Objective,
-    seed: int,
-    validation: tuple[Any, Any] | float | None,
-    sample_weight: Any,
-    batch_size: int | None,
-    stream: bool | None,
-    scale_targets: bool | str,
-) -> tuple[Feed, tuple[Any, ...] | None, TargetScaling | None]:
-    """Check everything and put it where it belongs.
-
-    Returns:
-        The feed, what `evaluate` takes to validate, and how targets are scaled.
-    """
-    features, *_, outputs = network.sizes
-    share, x_held, t_held = 0.0, None, None
-    x = inputs.matrix(x, features)
-    if isinstance(validation, float):
-        share = validation
-    elif validation is not None:
-        x_held, t_held = inputs.matrix(validation[0], features), validation[1]
-    samples = x.shape[0]
-    given = [x] if x_held is None else [x, x_held]
-    choice = _choice(network, given, share, min(batch_size or samples, samples), stream)
-    streams = choice.stays(x)
-    x = placed(network, x, streams)
-    beside = [inputs.targets(targets, goal.loss, samples, outputs)]
-    if sample_weight is not None:
-        beside.append(inputs.sample_weight(sample_weight, samples))
-    kept: np.ndarray | None = None
-    held_out: tuple[Any, ...] | None = None
-    if x_held is not None:
-        classes = inputs.are_classes(t_held, outputs)
-        x_held = placed(network, x_held, choice.stays(x_held))
-        t_held = inputs.targets(t_held, goal.loss, x_held.shape[0], outputs)
-        held_out = x_held, t_held, classes, goal, None
-    elif share and (split := _split(beside[0], share, seed)):
-        kept, held = split
-        classes = inputs.are_classes(targets, outputs)
-        # On the device they are gathered once, on the host for every epoch's blocks.
-        x_held, of_these = (x, held) if streams else (_rows(network, x, held), None)
-        held_out = x_held, beside[0][held], classes, goal, of_these
-    if sample_weight is not None:
-        beside[1] = inputs.unit_mean(beside[1], kept)
-    scaling = _scaling(network, goal, beside[0], kept, scale_targets)
-    if scaling is not None:
-        beside[0] = scaling.apply(beside[0])
-        log.info("targets are scaled for training: %s", scaling.describe())
-    beside[0] = _encoded(network, beside[0])
-    feed: Feed
-    if streams:
-        # A row on the device says in which dtype it holds the others.
-        dtypes = [to_numpy(device_targets(network, array[:1])).dtype for array in beside]
-        dtypes.insert(0, np.dtype(network.dtype))
-        feed = Streamed(network.backend, (x, *beside), batch_size, kept, dtypes, choice.room)
-    else:
-        if isinstance(x, np.ndarray):
-            x = np.ascontiguousarray(x)  # every gather from another layout would copy all of it
-        data = (x, *(device_targets(network, array) for array in beside))
-        feed = Resident(network.backend, data, batch_size, kept)
-    log.info("%s", choice.told(feed))
-    return feed, held_out, scaling
-
-
-def _scaling(
-    network: MLP,
-    goal: Objective,
-    targets: np.ndarray,
-    kept: np.ndarray | None,
-    scale_targets: bool | str,
-) -> TargetScaling | None:
-    """How the targets of this training are scaled; None for not at all."""
-    linear = network.output == "identity" and goal.loss == "quadratic"
-    if scale_targets is True and not linear:
-        raise InputError(
-            "scale_targets=True needs output 'identity' and the quadratic loss, not "
-            f"{network.output!r} and {goal.loss!r}: their values have a range of their own"
-        )
-    if not linear or scale_targets is False:
-        return None
-    if scale_targets == "auto":
-        if np.isin(targets, (0.0, 1.0)).all():  # labels
-            return None
-        if network.target_scaling is not None:
-            return network.target_scaling
-    return TargetScaling.fit(targets if kept is None else targets[kept], network.dtype)
-
-
 def _validated(
-    network: MLP, held_out: tuple[Any, ...], epoch: int, rate: float
+    network: MLP, data: Validation, objective: Objective, epoch: int, rate: float
 ) -> tuple[float, str, float]:
     """The loss on the data that is held out, and the name and value of its main metric."""
     try:
-        result = evaluate(network, *held_out)
+        result = evaluate(network, data, objective)
     except InputError as error:  # an output is not finite: the data was checked
         raise DivergenceError(
             f"epoch {epoch}, validation data: {error}; or lower the learning rate ({rate:g})"
         ) from None
     loss = result.pop("loss")
     return loss, *next(iter(result.items()))
-
-
-def _choice(
-    network: MLP,
-    given: list[Array],
-    share: float,
-    batch_size: int,
-    stream: bool | None,
-) -> Choice:
-    """Whether the data of a training stays on the host."""
-    backend, itemsize = network.backend, np.dtype(network.dtype).itemsize
-    features, *_, outputs = network.sizes
-    samples = given[0].shape[0]
-    size = samples * (outputs + 1)  # targets and weights
-    size += features * int(share * samples)  # what is held out is a copy
-    size += sum(features * each.shape[0] for each in given)
-    there = sum(features * each.shape[0] for each in given if backend.holds(each))
-    size, there = itemsize * size, itemsize * there
-    return choose(backend, network.sizes, itemsize, size, there, batch_size, stream)
-
-
-def _split(targets: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Which rows are trained on and which are kept out, in proportion from every class.
-
-    None where the share is less than a row.
-    """
-    samples = len(targets)
-    if round(share * samples) == samples:
-        raise InputError(f"validation of {share:g} leaves none of {samples} rows to train on")
-    labels: np.ndarray = np.zeros(samples)
-    if targets.ndim == 1:
-        labels = targets
-    elif np.isin(targets, (0, 1)).all():
-        labels = batches.labels_of(targets)
-    kept, held = batches.split(labels, share, seed)
-    return (kept, held) if len(held) else None
-
-
-def _rows(network: MLP, x: Array, indices: np.ndarray) -> Array:
-    backend = network.backend
-    with backend.active():
-        return rows((x,), backend.asarray(indices, dtype=index_dtype(backend.xp)))[0]
 
 
 def _sum(backend: Backend, parameters: Parameters) -> Array:
@@ -516,7 +287,7 @@ def _sum(backend: Backend, parameters: Parameters) -> Array:
         return xp.sum(xp.stack([xp.sum(array) for layer in parameters for array in layer]))
 
 
-def _read(backend: Backend, figures: list[Array]) -> np.ndarray:
+def _read(backend: Backend, scalars: list[Array]) -> np.ndarray:
     """0-d arrays, read from the device at once, as float64."""
     with backend.active():
-        return to_numpy(backend.xp.stack(figures)).astype(np.float64)
+        return to_numpy(backend.xp.stack(scalars)).astype(np.float64)

@@ -138,7 +138,7 @@ def test_jax_compiles_a_step_once(monkeypatch):
     from nnxp import SGD, Regularization, train
     from nnxp.executors import jax_scan
     from nnxp.objectives import objective
-    from nnxp.training import training_step
+    from nnxp.step import training_step
 
     x, t = np.random.default_rng(0).random((40, 3)), np.arange(40) % 2
     for _ in range(2):

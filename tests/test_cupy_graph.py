@@ -24,7 +24,8 @@ from nnxp.executors import cuda_graph, cupy_graph, fusion, recording
 from nnxp.kernels import ACTIVATIONS
 from nnxp.nested import leaves
 from nnxp.objectives import LOSSES, objective
-from nnxp.training import first_state, training_step
+from nnxp.state import first_state
+from nnxp.step import training_step
 
 
 @pytest.fixture

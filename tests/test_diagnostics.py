@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import nnxp
-from nnxp import MLP, SGD, Adam, Regularization, batches, datasets, diagnostics, train
+from nnxp import MLP, SGD, Adam, Regularization, datasets, diagnostics, train
 from nnxp.arrays import to_numpy
+from nnxp.data import batches
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,8 @@ from nnxp.executors import cuda_graph, eager
 from nnxp.executors.torch_graph import TorchGraph
 from nnxp.nested import leaves
 from nnxp.objectives import objective
-from nnxp.training import first_state, training_step
+from nnxp.state import first_state
+from nnxp.step import training_step
 
 
 class Fake:

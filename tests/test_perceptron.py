@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nnxp.data.batches
 import nnxp.perceptron
 from nnxp import (
     MLP,
@@ -153,7 +154,7 @@ def test_no_chunk_is_longer_than_a_graph_should_hold(monkeypatch):
     neuron = Perceptron(5, backend=opened)
     epochs = neuron.train(x, t)
     assert sum(lengths) == epochs * len(x)
-    assert max(lengths) <= nnxp.batches.STEPS_PER_CHUNK
+    assert max(lengths) <= nnxp.data.batches.STEPS_PER_CHUNK
     np.testing.assert_array_equal(neuron.predict(x), t)
 
 

@@ -8,7 +8,8 @@ from nnxp.kernels import dropout_mask
 from nnxp.network import backpropagate
 from nnxp.objectives import objective
 from nnxp.regularization import dropout
-from nnxp.training import first_state, training_step
+from nnxp.state import first_state
+from nnxp.step import training_step
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from nnxp.executors import eager, recording, replay
 from nnxp.kernels import ACTIVATIONS
 from nnxp.nested import leaves
 from nnxp.objectives import LOSSES, objective
-from nnxp.training import first_state, training_step
+from nnxp.state import first_state
+from nnxp.step import training_step
 
 NUMPY = nnxp.backends.get("numpy")
 

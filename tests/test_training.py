@@ -6,10 +6,12 @@ from conftest import require
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnxp import MLP, SGD, Adam, DivergenceError, InputError, backends, batches, train
+from nnxp import MLP, SGD, Adam, DivergenceError, InputError, backends, train
 from nnxp.arrays import index_dtype, is_array, to_numpy
+from nnxp.data import batches
 from nnxp.objectives import LOSSES, objective
-from nnxp.training import first_state, training_step
+from nnxp.state import first_state
+from nnxp.step import training_step
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import backends, inputs
+from nnxp import backends
 from nnxp.arrays import Array, index_dtype, to_numpy
 from nnxp.benchmark.measure import Entry
 from nnxp.benchmark.workloads import LEARNING_RATE, Workload
-from nnxp.network import MLP, device_features
+from nnxp.data import checks
+from nnxp.data.prepare import device_targets
+from nnxp.network import MLP
 from nnxp.objectives import objective
 from nnxp.optimizers import SGD
 from nnxp.randomness import Purpose, generator
-from nnxp.training import first_state, training_step, training_targets
+from nnxp.state import first_state
+from nnxp.step import training_step
 
 
 def entry(backend: str, device: str | None = None, tf32: bool = False) -> Entry:
@@ -55,8 +58,9 @@ class Trainer:
         network = MLP(workload.sizes, backend=self.backend, parameters=workload.parameters)
         goal, optimizer = objective("auto", network.output), SGD(LEARNING_RATE)
         x, classes = workload.data
-        targets = inputs.targets(classes, goal.loss, len(x), workload.sizes[-1])
-        self.data = device_features(network, x), training_targets(network, targets)
+        spec = network.spec
+        targets = checks.targets(classes, goal.loss, len(x), workload.sizes[-1])
+        self.data = spec.on_device(x), device_targets(spec, targets)
         self.fallbacks: list[str] = []
         step = training_step(network.hidden, goal, optimizer)
         self.run = self.backend.runner(step, self.fallbacks)

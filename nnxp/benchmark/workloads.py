@@ -13,7 +13,8 @@ from itertools import count, pairwise
 
 import numpy as np
 
-from nnxp import batches, datasets
+from nnxp import datasets
+from nnxp.data import batches
 from nnxp.errors import InputError, unknown_name
 from nnxp.initializers import he
 from nnxp.randomness import Purpose, generator

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nnxp.batches import split
+from nnxp.data.batches import split
 from nnxp.datasets import digits, mnist, moons, tables, targets
 from nnxp.datasets.raw import Raw
 from nnxp.errors import DataError, InputError, ModelError, unknown_name

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from conftest import TEST_DEVICE, require
 
-from nnxp import MLP, SGD, Adam, InputError, Regularization, backends, batches, feeding, inputs
+from nnxp import MLP, SGD, Adam, InputError, Regularization, backends
 from nnxp import train as nnxp_train
 from nnxp.arrays import is_array, to_numpy
 from nnxp.backends.numpy import NumPyBackend
 from nnxp.backends.staging import CuPyStaging, JAXStaging, TorchStaging
-from nnxp.feeding import Resident, Streamed, bytes_text, choose, gather
+from nnxp.data import batches, checks, placement
+from nnxp.data.feeds import Resident, Streamed, gather
+from nnxp.data.placement import bytes_text, decide
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,7 @@ def test_shorter_chunks_sum_to_the_same_loss(data, steps, monkeypatch):
     """Only the rounding of the sums differs: the steps are the same."""
     whole = results(MLP([12, 3], backend="numpy", dtype="float64"), *data, False)
     batch = 8 * (12 + 3) * 8
-    monkeypatch.setattr(feeding, "CHUNK_BYTES", steps * batch + batch // 2)
+    monkeypatch.setattr(placement, "CHUNK_BYTES", steps * batch + batch // 2)
     cut = results(MLP([12, 3], backend="numpy", dtype="float64"), *data, True)
     for first, second in zip(whole[1], cut[1], strict=True):
         np.testing.assert_array_equal(first, second)
@@ -140,7 +142,7 @@ def streamed(gpu, caplog, network, *arguments, **options):
 
 def room(gpu, network, free, batch_size=8):
     gpu.free = free
-    return choose(gpu, network.sizes, 4, 0, 0, batch_size).room
+    return decide(network.spec, 0, 0, batch_size).available_bytes
 
 
 def test_data_that_fits_is_moved_and_data_that_does_not_is_streamed(gpu, data, caplog):
@@ -194,7 +196,7 @@ def test_the_host_needs_no_choice(data, caplog):
 def test_validation_data_is_chosen_for_by_itself_where_the_rest_is_there(
     gpu, data, caplog, monkeypatch
 ):
-    monkeypatch.setattr(feeding, "BLOCK_ELEMENTS", 12 * 100)
+    monkeypatch.setattr(placement, "BLOCK_ELEMENTS", 12 * 100)
     network = MLP([12, 3], backend=gpu)
     x, t = gpu.asarray(data[0], dtype=gpu.xp.float32), data[1]
     more = np.tile(data[0], (4, 1)), np.tile(t, 4)
@@ -225,7 +227,7 @@ def test_the_network_its_training_and_its_batches_take_room(gpu):
         activations = max(batch_size, block) * (12 + 3000 + 3)
         expected = int(0.9 * 2**34) - 4 * (8 * parameters + 4 * activations)
         assert room(gpu, network, 2**34, batch_size) == expected
-    assert choose(backends.get("numpy"), (2, 2), 4, 10**15).room is None
+    assert decide(MLP([2, 2]).spec, 10**15).available_bytes is None
 
 
 def test_sizes_are_said_in_three_figures():
@@ -239,7 +241,7 @@ def test_sizes_are_said_in_three_figures():
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf, 1e39])
 def test_the_same_error_wherever_the_data_stays(gpu, data, monkeypatch, value):
-    monkeypatch.setattr(inputs, "CHECKED_ELEMENTS", 12 * 40)
+    monkeypatch.setattr(checks, "CHECKED_ELEMENTS", 12 * 40)
     x = data[0].copy()
     x[[170, 190], [5, 1]] = value
     network = MLP([12, 3], backend=gpu)
@@ -256,8 +258,8 @@ def test_the_same_error_wherever_the_data_stays(gpu, data, monkeypatch, value):
 
 
 def test_the_first_blocks_sum_may_overflow_where_its_values_do_not(monkeypatch, data):
-    monkeypatch.setattr(inputs, "CHECKED_ELEMENTS", 12 * 40)
-    found = inputs.on_host(np.full((100, 12), 3e38), "float32")
+    monkeypatch.setattr(checks, "CHECKED_ELEMENTS", 12 * 40)
+    found = checks.on_host(np.full((100, 12), 3e38), "float32")
     assert found.dtype == np.float64
 
 
@@ -265,13 +267,13 @@ def test_the_first_blocks_sum_may_overflow_where_its_values_do_not(monkeypatch, 
 
 
 def test_outputs_of_data_that_does_not_fit_are_computed_block_by_block(gpu, data, monkeypatch):
-    monkeypatch.setattr(feeding, "BLOCK_ELEMENTS", 12 * 40)
+    monkeypatch.setattr(placement, "BLOCK_ELEMENTS", 12 * 40)
     network = MLP([12, 3], backend=gpu)
     gpu.free = 10**9
     x, t = data
     here = {"predict": network.predict(x), "classes": network.predict_classes(x),
             "evaluate": network.evaluate(x, t)}  # fmt: skip
-    monkeypatch.setattr(feeding, "CHUNK_BYTES", 0)
+    monkeypatch.setattr(placement, "CHUNK_BYTES", 0)
     gpu.free, sent, moves = 1000, [], []
     asarray = type(gpu).asarray
 
@@ -314,7 +316,7 @@ def test_predictions_are_of_the_inputs_library_though_it_stays_on_the_host(data,
     xp = backend.xp
     x = xp.asarray(data[0], device=xp.Device("CPU_DEVICE"))
     expected = network.predict(data[0])
-    monkeypatch.setattr(feeding, "CHUNK_BYTES", 0)
+    monkeypatch.setattr(placement, "CHUNK_BYTES", 0)
     backend.free_memory = lambda: 1
     y = network.predict(x)
     assert y.device == x.device
@@ -329,9 +331,9 @@ def test_predictions_are_of_the_inputs_library_though_it_stays_on_the_host(data,
 
 def test_streaming_copies_no_data_as_a_whole(monkeypatch):
     """Not even to convert it: it may be mapped from a file."""
-    monkeypatch.setattr(inputs, "CHECKED_ELEMENTS", 2**16)
-    monkeypatch.setattr(feeding, "BLOCK_ELEMENTS", 2**16)
-    monkeypatch.setattr(feeding, "CHUNK_BYTES", 2**18)
+    monkeypatch.setattr(checks, "CHECKED_ELEMENTS", 2**16)
+    monkeypatch.setattr(placement, "BLOCK_ELEMENTS", 2**16)
+    monkeypatch.setattr(placement, "CHUNK_BYTES", 2**18)
     rng = np.random.default_rng(0)
     x = rng.integers(0, 255, (20_000, 400), dtype=np.uint8)
     t = rng.integers(0, 2, len(x))
@@ -348,13 +350,13 @@ def test_streaming_copies_no_data_as_a_whole(monkeypatch):
 
 def test_nor_do_predictions_and_figures(monkeypatch):
     """Of what was trained on from a file: on a CPU, which never says that data does not fit."""
-    monkeypatch.setattr(inputs, "CHECKED_ELEMENTS", 2**16)
-    monkeypatch.setattr(feeding, "BLOCK_ELEMENTS", 2**18)
+    monkeypatch.setattr(checks, "CHECKED_ELEMENTS", 2**16)
+    monkeypatch.setattr(placement, "BLOCK_ELEMENTS", 2**18)
     x = np.random.default_rng(0).standard_normal((20_000, 400))
     t = np.arange(len(x)) % 2
     network = MLP([400, 2], backend="numpy")
     expected = network.predict(x), network.evaluate(x, t)
-    monkeypatch.setattr(feeding, "CHUNK_BYTES", 2**18)
+    monkeypatch.setattr(placement, "CHUNK_BYTES", 2**18)
     found = []
     assert peak(lambda: found.extend([network.predict(x), network.evaluate(x, t)])) < x.nbytes / 4
     np.testing.assert_array_equal(found[0], expected[0])
@@ -419,10 +421,10 @@ def peak(function, *arguments):
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_gathering_and_checking_copy_no_more_than_they_need(monkeypatch, order):
-    monkeypatch.setattr(inputs, "CHECKED_ELEMENTS", 2**14)
+    monkeypatch.setattr(checks, "CHECKED_ELEMENTS", 2**14)
     source = np.ones((20_000, 50), dtype=np.float32, order=order)
     assert peak(gather, source, np.arange(10), np.empty((10, 50), np.float32)) < 10**5
-    assert peak(inputs.on_host, source.astype(np.float64, order="K"), "float32") < 5 * 10**5
+    assert peak(checks.on_host, source.astype(np.float64, order="K"), "float32") < 5 * 10**5
 
 
 def test_weights_have_a_mean_of_one_over_what_is_trained_on(data):

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 import nnxp
-from nnxp import MLP, InputError, inputs
+from nnxp import MLP, InputError
 from nnxp.arrays import is_array, namespace
+from nnxp.data import checks
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_integers_and_booleans_are_numbers(backend):
 
 
 def targets(t, loss, outputs=3):
-    return inputs.targets(t, loss, np.asarray(t).shape[0], outputs)
+    return checks.targets(t, loss, np.asarray(t).shape[0], outputs)
 
 
 def test_classes_become_what_the_loss_takes():
@@ -70,7 +71,7 @@ def test_one_output_takes_a_flat_array():
 def test_targets_come_from_any_library(library):
     t = library.asarray(np.array([0, 2]))
     assert is_array(t)
-    encoded = inputs.targets(t, "categorical_cross_entropy", 2, 3)
+    encoded = checks.targets(t, "categorical_cross_entropy", 2, 3)
     np.testing.assert_array_equal(encoded, [0, 2])
 
 
@@ -100,7 +101,7 @@ def test_targets_are_checked(t, loss, outputs, says):
 
 def test_a_different_number_of_targets_names_both_shapes():
     with pytest.raises(InputError, match=r"targets have shape \(3,\), x has 2 rows"):
-        inputs.targets([0, 1, 1], "quadratic", 2, 2)
+        checks.targets([0, 1, 1], "quadratic", 2, 2)
 
 
 MASKED = np.ma.masked_greater(np.arange(6.0).reshape(3, 2), 4.5)
@@ -147,7 +148,7 @@ def test_an_overflow_names_its_row(backend, output):
 
 
 def test_an_overflow_in_a_later_block_names_its_row(monkeypatch):
-    monkeypatch.setattr("nnxp.feeding.BLOCK_ELEMENTS", 8)
+    monkeypatch.setattr("nnxp.data.placement.BLOCK_ELEMENTS", 8)
     x = np.ones((9, 2))
     x[7] = 3e38
     with pytest.raises(InputError, match="the output for row 7 of x"):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnxp.arrays import Array, is_array, namespace, to_numpy
-from nnxp.backends import Backend
+from nnxp.backends.base import Backend
 from nnxp.errors import InputError, NnxpError, first_line
 
 CHECKED_ELEMENTS = 2**22

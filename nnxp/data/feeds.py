@@ -1,39 +1,29 @@
-"""How the training data reaches the steps: moved to the device once, or streamed by chunks.
+"""How the training data reaches the steps: from the device, or streamed by chunks.
 
-Data that fits is moved once, and steps gather their batches from it there. Data that does not stays
-on the host. There the rows of a chunk of steps are gathered into one of two places and sent, while
-the device works on the chunk before; so it takes as much of the device's memory as two chunks, on
-JAX three, whatever its size.
+From resident data, steps gather their batches on the device. Of streamed data, the rows of a chunk
+of steps are gathered on the host into one of two buffers and sent, while the device works on the
+chunk before. So it takes as much of the device's memory as two chunks, on JAX three, whatever its
+size.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-from nnxp import batches
 from nnxp.arrays import Array, index_dtype
 from nnxp.backends.base import Backend
 from nnxp.backends.staging import Layout, Staging
-
-CHUNK_BYTES = 2**26
-"""A streamed chunk is no larger, unless one batch is: enough to hide what a copy costs."""
-BLOCK_ELEMENTS = 2**22
-"""Of the widest layer, at once, where outputs are computed outside of training."""
+from nnxp.data import batches, placement
 
 Chunk = tuple[tuple[Array, ...], Array]
 """Data on the device, and the rows of it that each step of a chunk takes, (steps, batch)."""
 
-log = logging.getLogger("nnxp")
-
 
 class Feed:
-    """The data, and which of it is trained on.
+    """Data, and the rows of it that are trained on.
 
     Args:
         backend: where the steps run.
@@ -80,7 +70,7 @@ class Streamed(Feed):
         backend, data, batch_size, kept: see `Feed`; the data NumPy arrays of any dtype, which are
             never copied as a whole.
         dtypes: what each array is on the device.
-        room: bytes of the device's memory that chunks may take; None for any.
+        room: bytes of the device's memory that are available; None for any.
     """
 
     def __init__(
@@ -98,8 +88,9 @@ class Streamed(Feed):
             dtype.itemsize * math.prod(array.shape[1:])
             for array, dtype in zip(data, dtypes, strict=True)
         )
-        # Two chunks leave at least half of the room.
-        most = CHUNK_BYTES if room is None else min(CHUNK_BYTES, max(room, 0) // 4)
+        most = placement.CHUNK_BYTES
+        if room is not None:
+            most = min(most, max(room, 0) // 4)  # two chunks leave at least half of it
         self.steps = min(
             batches.STEPS_PER_CHUNK,
             max(1, most // self.batch_bytes),
@@ -117,8 +108,7 @@ class Streamed(Feed):
         before = None
         try:
             for number, rows in enumerate(self._rows(order, self.steps)):
-                # The chunk before this one is still to be worked on; so the place that the one
-                # before that had is free as soon as what the device was asked to do is done.
+                # Chunk n - 1 is pending: reuse chunk n - 2's buffer once the device is done.
                 place = self._place(number % 2)
                 self._send(place, rows.reshape(-1))
                 if before:
@@ -163,84 +153,3 @@ def gather(source: np.ndarray, rows: np.ndarray, target: np.ndarray) -> None:
     else:
         with np.errstate(over="ignore", invalid="ignore"):
             target[...] = source[rows]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Whether data goes to the device."""
-
-    backend: Backend
-    size: int
-    """Bytes, all in all."""
-    there: int
-    """Of these, how many are there already."""
-    free: int | None
-    """Bytes that are free there; None where there is nothing to choose."""
-    room: int | None
-    """Bytes of these that data may fill."""
-    stream: bool | None
-    """What was asked for: True that it stays on the host, False that it goes."""
-
-    def stays(self, x: Array) -> bool:
-        """Whether `x` is to be on the host."""
-        if self.stream is not None:
-            return self.stream
-        if self.room is None or self.size - self.there <= self.room:
-            return False
-        return not self.backend.holds(x)
-
-    def told(self, feed: Feed) -> str:
-        """What came of it, in one line."""
-        where = self.backend.device_name
-        free = "" if self.free is None else f", {bytes_text(self.free)} free on {where}"
-        if isinstance(feed, Streamed):
-            chunk = f"{feed.steps} steps ({bytes_text(feed.steps * feed.batch_bytes)})"
-            return f"data: {bytes_text(self.size)}{free}: streamed in chunks of {chunk}"
-        if where == "cpu":
-            return f"data: {bytes_text(self.size)} on the host"
-        moved = "there already" if self.there else "moved once"
-        return f"data: {bytes_text(self.size)}{free}: {moved}"
-
-
-def choose(
-    backend: Backend,
-    sizes: tuple[int, ...],
-    itemsize: int,
-    size: int,
-    there: int = 0,
-    batch_size: int = 1,
-    stream: bool | None = None,
-) -> Choice:
-    """Whether data fits on the device beside a network.
-
-    Args:
-        backend: whose device.
-        sizes: units by layer of the network.
-        itemsize: of its numbers.
-        size, there, stream: see `Choice`.
-        batch_size: of its training.
-
-    An estimate. Room is what is free, less a tenth for fragments and the libraries' own; less eight
-    times the parameters, for the state, gradients, updates and the copies in between; less four
-    times the activations of a batch, or of what is evaluated at once.
-    """
-    free = room = backend.free_memory()
-    if free is not None:
-        parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
-        activations = max(batch_size, block_rows(sizes)) * sum(sizes)
-        room = int(0.9 * free) - itemsize * (8 * parameters + 4 * activations)
-    return Choice(backend, size, there, free, room, stream)
-
-
-def block_rows(sizes: tuple[int, ...]) -> int:
-    """Samples to compute the outputs of at once."""
-    return max(1, BLOCK_ELEMENTS // max(sizes))
-
-
-def bytes_text(size: float) -> str:
-    """188000000 is "188 MB"."""
-    unit, name = next(
-        ((unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB")) if size >= 0.9995 * unit),
-        (1e3, "kB"),
-    )
-    return f"{size / unit:.0f} {name}" if size >= 99.95 * unit else f"{size / unit:.3g} {name}"

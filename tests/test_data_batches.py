@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 import nnxp
 from nnxp import InputError
-from nnxp.batches import STEPS_PER_CHUNK, chunks, labels_of, shuffled, split
+from nnxp.data.batches import STEPS_PER_CHUNK, chunks, labels_of, shuffled, split
 from nnxp.randomness import Purpose, generator
 
 sizes = st.integers(1, 500)

@@ -1,0 +1,70 @@
+"""One step of training, as a pure function that every executor runs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from nnxp.arrays import Array
+from nnxp.diagnostics import with_slope_totals
+from nnxp.executors.eager import Step
+from nnxp.network import backpropagate
+from nnxp.objectives import Objective
+from nnxp.optimizers import Optimizer, apply_updates
+from nnxp.regularization import Regularization, dropout
+from nnxp.state import TrainState
+
+
+@lru_cache(maxsize=64)
+def training_step(
+    hidden: tuple[str, ...],
+    objective: Objective,
+    optimizer: Optimizer,
+    regularization: Regularization = Regularization(),  # noqa: B008, it is frozen
+    dropout_seed: int = 0,
+) -> Step:
+    """The step of a training: backpropagation, then the update.
+
+    The same function for the same arguments, so that an executor which compiles it can keep what
+    it compiled.
+
+    Args:
+        hidden: the name of each hidden layer's activation.
+        objective: the loss on the network's output.
+        optimizer, regularization: see `nnxp.train`.
+        dropout_seed: of the masks.
+
+    Returns:
+        step(state, batch, learning_rate) -> (state, loss). The state is a `TrainState`; the batch
+        (x, targets) or (x, targets, sample_weight); the loss a 0-d array.
+    """
+    shares = regularization.shares(len(hidden))
+    plain = optimizer.is_plain and not regularization.penalizes
+
+    def step(
+        state: TrainState, batch: tuple[Array, ...], learning_rate: Any
+    ) -> tuple[TrainState, Array]:
+        parameters, optimizer_state, number, units, slope_totals = state
+        reported = objective.in_units(units[0]) if units else objective
+        mask = dropout(shares, dropout_seed, number) if shares else None
+        if slope_totals:
+            mask, slope_totals = with_slope_totals(mask, hidden, slope_totals)
+        x, targets, sample_weight = batch if len(batch) == 3 else (*batch, None)
+        # For plain descent the rate goes in where the gradient is smallest, and not into every
+        # weight's: two passes over each matrix fewer.
+        scale = learning_rate if plain else None
+        loss, gradients = backpropagate(
+            parameters, hidden, reported, x, targets, sample_weight, mask, scale
+        )
+        if plain:
+            parameters = apply_updates(parameters, gradients)
+        else:
+            loss, gradients = regularization.penalize(loss, parameters, gradients)
+            parameters, optimizer_state = optimizer.update(
+                parameters, optimizer_state, gradients, learning_rate
+            )
+        parameters = regularization.constrain(parameters)
+        number = number + 1 if shares else number
+        return TrainState(parameters, optimizer_state, number, units, slope_totals), loss
+
+    return step
