@@ -48,6 +48,13 @@ def rows(arrays: tuple[Array, ...], indices: Array) -> tuple[Array, ...]:
     return tuple(xp.take(array, indices, axis=0) for array in arrays)
 
 
+def shapes(arrays: Any) -> Any:
+    """The shapes of nested lists and tuples of arrays, nested and hashable; None for a number."""
+    if isinstance(arrays, (list, tuple)):
+        return tuple(map(shapes, arrays))
+    return tuple(arrays.shape) if hasattr(arrays, "shape") else None
+
+
 def to_numpy(x: Any) -> np.ndarray:
     """`x` as a NumPy array on the host: a view where the memory can be shared, else a copy.
 

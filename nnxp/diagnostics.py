@@ -18,7 +18,7 @@ from nnxp.arrays import Array, is_array, namespace, rows
 from nnxp.linalg import vector_norm
 from nnxp.network import MLP, Mask, backpropagate
 from nnxp.objectives import Objective
-from nnxp.optimizers import Optimizer
+from nnxp.optimizers import Optimizer, without_rate
 from nnxp.regularization import Regularization
 
 DEAD, SATURATED = 0.4, 0.4
@@ -92,7 +92,7 @@ class Watch:
     ) -> None:
         self.backend = network.backend
         self.activations = (*network.hidden, network.output)
-        figures = _figures(network.hidden, goal, optimizer, regularization)
+        figures = _figures(network.hidden, goal, without_rate(optimizer), regularization)
         self._figures = self.backend.compiled(figures)
 
     def slopes(self, parameters: Any, batch_size: int) -> list[Array]:

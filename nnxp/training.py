@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnxp import batches, inputs, options
-from nnxp.arrays import Array, index_dtype, rows, to_numpy
+from nnxp.arrays import Array, index_dtype, namespace, rows, to_numpy
 from nnxp.backends.base import Backend, Step
 from nnxp.diagnostics import Diagnosis, Watch, watched
 from nnxp.errors import DivergenceError, InputError
@@ -27,7 +27,7 @@ from nnxp.network import (
     target_units,
 )
 from nnxp.objectives import LOSS, Objective, objective
-from nnxp.optimizers import SGD, Optimizer, Parameters, descend
+from nnxp.optimizers import SGD, Optimizer, Parameters, descend, without_rate
 from nnxp.optimizers import optimizer as find_optimizer
 from nnxp.regularization import Regularization, dropout
 from nnxp.schedules import Constant, Schedule
@@ -268,7 +268,6 @@ def train(
     return history
 
 
-@lru_cache(maxsize=64)
 def training_step(
     hidden: tuple[str, ...],
     goal: Objective,
@@ -278,12 +277,24 @@ def training_step(
 ) -> Step:
     """The pure function that is one step of training.
 
-    The same function for the same arguments, so that a backend which compiles it can keep what
-    it compiled. Its state is the optimizer's; the number of the step, a 0-d int32 array, which
-    dropout draws its masks by; the units that losses are computed in, nothing unless targets were
-    scaled, each output by another scale; and what `nnxp.diagnostics` adds up, nothing unless it
-    watches.
+    The same function for the same arguments, and for every learning rate, so that a backend which
+    compiles it can keep what it compiled.
+
+    Its state is the optimizer's; the number of the step, a 0-d int32 array, which dropout draws its
+    masks by; the units that losses are computed in, nothing unless targets were scaled, each output
+    by another scale; and what `nnxp.diagnostics` adds up, nothing unless it watches.
     """
+    return _step(hidden, goal, without_rate(optimizer), regularization, seed)
+
+
+@lru_cache(maxsize=64)
+def _step(
+    hidden: tuple[str, ...],
+    goal: Objective,
+    optimizer: Optimizer,
+    regularization: Regularization,
+    seed: int,
+) -> Step:
     shares = regularization.shares(len(hidden))
     plain = optimizer.is_plain and not regularization.penalizes
 
@@ -499,9 +510,13 @@ def _rows(network: MLP, x: Array, indices: np.ndarray) -> Array:
 
 def _sum(backend: Backend, parameters: Parameters) -> Array:
     """Of all parameters: finite only if each of them is."""
-    xp = backend.xp
     with backend.active():
-        return xp.sum(xp.stack([xp.sum(array) for layer in parameters for array in layer]))
+        return backend.compiled(_total)(parameters)
+
+
+def _total(parameters: Parameters) -> Array:
+    xp = namespace(parameters[0][0])
+    return xp.sum(xp.stack([xp.sum(array) for layer in parameters for array in layer]))
 
 
 def _read(backend: Backend, figures: list[Array]) -> np.ndarray:

@@ -1,10 +1,20 @@
-"""JAX on whatever device XLA was built for."""
+"""JAX on whatever device XLA was built for.
+
+XLA compiles for each shape. On two CPU cores the first training of a network shape takes a second
+more than those after it, whatever their learning rate; another batch size, loss, optimizer or
+regularization compiles anew, and so does another seed with dropout. nnxp keeps the programs of the
+last ten network shapes or so, 12 MB each (`nnxp.backends.jit`). JAX itself keeps what it compiles
+for single operations, 5 MB for each network shape, until `jax.clear_caches()`.
+"""
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import numpy as np
+
+from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends import jit
 from nnxp.backends.base import Backend, Runner, Step
 from nnxp.backends.staging import JAXStaging, Layout, Staging
@@ -74,6 +84,20 @@ class JAXBackend(Backend):
                 "jax computes in float32 unless told otherwise: set JAX_ENABLE_X64=1 for float64"
             )
         return super().dtype(name)
+
+    def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
+        import jax
+
+        with self.active():
+            if not is_array(x) or namespace(x) is not self.xp:
+                # Converted here: JAX would compile a program to convert each new shape. A copy, for
+                # JAX may read it later, and uses aligned memory as its own.
+                x = np.array(to_numpy(x), dtype=dtype, order="C")
+            elif dtype not in (None, x.dtype):
+                x = x.astype(dtype)
+            elif copy:
+                return jax.device_put(x, self.device, may_alias=False)
+            return jax.device_put(x, self.device)
 
     @contextmanager
     def context(self) -> Iterator[None]:

@@ -1,18 +1,37 @@
-"""A chunk of training steps as one compiled JAX loop: `jit` of `lax.scan`."""
+"""Compiled JAX programs, one for each shape of their arguments; the last used are kept.
 
+`jax.jit` keeps a program for every shape that its function has met, 3 MB each, as long as the
+function lives. So each program here has a function of its own, and an LRU cache holds them: a
+search over many network shapes takes the memory of `PROGRAMS` of them, and a shape that comes back
+soon does not compile again.
+"""
+
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
-from nnxp.arrays import rows
+from nnxp.arrays import rows, shapes
+
+PROGRAMS = 32
+"""Programs of each kind that are kept. A training has three at most: two lengths of chunk, and the
+last, smaller batch."""
 
 
-@lru_cache(maxsize=32)
 def runner(step: Any) -> Any:
     """The compiled form of `nnxp.backends.eager.run` for this step.
 
-    One per step function, so that training again does not compile again. The state's buffers
-    are donated: XLA updates the parameters in place.
+    The state's buffers are donated: XLA updates the parameters in place.
     """
+
+    def run(state: Any, data: Any, order: Any, learning_rate: Any) -> Any:
+        program = _steps(step, shapes((state, data, order)))
+        return program(state, data, order, learning_rate)
+
+    return run
+
+
+@lru_cache(maxsize=PROGRAMS)
+def _steps(step: Any, shapes: Any) -> Any:
     import jax
     import jax.numpy as jnp
 
@@ -30,12 +49,21 @@ def runner(step: Any) -> Any:
     return run
 
 
-@lru_cache(maxsize=32)
-def compiled(function: Any) -> Any:
-    """`jax.jit` of a function; of the same function the same, so that it compiles once."""
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function like `function`, pure and of nested lists of arrays, compiled for each shape."""
+
+    def run(*arguments: Any) -> Any:
+        return _compiled(function, shapes(arguments))(*arguments)
+
+    return run
+
+
+@lru_cache(maxsize=PROGRAMS)
+def _compiled(function: Callable[..., Any], shapes: Any) -> Any:
     import jax
 
-    return jax.jit(function)
+    # jax.jit knows functions by identity, and keeps what it compiled as long as they live.
+    return jax.jit(lambda *arguments: function(*arguments))
 
 
 @lru_cache(maxsize=32)
