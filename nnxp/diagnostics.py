@@ -19,7 +19,7 @@ from nnxp.linalg import vector_norm
 from nnxp.nested import leaves, rebuilt
 from nnxp.network import MLP, Mask, backpropagate
 from nnxp.objectives import Objective
-from nnxp.optimizers import Optimizer
+from nnxp.optimizers import Optimizer, without_rate
 from nnxp.regularization import Regularization
 
 DEAD, SATURATED = 0.4, 0.4
@@ -97,7 +97,7 @@ class DiagnosticsRecorder:
     ) -> None:
         self.backend = network.backend
         self.activations = (*network.hidden, network.output)
-        scalars = _scalars(network.hidden, objective, optimizer, regularization)
+        scalars = _scalars(network.hidden, objective, without_rate(optimizer), regularization)
         self._scalars = self.backend.compiled(scalars)
 
     def slope_totals(self, parameters: Any, batch_size: int) -> list[Array]:

@@ -25,3 +25,10 @@ def _rebuilt(nested: Any, others: Iterator[Array]) -> Any:
         parts = [_rebuilt(each, others) for each in nested]
         return type(nested)(*parts) if hasattr(nested, "_fields") else type(nested)(parts)
     return next(others)
+
+
+def shapes(nested: Any) -> Any:
+    """The shapes of nested tuples and lists of arrays, nested and hashable; None for a number."""
+    if isinstance(nested, (list, tuple)):
+        return tuple(map(shapes, nested))
+    return tuple(nested.shape) if hasattr(nested, "shape") else None

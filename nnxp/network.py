@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -218,8 +218,8 @@ class MLP:
         """
         x = self.spec.on_device(checks.matrix(x, self.sizes[0]))
         with self.backend.active():
-            z, _ = propagate(self.parameters, self.hidden, x)
-            return self._in_target_units(ACTIVATIONS[self.output][0](z))
+            _, y = self._outputs(self.parameters, x)
+            return self._in_target_units(y)
 
     def predict(self, x: Any) -> Array:
         """The outputs for `x`, (samples, outputs), as an array of the library that `x` is of.
@@ -336,6 +336,10 @@ class MLP:
         )
         return f"<MLP {self.sizes[0]} -> {layers}, {self.dtype}, {self.backend.describe()}>"
 
+    @property
+    def _outputs(self) -> Callable[[Parameters, Array], tuple[Array, Array]]:
+        return self.backend.compiled(_outputs(self.hidden, self.output))
+
     def target_units(self) -> Array | None:
         """The unit of each output in that of the largest, (outputs,), on the device.
 
@@ -370,10 +374,25 @@ class MLP:
             with self.backend.active():
                 if on_host:
                     part = self.backend.asarray(part, dtype=dtype)
-                z, _ = propagate(self.parameters, self.hidden, part)
+                z, y = self._outputs(self.parameters, part)
                 checks.check_outputs(z, start)  # a saturated sigmoid would hide an infinite z
-                y = ACTIVATIONS[self.output][0](z)
             yield block, z, y
+
+
+@lru_cache(maxsize=64)
+def _outputs(
+    hidden: tuple[str, ...], output: str
+) -> Callable[[Parameters, Array], tuple[Array, Array]]:
+    """The pure function from parameters and x to the last pre-activation and the output.
+
+    The same function for the same arguments, like `nnxp.step.training_step`.
+    """
+
+    def outputs(parameters: Parameters, x: Array) -> tuple[Array, Array]:
+        z, _ = propagate(parameters, hidden, x)
+        return z, ACTIVATIONS[output][0](z)
+
+    return outputs
 
 
 def evaluate(network: MLP, data: Validation, objective: Objective) -> dict[str, float]:

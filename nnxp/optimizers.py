@@ -212,6 +212,16 @@ class Adam:
         return new_parameters, (new_ms, new_vs, c1, c2)
 
 
+def without_rate(optimizer: Optimizer) -> Optimizer:
+    """The optimizer as a step uses it, which is given the rate: the same one for every rate.
+
+    So that a compiled step serves all learning rates. An optimizer of the user's stays as it is.
+    """
+    if type(optimizer) in (SGD, Adam):
+        return dataclasses.replace(optimizer, learning_rate=0.0)  # type: ignore[type-var]
+    return optimizer
+
+
 def apply_updates(parameters: Parameters, steps: Parameters) -> Parameters:
     """w - step for every parameter. Overwrites the parameters."""
     lower = []

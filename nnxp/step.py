@@ -10,12 +10,11 @@ from nnxp.diagnostics import with_slope_totals
 from nnxp.executors.eager import Step
 from nnxp.network import backpropagate
 from nnxp.objectives import Objective
-from nnxp.optimizers import Optimizer, apply_updates
+from nnxp.optimizers import Optimizer, apply_updates, without_rate
 from nnxp.regularization import Regularization, dropout
 from nnxp.state import TrainState
 
 
-@lru_cache(maxsize=64)
 def training_step(
     hidden: tuple[str, ...],
     objective: Objective,
@@ -25,8 +24,8 @@ def training_step(
 ) -> Step:
     """The step of a training: backpropagation, then the update.
 
-    The same function for the same arguments, so that an executor which compiles it can keep what
-    it compiled.
+    The same function for the same arguments and for every learning rate, so that an executor
+    which compiles it can keep what it compiled.
 
     Args:
         hidden: the name of each hidden layer's activation.
@@ -38,6 +37,17 @@ def training_step(
         step(state, batch, learning_rate) -> (state, loss). The state is a `TrainState`; the batch
         (x, targets) or (x, targets, sample_weight); the loss a 0-d array.
     """
+    return _step(hidden, objective, without_rate(optimizer), regularization, dropout_seed)
+
+
+@lru_cache(maxsize=64)
+def _step(
+    hidden: tuple[str, ...],
+    objective: Objective,
+    optimizer: Optimizer,
+    regularization: Regularization,
+    dropout_seed: int,
+) -> Step:
     shares = regularization.shares(len(hidden))
     plain = optimizer.is_plain and not regularization.penalizes
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnxp import options, target_scaling
-from nnxp.arrays import Array, to_numpy
+from nnxp.arrays import Array, namespace, to_numpy
 from nnxp.backends.base import Backend
 from nnxp.data import batches
 from nnxp.data.prepare import Validation, prepare
@@ -282,9 +282,13 @@ def _validated(
 
 def _sum(backend: Backend, parameters: Parameters) -> Array:
     """Of all parameters: finite only if each of them is."""
-    xp = backend.xp
     with backend.active():
-        return xp.sum(xp.stack([xp.sum(array) for layer in parameters for array in layer]))
+        return backend.compiled(_total)(parameters)
+
+
+def _total(parameters: Parameters) -> Array:
+    xp = namespace(parameters[0][0])
+    return xp.sum(xp.stack([xp.sum(array) for layer in parameters for array in layer]))
 
 
 def _read(backend: Backend, scalars: list[Array]) -> np.ndarray:

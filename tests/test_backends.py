@@ -1,9 +1,13 @@
+import gc
+import logging
 import pickle
+import re
 import shutil
 import subprocess
 import sys
 import threading
 import types
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -11,7 +15,7 @@ from conftest import require
 from threadpoolctl import ThreadpoolController
 
 import nnxp
-from nnxp import MLP, BackendError, InputError, backends
+from nnxp import MLP, SGD, Adam, BackendError, InputError, backends, train
 from nnxp.arrays import device, to_numpy
 from nnxp.backends import cupy as cupy_backend
 from nnxp.backends import numpy as numpy_backend
@@ -132,20 +136,89 @@ def test_jax_refuses_float64_unless_told_to_compute_in_it(monkeypatch):
         jax.config.update("jax_enable_x64", before)
 
 
-def test_jax_compiles_a_step_once(monkeypatch):
-    """Training twice with the same options must not compile twice."""
-    require("jax")
-    from nnxp import SGD, Regularization, train
-    from nnxp.executors import jax_scan
-    from nnxp.objectives import objective
-    from nnxp.step import training_step
+class CountingCompilations(logging.Handler):
+    """The names of the functions that JAX compiles, while it is a context manager."""
 
+    def __enter__(self):
+        import jax
+
+        self.names, self.logger = [], logging.getLogger("jax._src.interpreters.pxla")
+        self.logging = jax.log_compiles()
+        self.logging.__enter__()
+        self.logger.addHandler(self)
+        return self.names
+
+    def __exit__(self, *error):
+        self.logger.removeHandler(self)
+        self.logging.__exit__(*error)
+
+    def emit(self, record):
+        if found := re.match(r"Compiling (?:jit\()?([\w<>]+)", record.getMessage()):
+            self.names.append(found[1])
+
+
+def trained_on_jax(width, **options):
     x, t = np.random.default_rng(0).random((40, 3)), np.arange(40) % 2
-    for _ in range(2):
-        train(MLP([3, 5, 2], backend="jax"), x, t, optimizer=SGD(0.123), epochs=2, batch_size=8)
-    goal = objective("auto", "softmax")
-    run = jax_scan._compiled(training_step(("relu",), goal, SGD(0.123), Regularization(), 0))
-    assert run._cache_size() == 1
+    network = MLP([3, width, 2], backend="jax")
+    train(network, x, t, **{"epochs": 2, "batch_size": 8} | options)
+    return network.predict(x)
+
+
+def test_jax_compiles_a_network_shape_once_whatever_the_learning_rate():
+    require("jax")
+    for rule in (SGD, Adam):
+        trained_on_jax(5, optimizer=rule(0.123), diagnose=True)
+        with CountingCompilations() as compiled:
+            trained_on_jax(5, optimizer=rule(0.01), diagnose=True, seed=1)
+        assert compiled == []
+
+
+def test_jax_compiles_few_programs_for_a_new_network_shape():
+    require("jax")
+    trained_on_jax(5)
+    with CountingCompilations() as compiled:
+        trained_on_jax(6)  # the steps, the sum of the parameters, the outputs
+    assert len(compiled) == 3, compiled
+
+
+def test_jax_lets_go_of_programs_of_old_network_shapes(monkeypatch):
+    require("jax")
+    import jax
+
+    from nnxp.backends import jax as jax_backend
+    from nnxp.executors import jax_scan
+
+    def programs():
+        gc.collect()
+        live = jax.devices("cpu")[0].client.live_executables()
+        return sum(each.hlo_modules()[0].name in ("jit_run", "jit__lambda") for each in live)
+
+    for module in (jax_backend, jax_scan):
+        smaller = lru_cache(maxsize=4)(module._compiled.__wrapped__)
+        monkeypatch.setattr(module, "_compiled", smaller)
+    before = programs()
+    for width in range(7, 13):
+        trained_on_jax(width)
+    assert programs() - before <= 8
+
+
+def test_torch_compiles_more_than_eight_network_shapes():
+    """Dynamo gives up at the ninth graph of one function."""
+    require("torch")
+    import torch
+
+    from nnxp.executors import torch_compile
+
+    def step(state, batch, rate):
+        return (state[0] - rate,), batch[0].sum()
+
+    run = torch_compile.runner(step, backends.get("torch", "cpu"), print)
+    order = torch.zeros((1, 1), dtype=torch.int64)
+    with pytest.MonkeyPatch.context() as patched:  # the same, but nothing is compiled to C++
+        patched.setattr(torch_compile, "OPTIONS", {"backend": "eager"})
+        for size in range(1, 12):
+            state, _ = run((torch.ones(size),), (torch.ones(1, 1),), order, 0.5)
+            assert state[0].tolist() == [0.5] * size
 
 
 def test_availability_covers_every_backend():

@@ -252,7 +252,118 @@ def test_cross_entropy_of_certain_and_wrong_predictions_is_finite(library):
             assert np.isfinite(to_numpy(getattr(kernels, name + suffix)(y, wrong))).all()
 
 
-# Derivatives, against torch's own.
+@pytest.mark.parametrize(("dtype", "least"), [("float32", 2e-38), ("float64", 3e-308)])
+def test_cross_entropy_takes_probabilities_as_they_are_down_to_the_least_normal_one(
+    library, dtype, least
+):
+    rows = [[least, 1.0], [1e-20, 1.0], [0.25, 0.75]]
+    y = library.asarray(np.array(rows, dtype=dtype))
+    zero = library.asarray(np.array([[0.0, 1.0]], dtype=dtype))
+    floor = float(np.finfo(dtype).smallest_normal)
+    first = np.array([[1.0, 0.0]], dtype=dtype)
+    of_first, only = (library.asarray(np.repeat(first, n, axis=0)) for n in (3, 1))
+    p = to_numpy(y)[:, 0].astype(np.float64)
+    with library.backend.active():
+        for name in ("categorical_cross_entropy", "binary_cross_entropy"):
+            gradient = getattr(kernels, f"{name}_gradient")
+            np.testing.assert_allclose(to_numpy(gradient(y, of_first))[:, 0], -1 / p / 3, rtol=1e-6)
+            np.testing.assert_allclose(to_numpy(gradient(zero, only))[:, 0], -1 / floor, rtol=1e-6)
+        loss = to_numpy(kernels.categorical_cross_entropy(y, of_first))
+        np.testing.assert_allclose(loss, -np.log(p).mean(), rtol=1e-6)
+        loss = to_numpy(kernels.categorical_cross_entropy(zero, only))
+        np.testing.assert_allclose(loss, -np.log(floor), rtol=1e-6)
+        # Of the second output 1 - y is 0, the first time almost, then exactly.
+        loss = to_numpy(kernels.binary_cross_entropy(zero, only))
+        np.testing.assert_allclose(loss, -2 * np.log(floor), rtol=1e-6)
+
+
+def exact_loss(name, y, targets, weight):
+    """A loss in mpmath: the mean over the batch of each sample's, times its weight."""
+    one = mpmath.mpf(1)
+    total = mpmath.mpf(0)
+    for row, t, w in zip(y.tolist(), targets.tolist(), weight.tolist(), strict=True):
+        v = [mpmath.mpf(each) for each in row]
+        if name.startswith("categorical") and isinstance(t, int):
+            t = [float(t == column) for column in range(len(row))]
+        if name == "categorical_cross_entropy_with_logits":
+            v = [mpmath.exp(each) / mpmath.fsum(map(mpmath.exp, v)) for each in v]
+        elif name == "binary_cross_entropy_with_logits":
+            v = [1 / (1 + mpmath.exp(-each)) for each in v]
+        for p, each in zip(v, t, strict=True):
+            if name == "quadratic":
+                part = (p - each) ** 2 / 2
+            elif name.startswith("categorical"):
+                part = -each * mpmath.log(p)
+            else:
+                part = -each * mpmath.log(p) - (one - each) * mpmath.log(one - p)
+            total += w * part
+    return total / len(y)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("classes", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_their_formulas(name, classes, weighted):
+    classes = classes and name.startswith("categorical")
+    arguments = loss_arguments(name, classes, weighted)(np.random.default_rng(2), "float64")
+    y, targets, weight = (*arguments, np.ones(5))[:3]
+    with mpmath.workdps(50):
+        exact = float(exact_loss(name, y, targets, weight))
+    np.testing.assert_allclose(getattr(kernels, name)(*arguments), exact, rtol=1e-13)
+
+
+# Derivatives, against central differences of the kernels above.
+
+
+def differences(function, x, h=1e-5):
+    """(f(x + h) - f(x - h)) / 2h in every element of x; f returns one number."""
+    result = np.empty_like(x)
+    for place in np.ndindex(x.shape):
+        move = np.zeros_like(x)
+        move[place] = h
+        result[place] = (function(x + move) - function(x - move)) / (2 * h)
+    return result
+
+
+@pytest.mark.parametrize("name", [*ACTIVATIONS, "softmax", "log_softmax"])
+def test_backward_kernels_are_central_differences(name):
+    z, dy = 2 * np.random.default_rng(1).standard_normal((2, 7, 5))
+    assert np.abs(z).min() > 1e-3  # no difference goes across a kink
+    forward = getattr(kernels, name)
+    dz = getattr(kernels, f"{name}_backward")(dy, forward(z))
+    expected = differences(lambda moved: np.sum(dy * forward(moved)), z)
+    np.testing.assert_allclose(dz, expected, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("classes", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_gradients_are_central_differences(name, classes, weighted):
+    classes = classes and name.startswith("categorical")
+    y, *others = loss_arguments(name, classes, weighted)(np.random.default_rng(2), "float64")
+    expected = differences(lambda moved: getattr(kernels, name)(moved, *others), y)
+    gradient = getattr(kernels, f"{name}_gradient")(y, *others)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_the_affine_kernels_are_the_formula_and_central_differences():
+    rng = np.random.default_rng(3)
+    x, weight, bias, dz = (rng.standard_normal(s) for s in ((5, 3), (3, 4), (4,), (5, 4)))
+    expected = np.einsum("bi,io->bo", x, weight) + bias
+    np.testing.assert_allclose(kernels.affine(x, weight, bias), expected, rtol=1e-12)
+
+    def summed(*arguments):
+        return np.sum(dz * kernels.affine(*arguments))
+
+    dweight, dbias = kernels.affine_backward(dz, x)
+    dx = kernels.affine_input_backward(dz, weight)
+    close = {"rtol": 1e-7, "atol": 1e-8}
+    np.testing.assert_allclose(dx, differences(lambda m: summed(m, weight, bias), x), **close)
+    np.testing.assert_allclose(dweight, differences(lambda m: summed(x, m, bias), weight), **close)
+    np.testing.assert_allclose(dbias, differences(lambda m: summed(x, weight, m), bias), **close)
+
+
+# And against torch's own.
 
 
 def torch_reference(name):

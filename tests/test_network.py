@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnxp import MLP, SGD, InputError, train
+from nnxp import MLP, SGD, InputError, feeding, train
 from nnxp.arrays import is_array, namespace, to_numpy
 from nnxp.objectives import objective
 
@@ -54,6 +54,37 @@ def test_predict_returns_what_it_was_given(library, backend):
     np.testing.assert_allclose(
         to_numpy(network.predict(x)), to_numpy(network.forward(x)), rtol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("output", "loss"),
+    [("softmax", "categorical_cross_entropy"), ("identity", "quadratic")],
+)
+def test_evaluation_over_several_blocks_is_that_of_all_rows(backend, monkeypatch, output, loss):
+    """Blocks of 4, 4 and 3 rows: none counts for more than its rows."""
+    monkeypatch.setattr(feeding, "BLOCK_ELEMENTS", 5 * 4)
+    rng = np.random.default_rng(0)
+    x, weight, bias = rng.standard_normal((11, 5)), rng.standard_normal((5, 3)), np.arange(3.0)
+    network = MLP([5, 3], output=output, dtype="float64", parameters=[(weight, bias)],
+                  backend=backend)  # fmt: skip
+    z = x @ weight + bias
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    classes, values = rng.integers(0, 3, 11), 9 * rng.standard_normal((11, 3))
+    if output == "softmax":
+        found = network.evaluate(x, classes)
+        assert found["accuracy"] == np.mean(np.argmax(z, axis=1) == classes)
+        expected, y = -np.log(p[np.arange(11), classes]).mean(), p
+    else:
+        found = network.evaluate(x, values)
+        error = z - values
+        assert found["rmse"] == pytest.approx(np.sqrt((error**2).mean(axis=0)).mean(), rel=1e-12)
+        assert found["mae"] == pytest.approx(np.abs(error).mean(), rel=1e-12)
+        expected, y = 0.5 * (error**2).sum(axis=1).mean(), z
+    assert found["loss"] == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(network.predict(x), y, rtol=1e-11)
+    np.testing.assert_array_equal(network.predict_classes(x), np.argmax(z, axis=1))
+    with pytest.raises(InputError, match=r"row 9 of x \(from 0\) is"):
+        network.predict(np.where(np.arange(11)[:, None] == 9, 1e308, x))
 
 
 def test_forward_stays_on_the_networks_device(backend):

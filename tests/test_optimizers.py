@@ -1,4 +1,4 @@
-"""Optimizers against torch's, on every backend."""
+"""Optimizers against their formulas and against torch's, on every backend."""
 
 import numpy as np
 import pytest
@@ -35,6 +35,41 @@ def drawn(rng):
 def as_arrays(backend, layers):
     dtype = backend.dtype("float64")
     return [tuple(backend.asarray(a, dtype=dtype, copy=True) for a in layer) for layer in layers]
+
+
+def by_hand(rule, w, gradients, rate, decays):
+    """An optimizer's steps on one array as the papers have them; `decays` for weights."""
+    decay = rule.weight_decay if decays else 0.0
+    v, m = np.zeros_like(w), np.zeros_like(w)
+    for t, g in enumerate(gradients, 1):
+        if isinstance(rule, Adam):
+            m = rule.beta1 * m + (1 - rule.beta1) * g
+            v = rule.beta2 * v + (1 - rule.beta2) * g**2
+            mean, square = m / (1 - rule.beta1**t), v / (1 - rule.beta2**t)
+            w = w - rate * decay * w - rate * mean / (np.sqrt(square) + rule.epsilon)
+        else:
+            g = g + decay * w
+            v = rule.momentum * v + g
+            w = w - rate * (g + rule.momentum * v if rule.nesterov else v)
+    return w
+
+
+@each_rule
+def test_steps_are_the_formulas(backend, rule):
+    ours, *_ = RULES[rule]
+    rng = np.random.default_rng(0)
+    start, gradients = drawn(rng), [drawn(rng) for _ in range(5)]
+    parameters = as_arrays(backend, start)
+    with backend.active():
+        state = ours.init(parameters)
+        for gradient in gradients:
+            step = as_arrays(backend, gradient)
+            parameters, state = ours.update(parameters, state, step, ours.learning_rate)
+    for i, layer in enumerate(parameters):
+        for j, array in enumerate(layer):
+            own = [gradient[i][j] for gradient in gradients]
+            expected = by_hand(ours, start[i][j], own, ours.learning_rate, decays=j == 0)
+            np.testing.assert_allclose(to_numpy(array), expected, rtol=1e-11, atol=1e-13)
 
 
 @each_rule

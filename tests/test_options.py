@@ -23,6 +23,8 @@ WRONG = [
     ({"schedule": "cosin"}, "unknown schedule 'cosin': did you mean 'cosine'"),
     ({"schedule": 0.1}, "schedule must be .* not 0.1"),
     ({"schedule": lambda *_: float("nan")}, "the schedule's rate must be .* not nan"),
+    ({"schedule": lambda *_: float("inf")}, "the schedule's rate must be a finite .* not inf"),
+    ({"schedule": lambda *_: -0.1}, "the schedule's rate must be .* not -0.1"),
     ({"regularization": 0.01}, r"regularization must be an nnxp.Regularization\(.*\), not 0.01"),
     ({"regularization": nnxp.Regularization}, "not the class Regularization"),
     ({"loss": None}, "unknown loss None: .*known are auto, quadratic"),

@@ -203,3 +203,20 @@ def test_dropout_shares_fit_the_hidden_layers(data):
     with pytest.raises(InputError, match="2 dropout shares for 1 hidden layers"):
         train(MLP([4, 5, 3], backend="numpy"), *data, epochs=1, batch_size=8,
               regularization=Regularization(dropout=(0.5, 0.5)))  # fmt: skip
+
+
+@pytest.mark.parametrize("rate", [1 - 2**-30, 1 - 2**-33, 1 - 2**-53])
+def test_a_rate_that_rounds_to_one_still_fits_the_hash(library, rate):
+    """The hash has 31 bits: a threshold of 2^31 is no int32."""
+    y = library.asarray(np.ones((200, 50)))
+    with library.backend.active():
+        mask = dropout_mask(y, rate, 1, library.asarray(np.array(0, dtype=np.int32)), 0)
+    assert to_numpy(mask).shape == (200, 50)
+    assert not to_numpy(mask).any()
+
+
+def test_training_with_a_rate_that_rounds_to_one_is_replayed(data):
+    network = MLP([4, 5, 3], backend="numpy")
+    history = train(network, *data, epochs=1, batch_size=8,
+                    regularization=Regularization(dropout=1 - 2**-40))  # fmt: skip
+    assert history.fallbacks == []

@@ -55,23 +55,39 @@ def test_nothing_in_a_chunk_of_steps_waits_for_the_device(conversions, data, rul
     assert str(state.parameters[0][0].device) == str(total.device) == str(gpu.device)
 
 
-def test_one_epoch_is_the_steps_written_out():
+@pytest.mark.parametrize(
+    "rule",
+    # So large an epsilon, for without one Adam's step does not depend on the gradient's scale.
+    [SGD(0.7), SGD(0.7, momentum=0.5), Adam(0.3, epsilon=0.1)],
+    ids=["sgd", "momentum", "adam"],
+)
+def test_one_epoch_is_the_steps_written_out(backend, rule):
     """The trainer against a loop of plain NumPy, as the books have it."""
     rng = np.random.default_rng(1)
     x, t = rng.standard_normal((10, 3)), rng.integers(0, 2, 10)
-    network = MLP([3, 2], output="sigmoid", dtype="float64", seed=5, backend="numpy")
-    weight, bias = (array.copy() for array in network.parameters[0])
-    history = train(network, x, t, loss="quadratic", optimizer=SGD(0.7), epochs=1, batch_size=4)
+    network = MLP([3, 2], output="sigmoid", dtype="float64", seed=5, backend=backend)
+    weight, bias = (to_numpy(array).copy() for array in network.parameters[0])
+    parameters = [weight, bias]
+    history = train(network, x, t, loss="quadratic", optimizer=rule, epochs=1, batch_size=4)
     order, losses = batches.shuffled(10, 0, 1), []
-    for start in (0, 4, 8):
+    first, second = ([np.zeros_like(p) for p in parameters] for _ in range(2))
+    for number, start in enumerate((0, 4, 8), 1):
         rows = order[start : start + 4]
-        y = 1 / (1 + np.exp(-(x[rows] @ weight + bias)))
+        y = 1 / (1 + np.exp(-(x[rows] @ parameters[0] + parameters[1])))
         error = y - np.eye(2)[t[rows]]
         losses.extend(0.5 * (error**2).sum(axis=1))
         delta = error * y * (1 - y) / len(rows)
-        weight, bias = weight - 0.7 * x[rows].T @ delta, bias - 0.7 * delta.sum(axis=0)
-    np.testing.assert_allclose(network.parameters[0][0], weight, rtol=1e-12)
-    np.testing.assert_allclose(network.parameters[0][1], bias, rtol=1e-12)
+        for i, gradient in enumerate((x[rows].T @ delta, delta.sum(axis=0))):
+            if isinstance(rule, Adam):
+                first[i] = 0.9 * first[i] + 0.1 * gradient
+                second[i] = 0.999 * second[i] + 0.001 * gradient**2
+                size = np.sqrt(second[i] / (1 - 0.999**number)) + 0.1
+                gradient = first[i] / (1 - 0.9**number) / size
+            else:
+                gradient = first[i] = rule.momentum * first[i] + gradient
+            parameters[i] = parameters[i] - rule.learning_rate * gradient
+    for array, expected in zip(network.parameters[0], parameters, strict=True):
+        np.testing.assert_allclose(to_numpy(array), expected, rtol=1e-10)
     assert history.epochs[0].loss == pytest.approx(np.mean(losses), rel=1e-12)
 
 
@@ -206,6 +222,16 @@ def test_divergence_is_said_and_the_last_good_parameters_are_kept(backend, data)
         np.testing.assert_array_equal(now, then)
 
 
+def test_a_last_step_that_diverges_is_noticed_though_no_loss_shows_it(backend, data):
+    """The epoch's only loss is that of the parameters before the step."""
+    network = MLP([6, 3], backend=backend)
+    kept = arrays(network.parameters)
+    with pytest.raises(DivergenceError, match=r"the loss is inf in epoch 1: lower the"):
+        train(network, 1e3 * data[0], data[1], optimizer=SGD(3e38), epochs=1, batch_size=None)
+    for now, then in zip(arrays(network.parameters), kept, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
 def test_sample_weights_are_repetitions(backend, data):
     x, t = data[0][:20], data[1][:20]
     counts = np.arange(20) % 3
@@ -285,8 +311,13 @@ def test_wrong_options_are_refused_before_anything_is_trained(data, options, say
 def test_training_again_does_not_make_another_step():
     """A backend that compiles keeps what it compiled by the step function."""
     goal = objective("auto", "softmax")
-    assert training_step(("relu",), goal, SGD(0.1)) is training_step(("relu",), goal, SGD(0.1))
-    assert training_step(("relu",), goal, SGD(0.1)) is not training_step(("relu",), goal, SGD(0.2))
+    for one, same, other in (
+        (SGD(0.1), SGD(0.2), SGD(0.1, momentum=0.5)),
+        (Adam(0.1), Adam(0.2), Adam(0.1, beta1=0.5)),
+    ):
+        step = training_step(("relu",), goal, one)
+        assert step is training_step(("relu",), goal, same)  # the rate is an argument of the step
+        assert step is not training_step(("relu",), goal, other)
 
 
 def test_every_epoch_has_an_order_of_its_own(data):

@@ -1,4 +1,11 @@
-"""JAX on whatever device XLA was built for."""
+"""JAX on whatever device XLA was built for.
+
+XLA compiles for each shape. On two CPU cores the first training of a network shape takes a second
+more than those after it, whatever their learning rate; another batch size, loss, optimizer or
+regularization compiles anew, and so does another seed with dropout. nnxp keeps the programs of the
+last ten network shapes or so, 12 MB each. JAX itself keeps what it compiles for single operations,
+5 MB for each network shape, until `jax.clear_caches()`.
+"""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,9 +13,14 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
+from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends.base import Backend
 from nnxp.backends.staging import JAXStaging, Layout, Staging
 from nnxp.errors import BackendError, first_line
+from nnxp.executors.jax_scan import PROGRAMS
+from nnxp.nested import shapes
 
 
 class JAXBackend(Backend):
@@ -74,6 +86,20 @@ class JAXBackend(Backend):
             )
         return super().dtype(name)
 
+    def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
+        import jax
+
+        with self.active():
+            if not is_array(x) or namespace(x) is not self.xp:
+                # Converted here: JAX would compile a program to convert each new shape. A copy, for
+                # JAX may read it later, and uses aligned memory as its own.
+                x = np.array(to_numpy(x), dtype=dtype, order="C")
+            elif dtype not in (None, x.dtype):
+                x = x.astype(dtype)
+            elif copy:
+                return jax.device_put(x, self.device, may_alias=False)
+            return jax.device_put(x, self.device)
+
     @contextmanager
     def context(self) -> Iterator[None]:
         import jax
@@ -85,7 +111,11 @@ class JAXBackend(Backend):
             yield
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return _compiled(function)
+
+        def run(*arguments: Any) -> Any:
+            return _compiled(function, shapes(arguments))(*arguments)
+
+        return run
 
     def repeat(self, function: Callable[..., Any], arrays: Any, times: int) -> Any:
         with self.active():
@@ -117,12 +147,13 @@ class JAXBackend(Backend):
         }
 
 
-@lru_cache(maxsize=32)
-def _compiled(function: Any) -> Any:
-    """`jax.jit` of a function; of the same function the same, so that it compiles once."""
+@lru_cache(maxsize=PROGRAMS)
+def _compiled(function: Callable[..., Any], shapes: Any) -> Callable[..., Any]:
+    """`function` compiled for these shapes of its arguments."""
     import jax
 
-    return jax.jit(function)
+    # jax.jit knows functions by identity, and keeps what it compiled as long as they live.
+    return jax.jit(lambda *arguments: function(*arguments))
 
 
 @lru_cache(maxsize=32)

@@ -1,4 +1,10 @@
-"""A chunk of training steps as one compiled JAX loop: `jit` of `lax.scan`."""
+"""A chunk of training steps as one compiled JAX loop: `jit` of `lax.scan`.
+
+`jax.jit` keeps a program for every shape that its function has met, 3 MB each, as long as the
+function lives. So each program here has a function of its own, and an LRU cache holds them: a
+search over many network shapes takes the memory of `PROGRAMS` of them, and a shape that comes back
+soon does not compile again.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +14,11 @@ from typing import Any
 from nnxp.arrays import Array, rows
 from nnxp.executors import Host, Report
 from nnxp.executors.eager import Runner, State, Step
+from nnxp.nested import shapes
+
+PROGRAMS = 32
+"""Programs that are kept. A training has three at most: two lengths of chunk, and the last,
+smaller batch."""
 
 
 def runner(step: Step, backend: Host, report: Report) -> Runner:
@@ -15,12 +26,19 @@ def runner(step: Step, backend: Host, report: Report) -> Runner:
 
     The state's buffers are donated: XLA updates the parameters in place.
     """
-    return _compiled(step)
+
+    def run(
+        state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
+    ) -> tuple[State, Array]:
+        program = _compiled(step, shapes((state, data, order)))
+        return program(state, data, order, learning_rate)
+
+    return run
 
 
-@lru_cache(maxsize=32)
-def _compiled(step: Step) -> Runner:
-    """The same function for the same step, so that training again does not compile again."""
+@lru_cache(maxsize=PROGRAMS)
+def _compiled(step: Step, shapes: Any) -> Runner:
+    """The compiled chunk for these shapes."""
     import jax
     import jax.numpy as jnp
 

@@ -10,35 +10,25 @@ from nnxp.arrays import Array, rows
 from nnxp.errors import BackendError, first_line
 from nnxp.executors import Host, Report
 from nnxp.executors.eager import Runner, State, Step
+from nnxp.nested import shapes
+
+OPTIONS: dict[str, Any] = {"options": {"cpp_wrapper": True}}
+"""Of `torch.compile`. On a CPU a step of a small network takes less than calling its kernels from
+Python does, hence the wrapper."""
 
 
 def runner(step: Step, backend: Host, report: Report) -> Runner:
     """Run compiled steps, like `eager.run`.
 
-    Compiling takes seconds, once for each size of batch, and on a CPU needs a C++ compiler.
+    Compiling takes seconds, once for each size of batch, and on a CPU needs a C++ compiler. The
+    same step and shapes share a graph, unless 32 others were compiled since.
     """
-    return _compiled(step)
-
-
-@lru_cache(maxsize=32)
-def _compiled(step: Step) -> Runner:
-    """The same function for the same step, so that it compiles once."""
     import torch
-
-    def gather_and_step(
-        state: State, data: tuple[Array, ...], indices: Array, learning_rate: Array
-    ) -> tuple[State, Array]:
-        return step(state, rows(data, indices), learning_rate)
-
-    # A graph for each size: there are two at most, whole batches and the last. On a CPU a step of
-    # a small network takes less than calling its kernels from Python does, hence the wrapper.
-    compiled = torch.compile(
-        gather_and_step, fullgraph=True, dynamic=False, options={"cpp_wrapper": True}
-    )
 
     def run(
         state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
     ) -> tuple[State, Array]:
+        compiled = _compiled(step, shapes((state, data, order[:1])))
         # A number would be compiled in, and each new rate compiled anew.
         rate = torch.asarray(learning_rate, dtype=data[0].dtype, device=data[0].device)
         total = torch.zeros_like(rate)
@@ -56,3 +46,18 @@ def _compiled(step: Step) -> Runner:
         return state, total
 
     return run
+
+
+@lru_cache(maxsize=32)
+def _compiled(step: Step, shapes: Any) -> Any:
+    """The compiled step for these shapes."""
+    import torch
+
+    def gather_and_step(
+        state: State, data: tuple[Array, ...], indices: Array, learning_rate: Array
+    ) -> tuple[State, Array]:
+        return step(state, rows(data, indices), learning_rate)
+
+    # Dynamo keeps graphs by code object, and fails at the ninth: so each has a copy of its own.
+    gather_and_step.__code__ = gather_and_step.__code__.replace()
+    return torch.compile(gather_and_step, fullgraph=True, dynamic=False, **OPTIONS)
