@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnxp import MLP, SGD, InputError, feeding, train
+from nnxp import MLP, SGD, InputError, train
 from nnxp.arrays import is_array, namespace, to_numpy
+from nnxp.data import placement
 from nnxp.objectives import objective
 
 # The three-layer network of Saitoh, Deep Learning from Scratch, chapter 3.
@@ -62,7 +63,7 @@ def test_predict_returns_what_it_was_given(library, backend):
 )
 def test_evaluation_over_several_blocks_is_that_of_all_rows(backend, monkeypatch, output, loss):
     """Blocks of 4, 4 and 3 rows: none counts for more than its rows."""
-    monkeypatch.setattr(feeding, "BLOCK_ELEMENTS", 5 * 4)
+    monkeypatch.setattr(placement, "BLOCK_ELEMENTS", 5 * 4)
     rng = np.random.default_rng(0)
     x, weight, bias = rng.standard_normal((11, 5)), rng.standard_normal((5, 3)), np.arange(3.0)
     network = MLP([5, 3], output=output, dtype="float64", parameters=[(weight, bias)],
