@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -15,9 +13,10 @@ import numpy as np
 from nnxp import batches, inputs, options
 from nnxp.arrays import Array, index_dtype, rows, to_numpy
 from nnxp.backends.base import Backend, Step
-from nnxp.diagnostics import Diagnosis, Watch, watched
+from nnxp.diagnostics import Watch, watched
 from nnxp.errors import DivergenceError, InputError
 from nnxp.feeding import Choice, Feed, Resident, Streamed, choose, log
+from nnxp.history import Epoch, History
 from nnxp.network import (
     MLP,
     backpropagate,
@@ -33,48 +32,6 @@ from nnxp.regularization import Regularization, dropout
 from nnxp.schedules import Constant, Schedule
 from nnxp.schedules import schedule as find_schedule
 from nnxp.target_scaling import TargetScaling
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to."""
-
-    epoch: int
-    """1, 2, 3, ..."""
-    loss: float
-    """The mean over the epoch's samples, each as it was when its batch was trained on."""
-    validation_loss: float | None
-    validation_metric: float | None
-    """Accuracy or R^2 on the validation data after the epoch; see `History.metric`."""
-    seconds: float
-    """Training time, validation left out."""
-    samples_per_second: float
-    learning_rate: float
-    """What the schedule made of the optimizer's."""
-    diagnosis: Diagnosis | None = None
-    """Dead units, gradients and updates; None unless asked for."""
-
-
-@dataclass
-class History:
-    """What training did, epoch by epoch."""
-
-    metric: str | None = None
-    """The validation metric: "accuracy", "r2", or None without validation data."""
-    epochs: list[Epoch] = field(default_factory=list)
-    fallbacks: list[str] = field(default_factory=list)
-    """How steps ran otherwise than by the backend's executor, and why; empty if they did not."""
-    _plateaus: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What each `nnxp.schedules.Plateau` found in the epochs so far."""
-
-    def to_list(self) -> list[dict[str, Any]]:
-        """The epochs as plain dictionaries."""
-        return [asdict(epoch) for epoch in self.epochs]
-
-    def to_json(self) -> str:
-        """The epochs as a JSON list of objects."""
-        return json.dumps(self.to_list(), indent=2)
-
 
 Callback = Callable[[MLP, History], Any]
 
@@ -218,7 +175,7 @@ def train(
     # Only dropout needs the seed in the step: a step that is compiled must not be for its sake.
     masks_by = seed if regularization.shares(len(network.hidden)) else 0
     step = training_step(network.hidden, goal, optimizer, regularization, masks_by)
-    history = History()
+    history = History(loss=goal.loss)
     run = backend.runner(step, history.fallbacks)
     watch = Watch(network, goal, optimizer, regularization) if diagnose else None
     state = first_state(network, optimizer)
