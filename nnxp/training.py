@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +33,9 @@ from nnxp.regularization import Regularization, dropout
 from nnxp.schedules import Constant, Schedule
 from nnxp.schedules import schedule as find_schedule
 from nnxp.target_scaling import TargetScaling
+
+if TYPE_CHECKING:
+    from nnxp.progress import EpochTable
 
 Callback = Callable[[MLP, History], Any]
 
@@ -75,6 +79,7 @@ _OPTIONS = {
     "diagnose": options.TRUTH,
     "progress": options.optional(options.FUNCTION),
     "stream": options.optional(options.TRUTH),
+    "verbose": options.TRUTH,
     "scale_targets": options.Rule('"auto", True or False', _scale_targets),
 }
 
@@ -99,6 +104,7 @@ def train(
     progress: Callable[[int], Any] | None = None,
     stream: bool | None = None,
     scale_targets: bool | str = "auto",
+    verbose: bool = False,
 ) -> History:
     """Train `network` by gradient descent on mini-batches.
 
@@ -135,6 +141,8 @@ def train(
             it, and the losses of the history are in the targets' own unit. "auto" does so for
             real-valued targets of a network with output "identity" and the quadratic loss; a
             network that has a `target_scaling` keeps it. True computes it anew, False removes it.
+        verbose: print a row for each epoch, what `diagnose` warns of, and what nnxp logs: scaled
+            targets, where the data is, fall-backs.
 
     Returns:
         The history. The network's parameters are those after the last epoch.
@@ -155,74 +163,87 @@ def train(
     assert not isinstance(optimizer, str)  # names were replaced when the options were checked
     assert not isinstance(schedule, str)
     goal = objective(loss, network.output)
-    feed, held_out, scaling = _prepare(
-        network,
-        x,
-        targets,
-        goal,
-        seed,
-        validation,
-        sample_weight,
-        batch_size,
-        stream,
-        scale_targets,
-    )
-    network.target_scaling = scaling
-    unit = 1.0 if scaling is None else scaling.unit**2
-    samples, batch_size = feed.samples, feed.batch_size
-
-    backend = network.backend
-    # Only dropout needs the seed in the step: a step that is compiled must not be for its sake.
-    masks_by = seed if regularization.shares(len(network.hidden)) else 0
-    step = training_step(network.hidden, goal, optimizer, regularization, masks_by)
-    history = History(loss=goal.loss)
-    run = backend.runner(step, history.fallbacks)
-    watch = Watch(network, goal, optimizer, regularization) if diagnose else None
-    state = first_state(network, optimizer)
-    network.loss = goal.loss
-    for epoch in range(1, epochs + 1):
-        rate = schedule(optimizer.learning_rate, epoch, epochs, history)
-        rate = options.NOT_NEGATIVE("the schedule's rate", rate)
-        start = time.perf_counter()
-        shuffled = batches.shuffled(samples, seed, epoch)
-        if watch:
-            parameters, (*others, _) = state
-            state = parameters, (*others, watch.slopes(parameters, batch_size))
-        totals, sizes = [], []
-        for data, order in feed.chunks(shuffled):
-            state, total = run(state, data, order, rate)
-            totals.append(total)
-            sizes.append(order.shape[1])
-            if progress:
-                progress(order.shape[0] * order.shape[1])
-        figures = [*totals, _sum(backend, state[0])]
-        if watch:
-            figures += watch.figures(state, data, order, rate, samples)
-        values = _read(backend, figures)
-        mean = unit * float(values[: len(sizes)] @ sizes) / samples
-        seconds = time.perf_counter() - start
-        # The parameters too: the last step of an epoch shows in no loss of it.
-        if not np.isfinite(values[: len(sizes) + 1]).all():
-            mean = mean if not math.isfinite(mean) else math.inf
-            raise DivergenceError(
-                f"the loss is {mean} in epoch {epoch}: lower the learning rate "
-                f"({rate:g}), or scale the inputs"
-            )
-        network.parameters = state[0]
-        validation_loss = metric = None
-        if held_out:
-            validation_loss, history.metric, metric = _validated(network, held_out, epoch, rate)
-        diagnosis = watch.diagnosis(values[len(sizes) + 1 :], rate) if watch else None
-        history.epochs.append(
-            Epoch(epoch, mean, validation_loss, metric, seconds, samples / seconds, rate, diagnosis)
+    with _epoch_table(epochs) if verbose else nullcontext() as table:
+        feed, held_out, scaling = _prepare(
+            network,
+            x,
+            targets,
+            goal,
+            seed,
+            validation,
+            sample_weight,
+            batch_size,
+            stream,
+            scale_targets,
         )
-        stops = [callback(network, history) for callback in callbacks]
-        if any(stops):
-            break
-    for callback in callbacks:
-        if hasattr(callback, "finish"):
-            callback.finish(network, history)
-    return history
+        if table:
+            table.expect(feed.samples)
+            callbacks = (table.row, *callbacks)
+        network.target_scaling = scaling
+        unit = 1.0 if scaling is None else scaling.unit**2
+        samples, batch_size = feed.samples, feed.batch_size
+
+        backend = network.backend
+        # Only dropout needs the seed in the step: a step that is compiled must not be for its sake.
+        masks_by = seed if regularization.shares(len(network.hidden)) else 0
+        step = training_step(network.hidden, goal, optimizer, regularization, masks_by)
+        reports = [each for each in (progress, table and table.advance) if each]
+        history = History(loss=goal.loss)
+        run = backend.runner(step, history.fallbacks)
+        watch = Watch(network, goal, optimizer, regularization) if diagnose else None
+        state = first_state(network, optimizer)
+        network.loss = goal.loss
+        for epoch in range(1, epochs + 1):
+            rate = schedule(optimizer.learning_rate, epoch, epochs, history)
+            rate = options.NOT_NEGATIVE("the schedule's rate", rate)
+            start = time.perf_counter()
+            shuffled = batches.shuffled(samples, seed, epoch)
+            if watch:
+                parameters, (*others, _) = state
+                state = parameters, (*others, watch.slopes(parameters, batch_size))
+            totals, sizes = [], []
+            for data, order in feed.chunks(shuffled):
+                state, total = run(state, data, order, rate)
+                totals.append(total)
+                sizes.append(order.shape[1])
+                for report in reports:
+                    report(order.shape[0] * order.shape[1])
+            figures = [*totals, _sum(backend, state[0])]
+            if watch:
+                figures += watch.figures(state, data, order, rate, samples)
+            values = _read(backend, figures)
+            mean = unit * float(values[: len(sizes)] @ sizes) / samples
+            seconds = time.perf_counter() - start
+            # The parameters too: the last step of an epoch shows in no loss of it.
+            if not np.isfinite(values[: len(sizes) + 1]).all():
+                mean = mean if not math.isfinite(mean) else math.inf
+                raise DivergenceError(
+                    f"the loss is {mean} in epoch {epoch}: lower the learning rate "
+                    f"({rate:g}), or scale the inputs"
+                )
+            network.parameters = state[0]
+            validation_loss = metric = None
+            if held_out:
+                validation_loss, history.metric, metric = _validated(network, held_out, epoch, rate)
+            diagnosis = watch.diagnosis(values[len(sizes) + 1 :], rate) if watch else None
+            speed = samples / seconds
+            history.epochs.append(
+                Epoch(epoch, mean, validation_loss, metric, seconds, speed, rate, diagnosis)
+            )
+            stops = [callback(network, history) for callback in callbacks]
+            if any(stops):
+                break
+        for callback in callbacks:
+            if hasattr(callback, "finish"):
+                callback.finish(network, history)
+        return history
+
+
+def _epoch_table(epochs: int) -> EpochTable:
+    """Return the table that `verbose` prints; rich is imported for it alone."""
+    from nnxp.progress import EpochTable, new_console
+
+    return EpochTable(new_console(), epochs, log=True)
 
 
 @lru_cache(maxsize=64)
