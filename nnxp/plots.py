@@ -372,9 +372,11 @@ def _cross(panel: Axes) -> None:
     low, high = panel.get_ylim()
     panel.set(xlim=(-5, 5), xticks=[-4, -2, 2, 4])
     ticks = MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(low, high)
-    panel.set_yticks([tick for tick in ticks if tick and low < tick < high])
+    # At 1, too: the height of most derivatives.
+    panel.set_yticks([tick for tick in sorted({*ticks, 1.0}) if tick and low < tick < high])
     panel.set_ylim(low, high)
     panel.spines[["left", "bottom"]].set(position="zero", zorder=1)  # below a curve that is zero
+    panel.set_axisbelow(False)  # a curve must not strike a label through
     for label in (*panel.get_xticklabels(), *panel.get_yticklabels()):
         label.set_path_effects([withStroke(linewidth=3, foreground="white")])
     panel.set_xlabel("z", ha="left", va="center")

@@ -93,6 +93,8 @@ def test_activations_have_axes_through_the_origin_with_names():
         assert panel.get_xlim() == (-5, 5)
         assert panel.spines["left"].get_position() == "zero"
         assert panel.spines["bottom"].get_position() == "zero"
+        assert 1 in panel.get_yticks()
+        assert 0 not in panel.get_yticks()
     legend = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
     assert legend == ["activation y", "derivative dy/dz"]
 
