@@ -11,7 +11,6 @@ os.environ.setdefault("JAX_ENABLE_X64", "1")  # JAX has float64 only if asked be
 import numpy as np
 
 import nnxp
-from nnxp.gradcheck import gradcheck
 from nnxp.kernels import ACTIVATIONS, tanh
 
 backend = nnxp.backends.get(sys.argv[1] if len(sys.argv) > 1 else None)
@@ -27,8 +26,9 @@ def tanh_backward(dy, y):
 right = ACTIVATIONS["tanh"]
 for which, pair in (("right", right), ("wrong", (tanh, tanh_backward))):
     ACTIVATIONS["tanh"] = pair
-    print(f"8-6-5-3, the derivative of tanh {which}, on {backend.describe()}, float64")
-    for check in gradcheck(nnxp.MLP([8, 6, 5, 3], "tanh", backend=backend), x, targets):
+    print(f"8-6-5-3 with the {which} derivative of tanh, on {backend.describe()}, float64")
+    for check in nnxp.gradcheck(nnxp.MLP([8, 6, 5, 3], "tanh", backend=backend), x, targets):
         verdict = "passed" if check.passed else "WRONG"
-        print(f"  {check.name:<16} {check.checked:>3} compared, error {check.error:.1e}  {verdict}")
+        error = f"{check.checked:>3} compared, relative error {check.error:.1e}"
+        print(f"  {check.name:<16} {error}  {verdict}")
 ACTIVATIONS["tanh"] = right

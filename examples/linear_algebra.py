@@ -33,8 +33,8 @@ for order in (4, 8, 16):
 
 rng = np.random.default_rng(0)
 x = backend.asarray(rng.standard_normal((500, 2)) @ np.array([[2.0, 1.0], [0.0, 0.5]]) + 3.0)
-print("\nCovariance of 500 points:", np.cov(to_numpy(x).T).round(3).tolist())
+print("\nWhitening: the covariance of x, 500 points, is", np.cov(to_numpy(x).T).round(3).tolist())
 for method in ("pca", "zca"):
     mean, matrix = whitening(x, method)
     covariance = (np.cov(to_numpy((x - mean) @ matrix).T).round(9) + 0.0).tolist()
-    print(f"  {method.upper()}: times {to_numpy(matrix).round(2).tolist()}, it is {covariance}")
+    print(f"  {method.upper()}: that of x @ {to_numpy(matrix).round(2).tolist()} is {covariance}")

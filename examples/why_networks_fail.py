@@ -29,6 +29,6 @@ for what, sizes, hidden, rate in (
         print(f"  {error}")
         continue
     last = history.epochs[-1]
-    print(f"  loss {history.epochs[0].loss:.3f} -> {last.loss:.3f}")
-    for finding in last.diagnosis.findings:
-        print(f"  {finding.message}")
+    print(f"  loss of the first epoch {history.epochs[0].loss:.3f}, of the last {last.loss:.3f}")
+    for message in [finding.message for finding in last.diagnosis.findings] or ["nothing is wrong"]:
+        print(f"  {message}")

@@ -1,21 +1,24 @@
 """Neural networks on the Python Array API standard: one set of kernels, any array library."""
 
-from nnxp import backends, datasets, kernels, linalg, schedules
+from nnxp import backends, datasets, kernels, linalg, plots, schedules
 from nnxp.callbacks import EarlyStopping
 from nnxp.errors import (
     BackendError,
     DataError,
     DivergenceError,
+    GradientError,
     InputError,
     ModelError,
     NnxpError,
     NotSeparableError,
 )
+from nnxp.gradcheck import gradcheck
+from nnxp.history import Epoch, History
 from nnxp.network import MLP
 from nnxp.optimizers import SGD, Adam
 from nnxp.perceptron import Perceptron
 from nnxp.regularization import Regularization
-from nnxp.training import Epoch, History, train
+from nnxp.training import train
 
 __version__ = "0.1.0"
 
@@ -28,6 +31,7 @@ __all__ = [
     "DivergenceError",
     "EarlyStopping",
     "Epoch",
+    "GradientError",
     "History",
     "InputError",
     "ModelError",
@@ -37,8 +41,10 @@ __all__ = [
     "Regularization",
     "backends",
     "datasets",
+    "gradcheck",
     "kernels",
     "linalg",
+    "plots",
     "schedules",
     "train",
 ]

@@ -6,10 +6,9 @@ import math
 from functools import partial
 
 from nnxp import options
+from nnxp.history import MONITOR, History, monitored
 from nnxp.network import MLP
 from nnxp.optimizers import Parameters
-from nnxp.schedules import MONITOR, monitored
-from nnxp.training import History
 
 
 class EarlyStopping:

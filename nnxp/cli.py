@@ -5,20 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import logging
 import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import nnxp
 from nnxp import backends, checkpoint, datasets, files, plots
@@ -34,27 +29,27 @@ from nnxp.errors import (
 )
 from nnxp.gradcheck import TOLERANCE
 from nnxp.gradcheck import gradcheck as check_gradients
+from nnxp.history import Epoch, History
 from nnxp.kernels import ACTIVATIONS
 from nnxp.metrics import format_figure
 from nnxp.network import MLP
 from nnxp.objectives import objective
 from nnxp.optimizers import optimizer as find_optimizer
+from nnxp.progress import EpochTable, new_console
 from nnxp.randomness import Purpose, generator
 from nnxp.regularization import Regularization
 from nnxp.schedules import schedule as find_schedule
-from nnxp.training import Epoch, History
 
 app = typer.Typer(
     name="nnxp",
     help="Train neural networks on NumPy, CuPy, PyTorch or JAX: one set of kernels, a flag picks.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 # Output that a person reads as it comes; off a terminal rich adds no control characters.
-_console = Console(highlight=False, soft_wrap=True, markup=False)
+_console = new_console()
 
 
 def _whole_number(text: str) -> int:
@@ -290,7 +285,7 @@ def train(
     network.metadata = dataset.metadata()
     goal = objective(loss, network.output)
 
-    console = Console(quiet=True) if quiet else _console
+    console = new_console(quiet=True) if quiet else _console
     held = round(validation * len(dataset.x))
     console.print(_headline(network, goal.loss))
     console.print(
@@ -301,8 +296,8 @@ def train(
     )
     if verbose:
         console.print(f"steps: {opened.executor}")
-    show = _EpochTable(console, epochs, (len(dataset.x) - held) * epochs)
-    with show, _logged(console, verbose):
+    with EpochTable(console, epochs, log=verbose) as show:
+        show.expect(len(dataset.x) - held)
         history = nnxp.train(
             network,
             dataset.x,
@@ -458,11 +453,14 @@ def gradcheck(
     checks = check_gradients(network, x, targets, loss, seed=seed)
     _console.print(f"{_headline(network, objective(loss, network.output).loss)}, float64")
     _console.print(f"on {opened.describe()}; {samples} random samples\n")
-    _console.print(f"{'array':<20} {'shape':<14} {'compared':>8} {'error':>9}")
+    _console.print(
+        f"{'array':<20} {'shape':<14} {'compared':>8} {'difference':>10} {'relative':>9}"
+    )
     for check in checks:
-        verdict = "" if check.passed else "  WRONG"
+        verdict = "" if check.error <= TOLERANCE else "  too small to tell"
         _console.print(
-            f"{check.name:<20} {check.shape!s:<14} {check.checked:>8} {check.error:>9.1e}{verdict}"
+            f"{check.name:<20} {check.shape!s:<14} {check.checked:>8} {check.difference:>10.1e} "
+            f"{check.error:>9.1e}{verdict if check.passed else '  WRONG'}"
         )
     wrong = [check.name for check in checks if not check.passed]
     if wrong:
@@ -470,7 +468,10 @@ def gradcheck(
             f"backpropagation disagrees with central differences on {', '.join(wrong)}: "
             "the mistake is in a backward kernel above the last of them"
         )
-    _console.print(f"\nall within {TOLERANCE:g}")
+    small = any(check.error > TOLERANCE for check in checks)
+    _console.print(
+        f"\nall within {TOLERANCE:g}" + (", or a gradient as small as rounding errors" * small)
+    )
 
 
 plot_app = typer.Typer(
@@ -580,75 +581,6 @@ def _check_picture(save: str, inputs: list[str]) -> None:
 def _picture(figure: Any, save: str) -> None:
     plots.save(figure, save)
     _console.print(f"saved {save}")
-
-
-class _Printer(logging.Handler):
-    """Prints what nnxp logs, a line each."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(logging.INFO)
-        self.console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(record.getMessage())
-
-
-@contextmanager
-def _logged(console: Console, wanted: bool) -> Iterator[None]:
-    """Print what nnxp logs, if that is wanted."""
-    log, printer = logging.getLogger("nnxp"), _Printer(console)
-    level = log.level
-    if wanted:
-        log.setLevel(logging.INFO)
-        log.addHandler(printer)
-    try:
-        yield
-    finally:
-        log.removeHandler(printer)
-        log.setLevel(level)
-
-
-class _EpochTable:
-    """A row per epoch and, on a terminal, a bar below them while training goes on."""
-
-    def __init__(self, console: Console, epochs: int, samples: int) -> None:
-        self.console = console
-        self.width = max(5, len(str(epochs)))
-        self.bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self.task = self.bar.add_task("training", total=samples)
-        self.found: set[tuple[str, int | None]] = set()
-
-    def __enter__(self) -> None:
-        self.bar.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def advance(self, samples: int) -> None:
-        self.bar.advance(self.task, samples)
-
-    def row(self, network: MLP, history: History) -> None:
-        last = history.epochs[-1]
-        heading = f"{'epoch':>{self.width}} {'loss':>10}"
-        line = f"{last.epoch:>{self.width}} {last.loss:>10.4f}"
-        if history.metric is not None:
-            heading += f" {'val. loss':>10} {'val. ' + history.metric:>13}"
-            line += f" {last.validation_loss:>10.4f} {last.validation_metric:>13.4f}"
-        if last.epoch == 1:
-            self.console.print(f"{heading} {'seconds':>8} {'samples/s':>11}")
-        self.console.print(f"{line} {last.seconds:>8.3f} {last.samples_per_second:>11,.0f}")
-        for finding in last.diagnosis.findings if last.diagnosis else ():
-            if (finding.kind, finding.layer) not in self.found:  # once, when it is first seen
-                self.found.add((finding.kind, finding.layer))
-                self.console.print(f"{'':>{self.width}} warning: {finding.message}")
 
 
 def _check_outputs(outputs: dict[str, str | None], inputs: list[str]) -> None:

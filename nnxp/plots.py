@@ -23,6 +23,7 @@ from nnxp import backends, files
 from nnxp.arrays import to_numpy
 from nnxp.datasets import Dataset, described
 from nnxp.errors import DataError, InputError
+from nnxp.history import History
 from nnxp.kernels import ACTIVATIONS
 from nnxp.network import MLP
 from nnxp.objectives import objective
@@ -48,6 +49,13 @@ _FORMATS: dict[str, tuple[bytes, dict[str, Any]]] = {
     ".pdf": (b"%PDF", {"CreationDate": None}),
 }
 """By suffix: how a file begins; the metadata without which equal figures are equal bytes."""
+
+_LOSSES = {
+    "quadratic": ("Quadratic loss", "half squared error"),
+    "binary_cross_entropy": ("Binary cross-entropy", "nats"),
+    "categorical_cross_entropy": ("Categorical cross-entropy", "nats"),
+}
+"""By name: the loss in a title, and its unit."""
 
 _STYLE = {
     "font.size": 9,
@@ -107,37 +115,37 @@ def activations(backend: str | backends.Backend | None = None, device: str | Non
 
 
 @styled()
-def history(report: dict[str, Any]) -> Figure:
+def history(training: History | dict[str, Any]) -> Figure:
     """Loss and validation metric after each epoch.
 
     Args:
-        report: what `nnxp train --report` wrote, parsed.
+        training: what `nnxp.train` returned, or what `nnxp train --report` wrote, parsed.
 
     Raises:
-        DataError: it is something else; names the place in it.
+        DataError: it has no epochs, or is something else; names the place in it.
     """
-    epochs = _numbers(report, "epoch")
-    training, validation = _numbers(report, "loss"), _numbers(report, "validation_loss")
-    metric = _numbers(report, "validation_metric")
-    try:
-        options = report["options"]
-        loss, task = str(options["loss"]), options["task"]
-        metric_name = "r2" if "r2" in report["test"] or task == "regress" else "accuracy"
-        title = _trained(report)
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"has no {error}" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"{what}: not a report of 'nnxp train'") from None
+    if isinstance(training, History):
+        if not training.epochs:
+            raise DataError("the history has no epochs: nothing to draw")
+        count = len(training.epochs)
+        title = f"Training, {count} epoch{'s' * (count > 1)}"
+        loss, metric_name = training.loss, training.metric
+        training = {"history": training.to_list()}
+    else:
+        loss, metric_name, title = _described(training)
+    epochs = _numbers(training, "epoch")
+    losses, validation = _numbers(training, "loss"), _numbers(training, "validation_loss")
+    metric = _numbers(training, "validation_metric")
     figure = new_figure(3.4)
     panels = figure.subplots(1, 2 if metric else 1, squeeze=False)[0]
     points: dict[str, Any] = {"marker": "o" if len(epochs) <= 30 else "", "markersize": 4}
-    name, unit = loss.replace("_", " ").replace("cross entropy", "cross-entropy"), "nats"
-    if loss == "quadratic":
-        name, unit = "quadratic loss", "half squared error"
-    panels[0].plot(epochs, training, label="training", **_FIRST, **points)
+    name, unit = _LOSSES.get(loss or "", ("Loss", ""))
+    panels[0].plot(epochs, losses, label="training", **_FIRST, **points)
     if validation:
         panels[0].plot(epochs, validation, label="validation", **_SECOND, **points)
-    panels[0].set_title(f"{name.capitalize()} ({unit} per sample)")
-    panels[0].set_ylabel(f"loss ({unit}{_scale(panels[0], training + validation)})")
+    panels[0].set_title(f"{name} ({f'{unit} ' if unit else ''}per sample)")
+    notes = ", ".join(filter(None, (unit, _scale(panels[0], losses + validation))))
+    panels[0].set_ylabel(f"loss ({notes})" if notes else "loss")
     panels[0].legend()
     if metric:
         panels[1].plot(epochs, metric, color=_SECOND["color"], **points)
@@ -364,9 +372,11 @@ def _cross(panel: Axes) -> None:
     low, high = panel.get_ylim()
     panel.set(xlim=(-5, 5), xticks=[-4, -2, 2, 4])
     ticks = MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(low, high)
-    panel.set_yticks([tick for tick in ticks if tick and low < tick < high])
+    # At 1, too: the height of most derivatives.
+    panel.set_yticks([tick for tick in sorted({*ticks, 1.0}) if tick and low < tick < high])
     panel.set_ylim(low, high)
     panel.spines[["left", "bottom"]].set(position="zero", zorder=1)  # below a curve that is zero
+    panel.set_axisbelow(False)  # a curve must not strike a label through
     for label in (*panel.get_xticklabels(), *panel.get_yticklabels()):
         label.set_path_effects([withStroke(linewidth=3, foreground="white")])
     panel.set_xlabel("z", ha="left", va="center")
@@ -376,7 +386,7 @@ def _cross(panel: Axes) -> None:
 
 
 def _scale(panel: Axes, losses: list[float]) -> str:
-    """From zero; or by decades, and then what to add to the label, where losses span many."""
+    """From zero; or by decades where losses span many, and then what to note in the label."""
     from matplotlib.ticker import LogLocator
 
     if not 0 < 20 * min(losses) < max(losses):
@@ -386,7 +396,7 @@ def _scale(panel: Axes, losses: list[float]) -> str:
     panel.set_yscale("log", subs=[])
     panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
     panel.yaxis.set_major_formatter("{x:g}")
-    return ", log scale"
+    return "log scale"
 
 
 def _leads(network: MLP, x: np.ndarray) -> np.ndarray:
@@ -421,6 +431,23 @@ def _classes(network: MLP, data: Dataset) -> tuple[str, ...]:
             f"{data.name} has {len(data.classes)} classes, the network {network.sizes[-1]} outputs"
         )
     return data.classes
+
+
+def _described(report: Any) -> tuple[str, str, str]:
+    """Loss, metric and title of a report.
+
+    Raises:
+        DataError: it is something else.
+    """
+    _numbers(report, "epoch")
+    try:
+        options = report["options"]
+        loss, task = str(options["loss"]), options["task"]
+        metric = "r2" if "r2" in report["test"] or task == "regress" else "accuracy"
+        return loss, metric, _trained(report)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"has no {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{what}: not a report of 'nnxp train'") from None
 
 
 def _numbers(report: Any, name: str) -> list[float]:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from nnxp import options
 from nnxp.errors import InputError, unknown_name
-
-if TYPE_CHECKING:
-    from nnxp.training import Epoch, History
+from nnxp.history import MONITOR, History, monitored
 
 
 class Schedule(Protocol):
@@ -141,22 +139,6 @@ class Plateau:
                 rate, waited = rate * self.factor, 0
         history._plateaus[key] = len(past), last, best, waited, rate
         return rate
-
-
-MONITOR = options.name("monitor", ("loss", "validation_loss", "validation_metric"))
-"""What an epoch of a history has that can be waited for."""
-
-
-def monitored(epoch: Epoch, monitor: str) -> float:
-    """An epoch's `monitor`, turned so that smaller is better.
-
-    Raises:
-        InputError: it needs validation data, and there is none.
-    """
-    value: float | None = getattr(epoch, monitor)
-    if value is None:
-        raise InputError(f"{monitor} needs validation data: give a validation share or set")
-    return -value if monitor == "validation_metric" else value
 
 
 SCHEDULES: dict[str, type] = {

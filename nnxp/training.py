@@ -1,24 +1,23 @@
-"""The training loop: epochs, chunks of steps, validation, history, callbacks."""
+"""The training loop: prepare the data, run each epoch's chunks of steps, look, record."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnxp import options, target_scaling
 from nnxp.arrays import Array, namespace, to_numpy
-from nnxp.backends.base import Backend
 from nnxp.data import batches
-from nnxp.data.prepare import Validation, prepare
-from nnxp.diagnostics import Diagnosis, DiagnosticsRecorder
+from nnxp.data.prepare import Prepared, prepare
+from nnxp.diagnostics import DiagnosticsRecorder
 from nnxp.errors import DivergenceError, InputError
+from nnxp.history import Epoch, History
 from nnxp.network import MLP, evaluate
 from nnxp.objectives import LOSS, Objective, objective
 from nnxp.optimizers import SGD, Optimizer, Parameters
@@ -29,47 +28,8 @@ from nnxp.schedules import schedule as find_schedule
 from nnxp.state import first_state
 from nnxp.step import training_step
 
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to."""
-
-    epoch: int
-    """1, 2, 3, ..."""
-    loss: float
-    """The mean over the epoch's samples, each as it was when its batch was trained on."""
-    validation_loss: float | None
-    validation_metric: float | None
-    """Accuracy or R^2 on the validation data after the epoch; see `History.metric`."""
-    seconds: float
-    """Training time, validation left out."""
-    samples_per_second: float
-    learning_rate: float
-    """What the schedule made of the optimizer's."""
-    diagnosis: Diagnosis | None = None
-    """Dead units, gradients and updates; None unless asked for."""
-
-
-@dataclass
-class History:
-    """What training did, epoch by epoch."""
-
-    metric: str | None = None
-    """The validation metric: "accuracy", "r2", or None without validation data."""
-    epochs: list[Epoch] = field(default_factory=list)
-    fallbacks: list[str] = field(default_factory=list)
-    """How steps ran otherwise than by the backend's executor, and why; empty if they did not."""
-    _plateaus: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What each `nnxp.schedules.Plateau` found in the epochs so far."""
-
-    def to_list(self) -> list[dict[str, Any]]:
-        """The epochs as plain dictionaries."""
-        return [asdict(epoch) for epoch in self.epochs]
-
-    def to_json(self) -> str:
-        """The epochs as a JSON list of objects."""
-        return json.dumps(self.to_list(), indent=2)
-
+if TYPE_CHECKING:
+    from nnxp.progress import EpochTable
 
 Callback = Callable[[MLP, History], Any]
 
@@ -113,6 +73,7 @@ _OPTIONS = {
     "diagnose": options.TRUTH,
     "progress": options.optional(options.FUNCTION),
     "stream": options.optional(options.TRUTH),
+    "verbose": options.TRUTH,
     "scale_targets": options.Rule('"auto", True or False', _scale_targets),
 }
 
@@ -137,6 +98,7 @@ def train(
     progress: Callable[[int], Any] | None = None,
     stream: bool | None = None,
     scale_targets: bool | str = "auto",
+    verbose: bool = False,
 ) -> History:
     """Train `network` by gradient descent on mini-batches.
 
@@ -173,6 +135,8 @@ def train(
             it, and the losses of the history are in the targets' own unit. "auto" does so for
             real-valued targets of a network with output "identity" and the quadratic loss; a
             network that has a `target_scaling` keeps it. True computes it anew, False removes it.
+        verbose: print a row for each epoch, what `diagnose` warns of, and what nnxp logs: scaled
+            targets, where the data is, fall-backs.
 
     Returns:
         The history. The network's parameters are those after the last epoch.
@@ -193,105 +157,144 @@ def train(
     assert not isinstance(optimizer, str)  # names were replaced when the options were checked
     assert not isinstance(schedule, str)
     aim = objective(loss, network.output)
-    choose_scaling = partial(target_scaling.choose, scale_targets, aim, network.target_scaling)
-    prepared = prepare(
-        network.spec,
-        aim.loss,
-        x,
-        targets,
-        batch_size=batch_size,
-        seed=seed,
-        validation=validation,
-        sample_weight=sample_weight,
-        stream=stream,
-        choose_scaling=choose_scaling,
-    )
-    feed, held_out, scaling = prepared.feed, prepared.validation, prepared.target_scaling
-    network.target_scaling, network.loss = scaling, aim.loss
-    unit = 1.0 if scaling is None else scaling.unit**2
+    with _epoch_table(epochs) if verbose else nullcontext() as table:
+        prepared = prepare(
+            network.spec,
+            aim.loss,
+            x,
+            targets,
+            batch_size=batch_size,
+            seed=seed,
+            validation=validation,
+            sample_weight=sample_weight,
+            stream=stream,
+            choose_scaling=partial(
+                target_scaling.choose, scale_targets, aim, network.target_scaling
+            ),
+        )
+        if table:
+            table.expect(prepared.feed.samples)
+            callbacks = (table.row, *callbacks)
+        advance = [each for each in (progress, table and table.advance) if each]
+        training = _Training(network, prepared, aim, optimizer, regularization, seed, diagnose)
+        history = training.history
+        for epoch in range(1, epochs + 1):
+            rate = schedule(optimizer.learning_rate, epoch, epochs, history)
+            rate = options.NOT_NEGATIVE("the schedule's rate", rate)
+            history.epochs.append(training.epoch(epoch, rate, advance))
+            if any([callback(network, history) for callback in callbacks]):  # all are called
+                break
+        for callback in callbacks:
+            if hasattr(callback, "finish"):
+                callback.finish(network, history)
+    return history
 
-    backend = network.backend
-    # Pass 0 without dropout: a new seed must not recompile the step.
-    dropout_seed = seed if regularization.shares(len(network.hidden)) else 0
-    step = training_step(network.hidden, aim, optimizer, regularization, dropout_seed)
-    history = History()
-    run = backend.runner(step, history.fallbacks)
-    recorder = DiagnosticsRecorder(network, aim, optimizer, regularization) if diagnose else None
-    state = first_state(network, optimizer)
-    for epoch in range(1, epochs + 1):
-        rate = schedule(optimizer.learning_rate, epoch, epochs, history)
-        rate = options.NOT_NEGATIVE("the schedule's rate", rate)
+
+def _epoch_table(epochs: int) -> EpochTable:
+    """Return the table that `verbose` prints; rich is imported for it alone."""
+    from nnxp.progress import EpochTable, new_console
+
+    return EpochTable(new_console(), epochs, log=True)
+
+
+class _Training:
+    """A training on the way from its first epoch to its last."""
+
+    def __init__(
+        self,
+        network: MLP,
+        prepared: Prepared,
+        objective: Objective,
+        optimizer: Optimizer,
+        regularization: Regularization,
+        seed: int,
+        diagnose: bool,
+    ) -> None:
+        self.network = network
+        self.backend = network.backend
+        self.feed = prepared.feed
+        self.validation = prepared.validation
+        self.objective = objective
+        self.seed = seed
+        scaling = prepared.target_scaling
+        network.target_scaling, network.loss = scaling, objective.loss
+        self.unit = 1.0 if scaling is None else scaling.unit**2
+        self.history = History(loss=objective.loss)
+        # Pass 0 without dropout: a new seed must not recompile the step.
+        dropout_seed = seed if regularization.shares(len(network.hidden)) else 0
+        step = training_step(network.hidden, objective, optimizer, regularization, dropout_seed)
+        self.run = self.backend.runner(step, self.history.fallbacks)
+        self.state = first_state(network, optimizer)
+        self.recorder = (
+            DiagnosticsRecorder(network, objective, optimizer, regularization) if diagnose else None
+        )
+
+    def epoch(self, number: int, rate: float, advance: list[Callable[[int], Any]]) -> Epoch:
+        """Train for one epoch: run its chunks of steps, then look at what came of them.
+
+        Args:
+            number: 1, 2, 3, ...
+            rate: the learning rate.
+            advance: each is called with the number of samples of every chunk.
+
+        Raises:
+            DivergenceError: the loss or a parameter is not finite; the network stays as it was.
+        """
         start = time.perf_counter()
-        shuffled = batches.shuffled(feed.samples, seed, epoch)
+        samples, recorder, losses, sizes = self.feed.samples, self.recorder, [], []
         if recorder:
-            totals = recorder.slope_totals(state.parameters, feed.batch_size)
-            state = state._replace(slope_totals=totals)
-        totals, sizes = [], []
-        for data, order in feed.chunks(shuffled):
-            state, total = run(state, data, order, rate)
-            totals.append(total)
+            totals = recorder.slope_totals(self.state.parameters, self.feed.batch_size)
+            self.state = self.state._replace(slope_totals=totals)
+        for data, order in self.feed.chunks(batches.shuffled(samples, self.seed, number)):
+            self.state, loss = self.run(self.state, data, order, rate)
+            losses.append(loss)
             sizes.append(order.shape[1])
-            if progress:
-                progress(order.shape[0] * order.shape[1])
-        scalars = [*totals, _sum(backend, state.parameters)]
+            for call in advance:
+                call(order.shape[0] * order.shape[1])
+        scalars = [*losses, self._parameter_sum()]
         if recorder:
-            scalars += recorder.scalars(state, data, order, rate, feed.samples)
-        values = _read(backend, scalars)
-        mean = unit * float(values[: len(sizes)] @ sizes) / feed.samples
+            scalars += recorder.scalars(self.state, data, order, rate, samples)
+        values = self._read(scalars)
+        mean = self.unit * float(values[: len(sizes)] @ sizes) / samples
         seconds = time.perf_counter() - start
         # The parameters too: the last step of an epoch shows in no loss of it.
         if not np.isfinite(values[: len(sizes) + 1]).all():
             mean = mean if not math.isfinite(mean) else math.inf
             raise DivergenceError(
-                f"the loss is {mean} in epoch {epoch}: lower the learning rate "
+                f"the loss is {mean} in epoch {number}: lower the learning rate "
                 f"({rate:g}), or scale the inputs"
             )
-        network.parameters = state.parameters
-        validation_loss = metric = None
-        if held_out:
-            validation_loss, history.metric, metric = _validated(
-                network, held_out, aim, epoch, rate
-            )
+        self.network.parameters = self.state.parameters
+        validation_loss, metric = self._validated(number, rate)
         diagnosis = recorder.diagnosis(values[len(sizes) + 1 :], rate) if recorder else None
-        speed = feed.samples / seconds
-        history.epochs.append(
-            Epoch(epoch, mean, validation_loss, metric, seconds, speed, rate, diagnosis)
-        )
-        stops = [callback(network, history) for callback in callbacks]
-        if any(stops):
-            break
-    for callback in callbacks:
-        if hasattr(callback, "finish"):
-            callback.finish(network, history)
-    return history
+        speed = samples / seconds
+        return Epoch(number, mean, validation_loss, metric, seconds, speed, rate, diagnosis)
 
+    def _validated(self, epoch: int, rate: float) -> tuple[float | None, float | None]:
+        """The loss and the main metric on the validation data; None without such data."""
+        if self.validation is None:
+            return None, None
+        try:
+            result = evaluate(self.network, self.validation, self.objective)
+        except InputError as error:  # an output is not finite: the data was checked
+            raise DivergenceError(
+                f"epoch {epoch}, validation data: {error}; or lower the learning rate ({rate:g})"
+            ) from None
+        loss = result.pop("loss")
+        self.history.metric, metric = next(iter(result.items()))
+        return loss, metric
 
-def _validated(
-    network: MLP, data: Validation, objective: Objective, epoch: int, rate: float
-) -> tuple[float, str, float]:
-    """The loss on the data that is held out, and the name and value of its main metric."""
-    try:
-        result = evaluate(network, data, objective)
-    except InputError as error:  # an output is not finite: the data was checked
-        raise DivergenceError(
-            f"epoch {epoch}, validation data: {error}; or lower the learning rate ({rate:g})"
-        ) from None
-    loss = result.pop("loss")
-    return loss, *next(iter(result.items()))
+    def _parameter_sum(self) -> Array:
+        """The sum of all parameters, a 0-d array: finite only if each of them is."""
+        with self.backend.active():
+            return self.backend.compiled(_total)(self.state.parameters)
 
-
-def _sum(backend: Backend, parameters: Parameters) -> Array:
-    """Of all parameters: finite only if each of them is."""
-    with backend.active():
-        return backend.compiled(_total)(parameters)
+    def _read(self, scalars: list[Array]) -> np.ndarray:
+        """0-d arrays, read from the device at once, as float64."""
+        with self.backend.active():
+            return to_numpy(self.backend.xp.stack(scalars)).astype(np.float64)
 
 
 def _total(parameters: Parameters) -> Array:
     xp = namespace(parameters[0][0])
     return xp.sum(xp.stack([xp.sum(array) for layer in parameters for array in layer]))
-
-
-def _read(backend: Backend, scalars: list[Array]) -> np.ndarray:
-    """0-d arrays, read from the device at once, as float64."""
-    with backend.active():
-        return to_numpy(backend.xp.stack(scalars)).astype(np.float64)

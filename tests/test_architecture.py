@@ -26,7 +26,8 @@ ALLOWED = {
     "optimizers": {"arrays", "errors", "options"},
     "initializers": {"linalg", "options"},
     "linalg": {"arrays", "errors"},
-    "schedules": {"errors", "options", "training"},  # training for type checkers alone
+    "history": {"diagnostics", "errors", "metrics", "options"},
+    "schedules": {"errors", "history", "options"},
     "regularization": {"arrays", "errors", "kernels", "linalg", "optimizers", "options"},
     "randomness": {"options"},
     "batches": {"randomness"},

@@ -4,7 +4,7 @@ from conftest import require
 
 from nnxp import MLP, SGD, EarlyStopping, InputError, backends, train
 from nnxp.arrays import to_numpy
-from nnxp.training import Epoch, History
+from nnxp.history import Epoch, History
 
 
 @pytest.fixture

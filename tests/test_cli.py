@@ -1003,10 +1003,28 @@ def test_the_standard_output_may_be_a_pipe(tmp_path):
     assert printed.startswith("prediction,")
 
 
+@pytest.mark.parametrize(
+    ("words", "completed"), [("nnxp tra", "train"), ("nnxp train --lear", "--learning-rate")]
+)
+def test_the_shell_completes_commands_and_options(tmp_path, words, completed):
+    asked = {"_NNXP_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.argv = ['nnxp']; from nnxp import cli; cli.main()"],
+        env=environment(tmp_path, COMP_CWORD=words.count(" "), **asked),
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert (done.stdout.split(), done.stderr) == ([completed], "")
+    assert "--install-completion" in succeed(tmp_path, "--help")
+
+
 def test_gradcheck_says_so_and_exits_with_1_where_a_derivative_is_wrong(tmp_path):
     text = succeed(tmp_path, "gradcheck", "--activation", "sigmoid")
     assert "layers.0.weight" in text
-    assert "all within 1e-06" in text
+    assert re.search(r"layers.0.weight +\(8, 6\) +48 +[1-9].\de-1[01] +[1-9].\de-(08|09)\n", text)
+    assert text.endswith("all within 1e-06\n")
+    text = succeed(tmp_path, "gradcheck", "--activation", "sigmoid", "--hidden", "30," * 7 + "30")
+    assert re.search(r"layers.0.weight .* too small to tell\n", text)
+    assert text.endswith("or a gradient as small as rounding errors\n")
     code = (
         "import sys\nfrom nnxp import cli, kernels\n"
         "forward, _ = kernels.ACTIVATIONS['tanh']\n"

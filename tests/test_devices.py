@@ -145,7 +145,7 @@ def test_whatever_is_made_on_cupy_is_made_on_the_device_that_was_asked_for(two_g
     network.predict_classes(x)
     network.evaluate(x, t)
     network.loss_and_gradients(x, t)
-    gradcheck.gradcheck(network, x[:4], t[:4], elements=2)
+    gradcheck(network, x[:4], t[:4], elements=2)
     neuron = Perceptron(3, backend=backend)
     neuron.train(x[:4], (x[:4, 0] > 0).astype(np.float32))
     neuron.predict(x)

@@ -1,6 +1,9 @@
+import sys
+
 import numpy as np
 import pytest
 
+import nnxp
 from nnxp import MLP, gradcheck
 from nnxp.arrays import to_numpy
 from nnxp.gradcheck import TOLERANCE
@@ -16,7 +19,7 @@ def batch():
 def test_a_sound_network_passes_on_every_backend(backend, batch):
     network = MLP([5, 6, 4, 3], ["tanh", "sigmoid"], backend=backend)
     before = [to_numpy(a).copy() for layer in network.parameters for a in layer]
-    checks = gradcheck.gradcheck(network, *batch)
+    checks = gradcheck(network, *batch)
     assert [check.name for check in checks] == [
         f"layers.{i}.{name}" for i in range(3) for name in ("weight", "bias")
     ]
@@ -31,20 +34,50 @@ def test_a_sound_network_passes_on_every_backend(backend, batch):
 def test_a_broken_derivative_is_caught(monkeypatch, batch, name):
     forward, backward = ACTIVATIONS[name]
     monkeypatch.setitem(ACTIVATIONS, name, (forward, lambda dy, y: 1.001 * backward(dy, y)))
-    checks = gradcheck.gradcheck(MLP([5, 6, 3], name, backend="numpy"), *batch)
+    checks = gradcheck(MLP([5, 6, 3], name, backend="numpy"), *batch)
     # The mistake is in what flows through the hidden layer, so below it and nowhere else.
     assert [check.passed for check in checks] == [False, False, True, True]
     assert checks[0].error > 100 * TOLERANCE
 
 
+def test_the_function_is_nnxps_own_and_its_module_has_the_rest(batch):
+    assert nnxp.gradcheck is gradcheck
+    assert nnxp.gradcheck(MLP([5, 3], backend="numpy"), *batch)[0].passed
+    assert sys.modules["nnxp.gradcheck"].gradcheck is gradcheck
+
+
+def test_the_true_difference_is_told_where_a_derivative_is_right(backend, batch):
+    for check in gradcheck(MLP([5, 6, 4, 3], "tanh", backend=backend), *batch):
+        assert 0 < check.difference < 1e-8
+        assert check.error == check.difference / check.size < 1e-6
+
+
+def test_a_gradient_that_is_0_has_no_error_and_one_below_rounding_passes(batch):
+    dead = gradcheck(MLP([5, 6, 3], "step", backend="numpy"), *batch)[0]
+    assert (dead.difference, dead.error, dead.passed) == (0, 0, True)
+    vanished = gradcheck(MLP([5, *[20] * 8, 3], "sigmoid", backend="numpy"), *batch)[0]
+    assert vanished.error > TOLERANCE
+    assert 0 < vanished.difference <= vanished.rounding
+    assert vanished.passed
+
+
+def test_rounding_grows_with_the_loss_and_with_a_smaller_step(batch):
+    x, _ = batch
+    linear, targets = MLP([5, 1], output="identity", backend="numpy"), 1e5 * x[:, :1]
+    large, small = (gradcheck(linear, x, targets, step=step)[0] for step in (1e-3, 1e-8))
+    assert large.error < TOLERANCE
+    assert small.rounding > 1
+    assert small.passed
+
+
 def test_large_arrays_are_sampled(batch):
     network = MLP([5, 60, 3], "tanh", backend="numpy")
-    checks = gradcheck.gradcheck(network, *batch, elements=20)
+    checks = gradcheck(network, *batch, elements=20)
     assert [check.checked for check in checks] == [20, 20, 20, 3]
 
 
 def test_a_loss_that_is_not_a_number_does_not_pass(monkeypatch, batch):
     forward, _ = ACTIVATIONS["tanh"]
     monkeypatch.setitem(ACTIVATIONS, "tanh", (forward, lambda dy, y: dy * np.nan))
-    checks = gradcheck.gradcheck(MLP([5, 6, 3], "tanh", backend="numpy"), *batch)
+    checks = gradcheck(MLP([5, 6, 3], "tanh", backend="numpy"), *batch)
     assert not checks[0].passed

@@ -93,6 +93,8 @@ def test_activations_have_axes_through_the_origin_with_names():
         assert panel.get_xlim() == (-5, 5)
         assert panel.spines["left"].get_position() == "zero"
         assert panel.spines["bottom"].get_position() == "zero"
+        assert 1 in panel.get_yticks()
+        assert 0 not in panel.get_yticks()
     legend = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
     assert legend == ["activation y", "derivative dy/dz"]
 
@@ -149,6 +151,22 @@ def test_history_of_regression_and_of_losses_over_decades(tmp_path, report):
     assert "R²" in titles(figure)[1]
     assert "log scale" in figure.axes[0].get_ylabel()
     plots.save(figure, tmp_path / "history.svg")
+
+
+def test_history_takes_what_train_returned(report):
+    network = nnxp.MLP([1, 1], output="identity", backend="numpy")
+    x, t = [[0.0], [1.0]], [0.0, 2.0]
+    trained = nnxp.train(network, x, t, epochs=3, batch_size=None, validation=(x, t))
+    figure = nnxp.plots.history(trained)
+    assert titles(figure) == [
+        "Quadratic loss (half squared error per sample)", "Validation R² (1 is perfect)"
+    ]  # fmt: skip
+    assert figure.get_suptitle() == "Training, 3 epochs"
+    assert figure.axes[0].lines[0].get_ydata().tolist() == [e.loss for e in trained.epochs]
+    epochs = [nnxp.Epoch(**epoch) for epoch in report["history"]]
+    losses, _ = plots.history(nnxp.History("accuracy", epochs)).axes
+    assert (losses.get_title(), losses.get_ylabel()) == ("Loss (per sample)", "loss")
+    assert "no epochs" in line(plots.history, nnxp.History())
 
 
 def test_a_report_that_is_none_is_named_by_its_place(report):

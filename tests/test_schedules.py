@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnxp import MLP, SGD, EarlyStopping, InputError, schedules, train
+from nnxp.history import Epoch, History
 from nnxp.schedules import Constant, Cosine, Exponential, Plateau, Step, schedule
-from nnxp.training import Epoch, History
 
 EPOCHS = 12
 

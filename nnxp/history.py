@@ -1,0 +1,124 @@
+"""What a training did, epoch by epoch, and which of its figures can be monitored."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from html import escape
+from typing import Any
+
+from nnxp import options
+from nnxp.diagnostics import Diagnosis
+from nnxp.errors import InputError
+from nnxp.metrics import format_figure
+
+MONITOR = options.name("monitor", ("loss", "validation_loss", "validation_metric"))
+"""The rule for the name of a figure that schedules and callbacks can wait for."""
+LONGEST_TABLE = 40
+"""Rows of a history's table in a notebook; of a longer training it shows both ends."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The figures of one epoch."""
+
+    epoch: int
+    """1, 2, 3, ..."""
+    loss: float
+    """The mean over the epoch's samples, each as it was when its batch was trained on."""
+    validation_loss: float | None
+    validation_metric: float | None
+    """Accuracy or R^2 on the validation data after the epoch; see `History.metric`."""
+    seconds: float
+    """Training time, without validation."""
+    samples_per_second: float
+    learning_rate: float
+    """The rate that the schedule made of the optimizer's."""
+    diagnosis: Diagnosis | None = None
+    """Dead units, gradients and updates; None unless asked for."""
+
+    def columns(self, metric: str | None) -> dict[str, str]:
+        """The epoch as a row of a table: each figure, formatted, under its heading.
+
+        Args:
+            metric: the name of the validation metric; None leaves the validation columns out.
+        """
+        figures = {"epoch": str(self.epoch), "loss": format_figure(self.loss)}
+        if metric is not None:
+            assert self.validation_loss is not None
+            assert self.validation_metric is not None
+            figures["val. loss"] = format_figure(self.validation_loss)
+            figures[f"val. {metric}"] = format_figure(self.validation_metric)
+        return figures | {
+            "seconds": f"{self.seconds:.3f}",
+            "samples/s": f"{self.samples_per_second:,.0f}",
+        }
+
+
+@dataclass(repr=False)
+class History:
+    """All epochs of a training.
+
+    A notebook shows it as a table, `nnxp.plots.history` as a picture.
+    """
+
+    metric: str | None = None
+    """The validation metric: "accuracy", "r2", or None without validation data."""
+    epochs: list[Epoch] = field(default_factory=list)
+    fallbacks: list[str] = field(default_factory=list)
+    """How steps ran otherwise than by the backend's executor, and why; empty if they did not."""
+    loss: str | None = None
+    """The name of the loss: "quadratic", "binary_cross_entropy", "categorical_cross_entropy"."""
+    _plateaus: dict[Any, Any] = field(default_factory=dict, init=False, compare=False)
+    """What each `nnxp.schedules.Plateau` found in the epochs so far."""
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return the epochs as plain dictionaries."""
+        return [asdict(epoch) for epoch in self.epochs]
+
+    def to_json(self) -> str:
+        """Return the epochs as a JSON list of objects."""
+        return json.dumps(self.to_list(), indent=2)
+
+    def __repr__(self) -> str:
+        """Say how many epochs there are and how the last one ended, in one line."""
+        if not self.epochs:
+            return "<History: no epochs>"
+        last, count = self.epochs[-1], len(self.epochs)
+        figures = {"loss": last.loss, "validation loss": last.validation_loss}
+        figures[f"validation {self.metric}"] = last.validation_metric
+        told = [
+            f"{name} {format_figure(value)}" for name, value in figures.items() if value is not None
+        ]
+        return f"<History: {count} epoch{'s' * (count > 1)}, {', '.join(told)}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table with a row for each epoch, for notebooks."""
+        rows = [list(epoch.columns(self.metric).values()) for epoch in self.epochs]
+        if len(rows) > LONGEST_TABLE:
+            end = LONGEST_TABLE // 2
+            rows = [*rows[:end], ["…"] * len(rows[0]), *rows[-end:]]
+        head = [*self.epochs[0].columns(self.metric)] if rows else []
+        lines = [f"<p>{escape(repr(self))}</p>"]
+        if rows:
+            lines += ["<table>", f"<thead><tr>{_cells('th', head)}</tr></thead>", "<tbody>"]
+            lines += [f"<tr>{_cells('td', row)}</tr>" for row in rows]
+            lines += ["</tbody>", "</table>"]
+        lines += [f"<p>{escape(fallback)}</p>" for fallback in self.fallbacks]
+        return "\n".join(lines)
+
+
+def monitored(epoch: Epoch, monitor: str) -> float:
+    """Return an epoch's `monitor`, with its sign turned where larger is better.
+
+    Raises:
+        InputError: it needs validation data, and there is none.
+    """
+    value: float | None = getattr(epoch, monitor)
+    if value is None:
+        raise InputError(f"{monitor} needs validation data: give a validation share or set")
+    return -value if monitor == "validation_metric" else value
+
+
+def _cells(tag: str, texts: list[str]) -> str:
+    return "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)
