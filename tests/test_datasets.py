@@ -111,10 +111,50 @@ def test_moons_depend_on_the_seed_alone():
     assert not np.array_equal(moons.read(seed=1).x, moons.read(seed=2).x)
 
 
-@pytest.mark.parametrize("options", [{"n": 3}, {"n": -1}, {"noise": -0.1}, {"noise": np.nan}])
-def test_moons_refuse_nonsense(options):
-    with pytest.raises(InputError):
-        datasets.load("moons", **options)
+@pytest.mark.parametrize(
+    ("option", "value", "takes"),
+    [
+        ("n", 3, "a whole number, 4 or more"),
+        ("n", -1, "a whole number, 4 or more"),
+        ("n", 10.0, "a whole number"),
+        ("n", True, "a whole number"),
+        ("noise", -0.1, "a finite number, 0 or more"),
+        ("noise", np.nan, "a finite number"),
+        ("noise", "0.1", "a finite number"),
+        ("seed", -1, "a whole number, 0 or more"),
+        ("seed", 1.5, "a whole number"),
+        ("seed", None, "a whole number"),
+        ("test_share", 1.5, r"a number in \[0, 1\]"),
+        ("test_share", "half", "a number"),
+        ("target", 4, "a string, or None"),
+        ("data_dir", 5, "a string or a path, or None"),
+        ("like", "model.safetensors", "a model's metadata, a dict"),
+        ("name_or_path", 5, "a string or a path"),
+        ("name_or_path", b"moons", "a string or a path"),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_one_line_that_names_it(option, value, takes):
+    with pytest.raises(InputError, match=f"^{option} must be {takes}.*, not {value!r}$") as error:
+        datasets.load(**{"name_or_path": "moons", option: value})
+    one_line(error)
+
+
+def test_numpys_numbers_are_taken_for_pythons():
+    data = datasets.load("moons", n=np.int64(20), noise=np.float32(0), seed=np.uint8(1))
+    assert len(data.x) + len(data.x_test) == 20
+
+
+@pytest.mark.parametrize("option", ["task", "preprocess"])
+@pytest.mark.parametrize("value", [5, True, ["pca"]])
+def test_a_name_of_the_wrong_kind_is_refused(option, value):
+    with pytest.raises(InputError, match=r"unknown (task|preprocessing) .*known are "):
+        datasets.load("moons", **{option: value})
+
+
+@pytest.mark.parametrize(("option", "value"), [("count", 0), ("like", None), ("data_dir", 5)])
+def test_options_of_load_features_are_checked_too(option, value):
+    with pytest.raises(InputError, match=f"^{option} must be "):
+        datasets.load_features("moons", **{"like": {}, option: value})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nnxp import options
 from nnxp.batches import split
 from nnxp.datasets import digits, mnist, moons, tables, targets
 from nnxp.datasets.raw import Raw
@@ -77,6 +78,28 @@ class Dataset:
         return len(self.classes) if self.classes else int(self.y.shape[1])
 
 
+def _path(value: Any) -> str:
+    path = os.fspath(value)
+    if not isinstance(path, str):
+        raise TypeError
+    return path
+
+
+PATH = options.Rule("a string or a path", _path)
+
+
+@options.checked(
+    name_or_path=PATH,
+    data_dir=options.optional(PATH),
+    target=options.optional(options.TEXT),
+    task=options.optional(options.name("task", targets.TASKS)),
+    preprocess=options.name("preprocessing", PREPROCESS),
+    test_share=options.number(0.0, 1.0, closed="both"),
+    n=options.whole(4),
+    noise=options.NOT_NEGATIVE,
+    seed=options.whole(0),
+    like=options.optional(options.instance(dict, "a model's metadata, a dict")),
+)
 def load(
     name_or_path: str | os.PathLike[str],
     data_dir: str | os.PathLike[str] | None = None,
@@ -111,15 +134,9 @@ def load(
             preprocessing to use instead of this data's own.
 
     Raises:
-        InputError: nothing goes by this name.
+        InputError: nothing goes by this name, or an option has a wrong value.
         DataError: a file is missing, damaged or cannot be trained on; names the place.
     """
-    if not 0 <= test_share <= 1:
-        raise InputError(f"test_share must be from 0 to 1, not {test_share!r}")
-    if task is not None and task not in targets.TASKS:
-        raise unknown_name("task", task, targets.TASKS)
-    if preprocess not in PREPROCESS:
-        raise unknown_name("preprocessing", preprocess, PREPROCESS)
     raw = _read(name_or_path, data_dir, target, n, noise, seed, like)
     if raw.y is None:
         column = (like or {}).get("target")
@@ -211,6 +228,12 @@ _DESCRIPTION = {
 }
 
 
+@options.checked(
+    name_or_path=PATH,
+    data_dir=options.optional(PATH),
+    like=options.instance(dict, "a model's metadata, a dict"),
+    count=options.optional(options.whole(1)),
+)
 def load_features(
     name_or_path: str | os.PathLike[str],
     data_dir: str | os.PathLike[str] | None = None,
