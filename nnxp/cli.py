@@ -9,6 +9,7 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ import nnxp
 from nnxp import backends, checkpoint, datasets, files, plots
 from nnxp.benchmark.command import bench
 from nnxp.callbacks import EarlyStopping
+from nnxp.data import batches
 from nnxp.errors import (
     DataError,
     DivergenceError,
@@ -95,6 +97,13 @@ TF32Option = Annotated[
 ]
 DataDirOption = Annotated[
     str | None, typer.Option("--data-dir", help="where to look for data sets' folders first")
+]
+TestShareOption = Annotated[
+    float | None,
+    _float_option(
+        "share of a file's rows to test on, which are not trained on; train: 0.2 if not given, "
+        "evaluate: all that were not trained on"
+    ),
 ]
 TargetOption = Annotated[str | None, typer.Option(help="the csv's target column; else the last")]
 
@@ -212,7 +221,15 @@ def train(
     tf32: TF32Option = False,
     data_dir: DataDirOption = None,
     target: TargetOption = None,
-    task: Annotated[str | None, typer.Option(help="classify or regress, if not as guessed")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="classify, regress or multilabel. Guessed if not given: text is classes; whole "
+            "numbers are if there are 2 distinct ones, or up to 20 in 2 rows or more each, on "
+            "average; other numbers are regressed on"
+        ),
+    ] = None,
+    test_share: TestShareOption = None,
     preprocess: Annotated[
         str,
         typer.Option(
@@ -271,7 +288,9 @@ def train(
     rates = find_schedule(schedule)
     opened = backends.get(backend, device, executor, tf32)
 
-    dataset = datasets.load(data, data_dir, target=target, task=task, preprocess=preprocess)
+    dataset = datasets.load(
+        data, data_dir, target=target, task=task, preprocess=preprocess, test_share=test_share
+    )
     output = _DEFAULT_OUTPUT[dataset.task] if output_activation == "auto" else output_activation
     network = MLP(
         (dataset.x.shape[1], *layers, dataset.outputs),
@@ -286,14 +305,19 @@ def train(
     goal = objective(loss, network.output)
 
     console = new_console(quiet=True) if quiet else _console
-    held = round(validation * len(dataset.x))
+    held = len(batches.split(batches.strata(dataset.y), validation, seed)[1])
     console.print(_headline(network, goal.loss))
     console.print(
         f"on {opened.describe()}, {dtype}"
         + (" (auto)" if backend == "auto" else "")
         + f"; {len(dataset.x) - held:,} samples to train on, {held:,} to validate, "
-        f"{len(dataset.x_test):,} to test\n"
+        f"{len(dataset.x_test):,} to test"
     )
+    for line in _about(dataset):
+        console.print(line)
+    for line in _missing_rows(dataset, held, validation):
+        console.print(line)
+    console.print()
     if verbose:
         console.print(f"steps: {opened.executor}")
     with EpochTable(console, epochs, log=verbose) as show:
@@ -330,14 +354,15 @@ def train(
         "learning_rate": rate,
         "batch_size": size,
         "task": dataset.task,
+        "task_guessed": dataset.task_guessed,
+        "test_share": dataset.split.share if dataset.split else None,
     }
     if report is not None:
         files.write(report, _report(network, data, options, history, test).encode())
     if test:
         console.print(f"\ntest {_figures(test)}")
     console.print(f"saved {save}")
-    # A file's test rows are not kept apart, so to evaluate all of it would flatter.
-    verb = "evaluate" if data in datasets.NAMES else "predict"
+    verb = "evaluate" if test else "predict"
     where = ["--data-dir", data_dir] if data_dir else []
     console.print(f"next: {shlex.join(['nnxp', verb, save, data, *where])}")
 
@@ -351,17 +376,32 @@ def evaluate(
     tf32: TF32Option = False,
     data_dir: DataDirOption = None,
     target: TargetOption = None,
+    test_share: TestShareOption = None,
 ) -> None:
-    """Evaluate a model on a set's test part, or on the whole of a file without one."""
+    """Evaluate a model on rows that it was not trained on.
+
+    These are a set's test part, the rows that training kept apart from a file, found again by the
+    file's content, or all rows of any other file. What training validated on is not among them:
+    early stopping and schedules may have chosen by it.
+    """
     network = MLP.load(model, backends.get(backend, device, tf32=tf32))
     known = datasets.described(network.metadata, network.sizes[-1])
-    dataset = datasets.load(data, data_dir, target=target, test_share=_test_share(data), like=known)
+    dataset = datasets.load(
+        data, data_dir, target=target, test_share=test_share, like=known, test_only=True
+    )
     if not len(dataset.x_test):
-        raise DataError(f"{data}: nothing to test on")
+        why = (
+            "every row was trained on"
+            if test_share is None
+            else f"a share of {test_share:g} is less than a row that was not trained on"
+        )
+        raise DataError(f"{data}: nothing to test on: {why}")
     _check_width(network, dataset.x_test, model, data)
     figures = network.evaluate(dataset.x_test, dataset.y_test)
+    if header := _header(dataset):
+        _console.print(header)
     where = network.backend.describe()
-    _console.print(f"{data}: {_figures(figures)} ({len(dataset.x_test):,} samples, {where})")
+    _console.print(f"{data}: {_figures(figures)} ({_tested_on(dataset)}, {where})")
 
 
 @app.command()
@@ -649,9 +689,60 @@ def _batch_size(text: str) -> int | None:
     return int(text)
 
 
-def _test_share(data: str) -> float:
-    """Of a file without test data, all is evaluated: whoever names it means it."""
-    return datasets.TEST_SHARE if data in datasets.NAMES else 1.0
+def _about(dataset: datasets.Dataset) -> Iterator[str]:
+    """The task and, of a csv, its header: what may have been taken for something else."""
+    task = dataset.describe_task()
+    if dataset.task_guessed:
+        task += f" (guessed; --task {'classify' if dataset.task == 'regress' else 'regress'})"
+    yield task + (f"; target {_name(dataset.target)}" if dataset.target else "")
+    if header := _header(dataset):
+        yield header
+
+
+def _header(dataset: datasets.Dataset) -> str:
+    """A csv's first line, which was taken for its header; "" for other data."""
+    if dataset.header is None:
+        return ""
+    names = [_name(name) for name in dataset.header[:8]]
+    if len(dataset.header) > 8:
+        names += ["...", f"{_name(dataset.header[-1])} ({len(dataset.header):,} columns)"]
+    line = f"header, the first line: {', '.join(names)}"
+    if any(datasets.tables.finite_number(name) is not None for name in dataset.header):
+        line += "; it has numbers: if it is data, put a line of names above it"
+    return line
+
+
+def _name(text: str) -> str:
+    """A name from a file, as it can be printed."""
+    return text if text and text.isprintable() else repr(text)
+
+
+def _missing_rows(dataset: datasets.Dataset, held: int, validation: float) -> Iterator[str]:
+    """A line for each part that has fewer rows than its share."""
+    samples, tested = len(dataset.x), len(dataset.x_test)
+    parts = [("validate", held, validation, samples)]
+    if dataset.split:
+        parts.append(("test", tested, dataset.split.share, samples + tested))
+    for verb, rows, share, of in parts:
+        if rows < (asked := round(share * of)):
+            yield (
+                f"{rows:,} rows to {verb} on and not {asked:,}, a share of {share:g}: each class "
+                "keeps a row to train on"
+            )
+        elif share and not rows:
+            yield f"no rows to {verb} on: a share of {share:g} of {of:,} is less than one"
+
+
+def _tested_on(dataset: datasets.Dataset) -> str:
+    """How many rows were evaluated, and what training knew of them."""
+    rows = f"{len(dataset.x_test):,}"
+    if dataset.split is None:
+        return f"{rows} samples"
+    if dataset.trained_on:
+        return f"{rows} samples, none of which was trained on"
+    if dataset.trained_on is None:
+        return f"{rows} samples; the model does not say what it was trained on"
+    return f"{rows} samples; the content is not that which the model was trained on"
 
 
 def _check_width(network: MLP, x: np.ndarray, model: str, data: str) -> None:

@@ -14,6 +14,9 @@ PIXEL_VARIANCE = 0.01
 """What whitening adds to the variances of pixels in [0, 1]: most directions of an image hardly
 vary, and without it those would be blown up most."""
 
+ROUNDING = 4
+"""Times eps and the largest magnitude of a column: a deviation up to this is rounding alone."""
+
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
@@ -51,8 +54,9 @@ class Preprocessing:
             return np.asarray(x, dtype=np.float32)
 
     def standardized(self, x: np.ndarray) -> np.ndarray:
-        """(x - shift) / scale in x's own precision."""
-        return (x - np.asarray(self.shift)) / np.asarray(self.scale)
+        """(x - shift) / scale in float64."""
+        with np.errstate(over="ignore"):  # likewise
+            return (x - np.asarray(self.shift)) / np.asarray(self.scale)
 
     def invert(self, x: np.ndarray) -> np.ndarray:
         """The values that `apply` made `x` of; directions that whitening dropped at their mean."""
@@ -68,11 +72,11 @@ def pixels(largest: float) -> Preprocessing:
 
 
 def standardize(x: np.ndarray, constant: float = 1.0) -> Preprocessing:
-    """To mean 0 and deviation 1 per column of `x`.
+    """To mean 0 and deviation 1 per column of `x`, (samples, features), finite.
 
-    A column that never varies is divided by `constant`.
+    A column that never varies, but for rounding, is divided by `constant`; see `moments`.
     """
-    mean, deviation = _moments(x)
+    mean, deviation = moments(x)
     scale = np.where(deviation > 0, deviation, constant)
     return Preprocessing("standardize", mean.tolist(), scale.tolist())
 
@@ -80,8 +84,11 @@ def standardize(x: np.ndarray, constant: float = 1.0) -> Preprocessing:
 def whiten(x: np.ndarray, method: str, largest_pixel: float | None = None) -> Preprocessing:
     """To uncorrelated features, each of variance 1, by "pca" or "zca".
 
+    A column that never varies, but for rounding, is left out: whatever it holds later, the result
+    does not depend on it. (ZCA gives it zeros.)
+
     Args:
-        x: (samples, features), two samples or more.
+        x: (samples, features), finite, two samples or more.
         method: "pca" or "zca".
         largest_pixel: where the features are pixels, the value of full ink. Variances are then
             taken of pixels in [0, 1], and `PIXEL_VARIANCE` added to each.
@@ -89,16 +96,39 @@ def whiten(x: np.ndarray, method: str, largest_pixel: float | None = None) -> Pr
     Raises:
         InputError: there is only one sample.
     """
-    mean, deviation = _moments(x)
+    mean, deviation = moments(x)
     if largest_pixel:
         scale, epsilon = np.full_like(mean, largest_pixel), PIXEL_VARIANCE
     else:
         scale, epsilon = np.where(deviation > 0, deviation, 1.0), 0.0
-    _, matrix = whitening((x - mean) / scale, method, epsilon)
+    # What rounding left in a constant column would be a direction like any other.
+    centred = np.where(deviation > 0, (x - mean) / scale, 0.0)
+    _, matrix = whitening(centred, method, epsilon)
     return Preprocessing(method, mean.tolist(), scale.tolist(), matrix)
 
 
-def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each column, float64."""
-    x = np.asarray(x, dtype=np.float64)
-    return x.mean(axis=0), x.std(axis=0)
+def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation (over all samples, not one less) of each column.
+
+    Computed of x / 2^e, which is in [-1, 1], so that no square overflows or underflows, and of
+    the differences from the first row, which are small wherever the column varies little.
+
+    A deviation of no more than `ROUNDING` eps max |x| is 0, eps being float32's for float32 and
+    else float64's: computed constants, such as 0.1 + 0.2 and 0.3, differ by about that much.
+
+    Args:
+        x: (samples, ...), real, finite, one sample or more.
+
+    Returns:
+        Two arrays of a row's shape, float64.
+    """
+    eps = float(np.finfo(np.float32 if x.dtype == np.float32 else np.float64).eps)
+    x = np.array(x, dtype=np.float64)  # a copy, changed in place: x may be large
+    size = np.maximum(x.max(axis=0), -x.min(axis=0))
+    exponent = np.maximum(np.frexp(size)[1], -1000)  # 2^1000 is finite, 2^1074 is not
+    x *= np.ldexp(1.0, -exponent)
+    first = x[0].copy()
+    x -= first
+    mean, deviation = first + x.mean(axis=0), x.std(axis=0)
+    constant = deviation <= ROUNDING * eps * np.ldexp(size, -exponent)
+    return np.ldexp(mean, exponent), np.ldexp(np.where(constant, 0.0, deviation), exponent)

@@ -182,7 +182,8 @@ def train(
             rate = schedule(optimizer.learning_rate, epoch, epochs, history)
             rate = options.NOT_NEGATIVE("the schedule's rate", rate)
             history.epochs.append(training.epoch(epoch, rate, advance))
-            if any([callback(network, history) for callback in callbacks]):  # all are called
+            stops = [callback(network, history) for callback in callbacks]
+            if any(stops):
                 break
         for callback in callbacks:
             if hasattr(callback, "finish"):

@@ -142,7 +142,8 @@ def test_the_next_command_works_when_names_need_quotes(tmp_path):
     name = "my model's.safetensors"
     text = succeed(tmp_path, "train", "my data.csv", "--epochs", 1, "--save", name)
     _, *arguments = shlex.split(re.search(r"next: (.*)", text)[1])
-    assert "prediction" in succeed(tmp_path, *arguments)
+    assert arguments[0] == "evaluate"
+    assert figure(succeed(tmp_path, *arguments)) == figure(text.partition("\ntest ")[2])
 
 
 def test_the_report_has_every_key(report):
@@ -433,13 +434,103 @@ def moons(tmp_path_factory):
     (folder / "data.csv").write_text(MOON_CSV)
     text = succeed(folder, "train", "data.csv", *SMALL)
     assert figure(text.partition("\ntest ")[2]) >= 0.95
+    (folder / "printed").write_text(text)
     return folder
 
 
-def test_a_csv_of_text_classes_is_evaluated_whole(moons):
+def test_a_file_is_evaluated_on_the_rows_that_were_not_trained_on(moons):
     text = succeed(moons, "evaluate", "model.safetensors", "data.csv")
-    assert figure(text) >= 0.95
-    assert "200 samples" in text
+    assert "40 samples, none of which was trained on" in text
+    printed = (moons / "printed").read_text()
+    assert "144 samples to train on, 16 to validate, 40 to test" in printed
+    assert text.partition("accuracy ")[2].startswith(
+        re.search(r"\ntest accuracy (.*)", printed)[1] + " (40"
+    )
+
+
+def test_another_content_is_evaluated_whole(moons):
+    rows = MOON_CSV.splitlines(keepends=True)
+    (moons / "more.csv").write_text("".join([*rows, rows[1]]))
+    text = succeed(moons, "evaluate", "model.safetensors", "more.csv")
+    assert "201 samples; the content is not that which the model was trained on" in text
+    text = succeed(moons, "evaluate", "model.safetensors", "more.csv", "--test-share", 0.5)
+    assert re.search(r"\(10[01] samples; the content", text)
+
+
+def test_the_test_share_is_chosen_in_training_and_in_evaluation(tmp_path):
+    (tmp_path / "data.csv").write_text(MOON_CSV)
+    report = ["--report", "report.json", "--epochs", 1]
+    text = succeed(tmp_path, "train", "data.csv", "--test-share", 0.5, *report)
+    assert "90 samples to train on, 10 to validate, 100 to test" in text
+    options = json.loads((tmp_path / "report.json").read_text())["options"]
+    assert options["test_share"] == 0.5
+    assert options["task_guessed"] is False
+    assert "(100 samples," in succeed(tmp_path, "evaluate", "model.safetensors", "data.csv")
+    some = ["evaluate", "model.safetensors", "data.csv", "--test-share"]
+    assert "(20 samples, none of which" in succeed(tmp_path, *some, 0.1)
+    assert "(100 samples, none of which" in succeed(tmp_path, *some, 0.9)
+    assert "a share of 0 is less than a row" in fail(tmp_path, *some, 0)
+
+
+def test_where_every_row_was_trained_on_there_is_nothing_to_evaluate(tmp_path):
+    (tmp_path / "data.csv").write_text(MOON_CSV)
+    text = succeed(tmp_path, "train", "data.csv", "--test-share", 0, "--epochs", 1)
+    assert "next: nnxp predict" in text
+    line = fail(tmp_path, "evaluate", "model.safetensors", "data.csv")
+    assert "data.csv: nothing to test on: every row was trained on" in line
+
+
+def test_the_header_is_said_in_training_and_in_evaluation(moons, tmp_path):
+    line = "\nheader, the first line: a, b, moon\n"
+    assert line in (moons / "printed").read_text()
+    assert line in "\n" + succeed(moons, "evaluate", "model.safetensors", "data.csv")
+    (tmp_path / "data.csv").write_text(MOON_CSV.partition("\n")[2])
+    text = succeed(tmp_path, "train", "data.csv", "--epochs", 1)
+    assert re.search(r"^header, the first line: \S+, \S+, upper; it has numbers: if", text, re.M)
+    wide = ",".join(f"pixel{i}" for i in range(20)) + ",\x1b[31m\n"
+    rows = "".join(",".join(["1"] * 20) + f",{'uv'[i % 2]}\n" for i in range(20))
+    (tmp_path / "wide.csv").write_text(wide + rows)
+    text = succeed(tmp_path, "train", "wide.csv", "--epochs", 1)
+    assert "pixel7, ..., '\\x1b[31m' (21 columns)\n" in text
+    assert not CONTROL.search(text)
+
+
+def test_the_task_is_said_and_that_it_was_guessed(tmp_path, moons, printed):
+    assert "\nclassify, 10 classes\n" in printed
+    assert "\nclassify, 2 classes; target moon\n" in (moons / "printed").read_text()
+    tasks = {
+        "classify, 3 classes (guessed; --task regress)": lambda i: i % 3,
+        "regress (guessed; --task classify)": lambda i: 1000 + 7 * i,
+    }
+    for task, value in tasks.items():
+        rows = "".join(f"{i},{value(i)}\n" for i in range(60))
+        (tmp_path / "data.csv").write_text("a,price\n" + rows)
+        text = succeed(tmp_path, "train", "data.csv", "--epochs", 1)
+        assert f"\n{task}; target price\n" in text
+
+
+def test_no_row_is_lost_to_training_without_a_word(tmp_path):
+    """Each class keeps a row to train on, so of 45 classes in 60 rows few can be held out."""
+    rows = "".join(f"{i},{i % 45}\n" for i in range(60))
+    (tmp_path / "data.csv").write_text("a,y\n" + rows)
+    options = ["--epochs", 1, "--task", "classify", "--test-share", 0.3]
+    text = succeed(tmp_path, "train", "data.csv", *options)
+    assert "45 samples to train on, 0 to validate, 15 to test" in text
+    assert "\n0 rows to validate on and not 4, a share of 0.1: each class keeps a row" in text
+    assert "\n15 rows to test on and not 18, a share of 0.3: each class keeps a row" in text
+    (tmp_path / "data.csv").write_text("a,y\n1,u\n2,v\n")
+    text = succeed(tmp_path, "train", "data.csv", "--epochs", 1)
+    assert "\nno rows to test on: a share of 0.2 of 2 is less than one\n" in text
+
+
+def test_evaluation_reads_the_test_part_of_mnist_alone(tmp_path):
+    write_mnist(tmp_path)
+    succeed(tmp_path, "train", "mnist", "--data-dir", ".", "--hidden", 3, "--epochs", 1)
+    for part in ("images", "labels"):
+        (tmp_path / "mnist" / NAMES[f"train-{part}"]).unlink()
+    evaluate = ["evaluate", "model.safetensors", "mnist", "--data-dir", "."]
+    assert "(4 samples," in succeed(tmp_path, *evaluate)
+    assert "has test data of its own" in fail(tmp_path, *evaluate, "--test-share", 0.5)
 
 
 def test_predictions_are_the_classes_own_names(moons):
@@ -747,6 +838,9 @@ BAD_OPTIONS = {
     "--validation 1": ["validation", "1"],
     "--validation -0.1": ["validation", "-0.1"],
     "--validation 2": ["validation", "2"],
+    "moons --test-share 1": ["test_share", "1"],
+    "moons --test-share half": ["--test-share", "'half'"],
+    "digits --test-share 0.5": ["digits", "test data of its own"],
     "--validation nan": ["validation", "nan"],
     "--seed -1": ["seed", "-1"],
     "--seed x": ["--seed", "'x'"],
@@ -977,6 +1071,12 @@ def test_a_model_without_class_names_takes_classes_by_their_number(tmp_path):
         {"classes": ["a"]},
         {"task": "my task"},
         {"features": "abc"},
+        {"split": 0.2},
+        {"split": {"share": 0.2, "seed": 0}},
+        {"split": {"share": 2, "seed": 0, "content": 64 * "0"}},
+        {"split": {"share": 0.2, "seed": -1, "content": 64 * "0"}},
+        {"split": {"share": 0.2, "seed": True, "content": 64 * "0"}},
+        {"split": {"share": 0.2, "seed": 0, "content": "abc"}},
     ],
     ids=str,
 )

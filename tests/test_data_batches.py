@@ -102,3 +102,16 @@ def test_purposes_have_streams_of_their_own():
 def test_a_seed_is_a_whole_number(seed):
     with pytest.raises(InputError, match="seed must be a whole number, 0 or more"):
         generator(seed, Purpose.PARAMETERS)
+
+
+def test_a_validation_share_that_takes_fewer_rows_says_so(caplog):
+    caplog.set_level("INFO", "nnxp")
+    network = nnxp.MLP([2, 9], backend="numpy")
+    for share, says in ((0.5, "validation: 1 rows, not 5: each class"), (0.01, "validation: none")):
+        nnxp.train(
+            network, np.ones((10, 2)), np.arange(10) % 9, epochs=1, batch_size=8, validation=share
+        )
+        assert says in caplog.text
+        caplog.clear()
+    nnxp.train(network, np.ones((36, 2)), np.arange(36) % 9, epochs=1, batch_size=8, validation=0.5)
+    assert "validation" not in caplog.text

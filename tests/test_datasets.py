@@ -111,10 +111,50 @@ def test_moons_depend_on_the_seed_alone():
     assert not np.array_equal(moons.read(seed=1).x, moons.read(seed=2).x)
 
 
-@pytest.mark.parametrize("options", [{"n": 3}, {"n": -1}, {"noise": -0.1}, {"noise": np.nan}])
-def test_moons_refuse_nonsense(options):
-    with pytest.raises(InputError):
-        datasets.load("moons", **options)
+@pytest.mark.parametrize(
+    ("option", "value", "takes"),
+    [
+        ("n", 3, "a whole number, 4 or more"),
+        ("n", -1, "a whole number, 4 or more"),
+        ("n", 10.0, "a whole number"),
+        ("n", True, "a whole number"),
+        ("noise", -0.1, "a finite number, 0 or more"),
+        ("noise", np.nan, "a finite number"),
+        ("noise", "0.1", "a finite number"),
+        ("seed", -1, "a whole number, 0 or more"),
+        ("seed", 1.5, "a whole number"),
+        ("seed", None, "a whole number"),
+        ("test_share", 1.5, r"a number in \[0, 1\]"),
+        ("test_share", "half", "a number"),
+        ("target", 4, "a string, or None"),
+        ("data_dir", 5, "a string or a path, or None"),
+        ("like", "model.safetensors", "a model's metadata, a dict"),
+        ("name_or_path", 5, "a string or a path"),
+        ("name_or_path", b"moons", "a string or a path"),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_one_line_that_names_it(option, value, takes):
+    with pytest.raises(InputError, match=f"^{option} must be {takes}.*, not {value!r}$") as error:
+        datasets.load(**{"name_or_path": "moons", option: value})
+    one_line(error)
+
+
+def test_numpys_numbers_are_taken_for_pythons():
+    data = datasets.load("moons", n=np.int64(20), noise=np.float32(0), seed=np.uint8(1))
+    assert len(data.x) + len(data.x_test) == 20
+
+
+@pytest.mark.parametrize("option", ["task", "preprocess"])
+@pytest.mark.parametrize("value", [5, True, ["pca"]])
+def test_a_name_of_the_wrong_kind_is_refused(option, value):
+    with pytest.raises(InputError, match=r"unknown (task|preprocessing) .*known are "):
+        datasets.load("moons", **{option: value})
+
+
+@pytest.mark.parametrize(("option", "value"), [("count", 0), ("like", None), ("data_dir", 5)])
+def test_options_of_load_features_are_checked_too(option, value):
+    with pytest.raises(InputError, match=f"^{option} must be "):
+        datasets.load_features("moons", **{"like": {}, option: value})
 
 
 @pytest.mark.parametrize(
@@ -709,6 +749,99 @@ def test_text_and_whole_numbers_are_classes_and_real_numbers_are_not(
     assert data.classes == classes
 
 
+YEARS = np.arange(1950, 2020)
+
+
+@pytest.mark.parametrize(
+    ("y", "task"),
+    [
+        (np.arange(1797) % 10, "classify"),  # digits
+        (np.repeat([0, 1, 2], 50), "classify"),  # iris
+        (np.resize([-1, 1], 30), "classify"),
+        ([0, 1, 1], "classify"),
+        ([7, 1000], "classify"),
+        (np.resize([True, False], 9), "classify"),
+        (np.resize(np.arange(3, 9), 1599), "classify"),  # marks of wine
+        (np.resize(YEARS, 1000), "regress"),
+        (RNG.integers(1000, 9000, 400) * 100, "regress"),  # prices
+        (RNG.poisson(100, 5000), "regress"),  # counts
+        (np.arange(1, 501), "regress"),  # numbers of rows
+        ([100, 250, 180], "regress"),
+        (np.repeat(np.arange(20), 2), "classify"),
+        (np.repeat(np.arange(20), 2)[1:], "regress"),
+        (np.repeat(np.arange(21), 50), "regress"),
+        (np.resize([0.5, 1.5], 40), "regress"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["csv", "npz"])
+def test_whole_numbers_are_classes_if_few_and_recurring(tmp_path, y, task, kind):
+    y = np.asarray(y)
+    if kind == "csv":
+        texts = [
+            f"{i},{value}\n" for i, value in enumerate(y.astype(float) if y.dtype == bool else y)
+        ]
+        data = load_csv(tmp_path, "a,y\n" + "".join(texts))
+    else:
+        data = load_npz(tmp_path, {"x": np.arange(float(len(y)))[:, None], "y": y})
+    assert data.task == task
+    assert data.task_guessed
+    told = {"classify": "regress", "regress": "classify"}[task]
+    again = datasets.load(data.name, task=told)
+    assert again.task == told
+    assert not again.task_guessed
+
+
+@pytest.mark.parametrize(
+    ("y", "guessed"),
+    [
+        (np.array(list("uv" * 5)), False),
+        (np.eye(2)[np.arange(10) % 2], True),
+        (np.array([[0, 1, 1], [1, 0, 0]] * 5), True),
+        (np.linspace(0, 1, 20).reshape(10, 2), False),
+    ],
+    ids=["text", "one-hot", "labels", "two reals"],
+)
+def test_it_is_a_guess_where_another_task_is_possible(tmp_path, y, guessed):
+    assert load_npz(tmp_path, {"y": y}).task_guessed is guessed
+    assert not datasets.load("digits").task_guessed
+
+
+def test_a_word_among_amounts_does_not_make_them_classes(tmp_path):
+    amounts = "".join(f"{i},{100 + 7 * i}\n" for i in range(30))
+    text = f"a,y\n{amounts}30,n/a\n"
+    with pytest.raises(DataError, match=r"data\.csv: target 30 is 'n/a', and most others") as error:
+        load_csv(tmp_path, text)
+    one_line(error)
+    assert len(load_csv(tmp_path, text, task="classify").classes) == 31
+    codes = "a,y\n" + "".join(f"{i},{['1', '2', '3', '4+'][i % 4]}\n" for i in range(40))
+    assert load_csv(tmp_path, codes).classes == ("1", "2", "3", "4+")
+
+
+def test_what_was_taken_for_granted_is_logged(tmp_path, caplog):
+    caplog.set_level("INFO", "nnxp")
+    rows = "".join(f"{i},{i % 8}\n" for i in range(24))
+    load_csv(tmp_path, f"a,mark\n{rows}", test_share=0.75)
+    path = tmp_path / "data.csv"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: the first line is the header: a, mark",
+        f"{path}: classify, 8 classes (guessed; see task)",
+        f"{path}: 16 rows to test on, not 18: each class keeps a row to train on",
+    ]
+    caplog.clear()
+    datasets.load("digits")
+    assert not caplog.records
+
+
+def test_the_first_line_is_in_the_data_set(tmp_path):
+    """Data without a header loses a row, so it must be seen."""
+    data = load_csv(tmp_path, "5.1,3.5,setosa\n4.9,3.0,setosa\n6.3,2.9,virginica\n")
+    assert data.header == ("5.1", "3.5", "setosa")
+    assert datasets.load("moons").header is None
+    with pytest.raises(DataError, match=r"called '0.2': the first line must name them"):
+        load_csv(tmp_path, "0.2,0.2,setosa\n4.9,3.0,setosa\n6.3,2.9,virginica\n")
+
+
 def test_the_task_overrides_the_guess(tmp_path):
     text = "a,y\n1,1\n2,2\n3,3\n4,4\n5,5\n"
     assert load_csv(tmp_path, text, task="regress").task == "regress"
@@ -1039,7 +1172,7 @@ def test_a_split_does_not_follow_the_order_of_the_file(tmp_path):
 
 @pytest.mark.parametrize("y", [[0, 1, 2], [0, 0, 1, 2, 2], [0] * 20 + [1] + [2] * 20])
 def test_a_class_of_a_single_row_is_trained_on(tmp_path, y):
-    train, _ = split(tmp_path, y)
+    train, _ = split(tmp_path, y, task="classify")
     assert set(np.asarray(y)[train]) == {0, 1, 2}
 
 
@@ -1167,7 +1300,134 @@ def test_npz_features_alone_are_enough_to_predict(tmp_path):
     np.testing.assert_allclose(x, [[(9 - shift[0]) / scale[0], (10 - shift[1]) / scale[1]]])
 
 
-def test_what_a_file_was_split_into_is_not_split_again_for_evaluation(tmp_path, known):
-    path = tmp_path / "data.csv"
-    data = datasets.load(path, like=known, test_share=1.0)
+# --- rows that a model was not trained on
+
+
+KINDS_OF_DATA = {
+    "text classes": lambda: (LABELS_OF_THREE_SIZES, np.array(list("uvw"))[LABELS_OF_THREE_SIZES]),
+    "classes": lambda: (LABELS_OF_THREE_SIZES, LABELS_OF_THREE_SIZES),
+    "labels": lambda: (LABELS_OF_THREE_SIZES, RNG.integers(0, 2, (160, 3))),
+    "values": lambda: (LABELS_OF_THREE_SIZES, RNG.normal(size=160)),
+}
+
+
+def numbered_rows(tmp_path, y, name="data.npz"):
+    """A file whose only feature is the number of the row."""
+    np.savez(tmp_path / name, x=np.arange(float(len(y)))[:, None], y=y)
+    return tmp_path / name
+
+
+def saved(data):
+    """What a model's file keeps of the data that the model was trained on."""
+    return datasets.described(json.loads(json.dumps(data.metadata())), data.outputs)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_DATA)
+@pytest.mark.parametrize("options", [{}, {"test_share": 0.5, "seed": 3}, {"test_share": 0.0}])
+def test_rows_that_were_not_trained_on_are_found_again(tmp_path, kind, options):
+    _, y = KINDS_OF_DATA[kind]()
+    first = datasets.load(numbered_rows(tmp_path, y), preprocess="none", **options)
+    again = datasets.load(numbered_rows(tmp_path, y, "renamed.npz"), like=saved(first))
+    assert again.trained_on
+    assert again.split == first.split
+    for name in ("x", "y", "x_test", "y_test"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
+
+
+def test_a_csv_is_known_by_its_content_however_it_is_written(tmp_path):
+    first = load_csv(tmp_path, table())
+    lines = table().splitlines()
+    rows = [line.split(",") for line in lines]
+    turned = "\r\n".join(f'"{y}",{b},{float(a):.12f}' if i else f"{y},{b},{a}"
+                         for i, (a, b, y) in enumerate(rows))  # fmt: skip
+    (tmp_path / "turned.csv").write_text(turned)
+    again = datasets.load(tmp_path / "turned.csv", like=saved(first))
+    assert again.trained_on
+    np.testing.assert_array_equal(again.x_test, first.x_test)
+
+
+@pytest.mark.parametrize("change", ["a value", "a target", "a row more", "a row fewer", "order"])
+def test_every_row_of_another_content_is_tested_on(tmp_path, change):
+    first = load_csv(tmp_path, table())
+    header, *rows = table().splitlines()
+    if change == "a value":
+        rows[7] = rows[7].replace(",-", ",")
+    elif change == "a target":
+        rows[7] = rows[7][:-1] + ("u" if rows[7][-1] == "v" else "v")
+    elif change == "a row more":
+        rows.append(rows[0])
+    elif change == "a row fewer":
+        del rows[-1]
+    else:
+        rows.reverse()
+    (tmp_path / "data.csv").write_text("\n".join([header, *rows]))
+    again = datasets.load(tmp_path / "data.csv", like=saved(first))
+    assert again.trained_on is False
+    assert (len(again.x), len(again.x_test)) == (0, len(rows))
+    some = datasets.load(tmp_path / "data.csv", like=saved(first), test_share=0.5)
+    assert len(some.x_test) == round(len(rows) / 2)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.21, 1.0])
+def test_a_share_takes_no_row_that_was_trained_on(tmp_path, share):
+    first = datasets.load(numbered_rows(tmp_path, LABELS_OF_THREE_SIZES), preprocess="none")
+    again = datasets.load(tmp_path / "data.npz", like=saved(first), test_share=share)
+    np.testing.assert_array_equal(again.x, first.x)
+    assert set(again.x_test.ravel()) <= set(first.x_test.ravel())
+    assert len(again.x_test) == round(160 * min(share, 0.2))
+
+
+def test_of_a_model_that_does_not_say_every_row_is_tested_on(tmp_path, known):
+    known = {key: value for key, value in known.items() if key != "split"}
+    data = datasets.load(tmp_path / "data.csv", like=known)
+    assert data.trained_on is None
     assert len(data.x_test) == 50
+
+
+def test_moons_are_data_in_one_piece(tmp_path):
+    first = datasets.load("moons", test_share=0.4)
+    again = datasets.load("moons", like=saved(first))
+    np.testing.assert_array_equal(again.x_test, first.x_test)
+    np.testing.assert_array_equal(datasets.load_features("moons", like=saved(first)), first.x_test)
+    assert len(datasets.load("moons", like=saved(first), n=100).x_test) == 100
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_a_share_of_data_with_a_test_part_is_refused(tmp_path, share):
+    with pytest.raises(InputError, match="digits has test data of its own"):
+        datasets.load("digits", test_share=share)
+    parts = {"x_test": np.ones((3, 2)), "y_test": np.array([1, 0, 1])}
+    with pytest.raises(InputError, match=r"data\.npz has test data of its own"):
+        load_npz(tmp_path, parts, test_share=share)
+    assert load_npz(tmp_path, parts).split is None
+
+
+def test_all_rows_cannot_be_kept_from_training(tmp_path):
+    with pytest.raises(InputError, match="test_share must be less than 1"):
+        load_csv(tmp_path, table(), test_share=1.0)
+
+
+@pytest.mark.parametrize("name", ["digits", "moons", "data.csv"])
+def test_the_test_part_alone(tmp_path, name):
+    (tmp_path / "data.csv").write_text(table())
+    path = tmp_path / name if name.endswith("csv") else name
+    first = datasets.load(path)
+    alone = datasets.load(path, like=saved(first), test_only=True)
+    np.testing.assert_array_equal(alone.x_test, first.x_test)
+    np.testing.assert_array_equal(alone.y_test, first.y_test)
+    assert alone.x.shape == (0, first.x.shape[1])
+    assert len(alone.y) == 0
+    with pytest.raises(InputError, match="test_only needs like"):
+        datasets.load(path, test_only=True)
+
+
+def test_of_mnist_the_test_part_needs_no_other_file(tmp_path):
+    (tmp_path / "mnist").mkdir()
+    images, labels = RNG.integers(0, 256, (3, 28, 28), dtype=np.uint8), np.arange(3, dtype=np.uint8)
+    for name, array in zip(mnist.FILES[2:], (images, labels), strict=True):
+        (tmp_path / "mnist" / name).write_bytes(idx_bytes(array))
+    data = datasets.load("mnist", tmp_path, like={}, test_only=True)
+    np.testing.assert_allclose(data.x_test, images.reshape(3, -1) / 255, rtol=1e-6)
+    np.testing.assert_array_equal(data.y_test, labels)
+    assert data.x.shape == (0, 784)
+    np.testing.assert_array_equal(datasets.load_features("mnist", tmp_path, like={}), data.x_test)

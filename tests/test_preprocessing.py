@@ -6,7 +6,7 @@ import pytest
 import nnxp
 from nnxp import datasets
 from nnxp.errors import DataError, InputError
-from nnxp.preprocessing import PIXEL_VARIANCE, pixels, standardize, whiten
+from nnxp.preprocessing import PIXEL_VARIANCE, moments, pixels, standardize, whiten
 
 
 @pytest.fixture
@@ -72,6 +72,86 @@ def test_a_column_that_never_varies_is_divided_by_what_was_said():
     assert standardize(x).apply(unseen).tolist() == [[255.0, 0.0]]
     assert standardize(x, 255.0).apply(unseen).tolist() == [[1.0, 0.0]]
     assert pixels(255).apply(unseen)[0, 0] == 1.0
+
+
+def with_column(folder, column, name="data.csv"):
+    """A csv of 50 rows: a column that tells the class, and another."""
+    path = folder / name
+    rows = zip(np.linspace(-1, 1, len(column)), column, strict=True)
+    path.write_text("a,b,y\n" + "".join(f"{a},{b},{a > 0}\n" for a, b in rows))
+    return path
+
+
+NOISE = np.array([0.3, 0.1 + 0.2] * 25)
+
+
+@pytest.mark.parametrize("kind", ["standardize", "pca", "zca"])
+@pytest.mark.parametrize("column", [np.full(50, 0.1), NOISE, -1e9 * NOISE, 1e-300 * NOISE])
+def test_a_constant_that_binary_cannot_hold_is_a_constant(tmp_path, column, kind):
+    """Divided by its rounding, the hundredth part more would have come to 10^14."""
+    data = datasets.load(with_column(tmp_path, column.tolist()), preprocess=kind)
+    if kind != "pca":
+        np.testing.assert_allclose(data.x[:, 1], 0, atol=1e-6)
+    near = with_column(tmp_path, (1.01 * column).tolist(), "near.csv")
+    if abs(column[0]) < 1:
+        seen = datasets.load_features(near, like=data.metadata())
+        np.testing.assert_allclose(seen[:, 0], np.linspace(-1, 1, 50) / 0.589, atol=0.1)
+        assert np.abs(seen[:, 1:]).max() < 0.01
+
+
+@pytest.mark.parametrize("kind", ["standardize", "pca", "zca"])
+@pytest.mark.parametrize("factor", [1e160, 1e307, 1e-170, 1e-300])
+def test_the_unit_of_a_feature_does_not_matter(tmp_path, factor, kind):
+    column = np.cos(np.arange(50.0))
+    one, other = (
+        datasets.load(with_column(tmp_path, (f * column).tolist()), preprocess=kind)
+        for f in (1.0, factor)
+    )
+    # The two features weigh alike, so rounding chooses which of them signs the axes of PCA.
+    np.testing.assert_allclose(np.abs(other.x), np.abs(one.x), rtol=1e-5, atol=1e-6)
+    assert np.isfinite(other.preprocessing.scale).all()
+
+
+def test_whitening_of_constants_alone_gives_zeros():
+    for method in ("pca", "zca"):
+        assert (
+            not whiten(np.stack([NOISE, np.full(50, 0.1)], axis=1), method)
+            .apply(np.ones((3, 2)))
+            .any()
+        )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "step"), [("float64", 1e-5), ("float32", 1e3), ("float16", 3.0), ("int64", 1)]
+)
+def test_a_column_that_varies_little_still_varies(dtype, step):
+    """Time stamps by a hundred roundings of their type, or years in float16."""
+    size = 2020 if dtype == "float16" else 10**9
+    x = (size + step * (np.arange(50) % 2)).astype(dtype)[:, None]
+    exact = x.astype(np.float64)
+    mean, deviation = moments(x)
+    assert deviation[0] == pytest.approx(np.ptp(exact) / 2, rel=1e-6)
+    assert mean[0] == pytest.approx(size + np.ptp(exact) / 2, rel=1e-15)
+
+
+def test_the_deviation_that_counts_as_rounding():
+    eps = np.finfo(np.float64).eps
+    signs = np.resize([1.0, -1.0], 50)[:, None]
+    assert moments(1.0 + 3 * eps * signs)[1] == 0
+    assert moments(1.0 + 6 * eps * signs)[1] == pytest.approx(6 * eps)
+    eps = np.finfo(np.float32).eps
+    assert moments((1.0 + 3 * eps * signs).astype(np.float32))[1] == 0
+    assert moments((1.0 + 6 * eps * signs).astype(np.float32))[1] == pytest.approx(6 * eps)
+    assert moments(1.0 + 3 * eps * signs)[1] == pytest.approx(3 * eps)
+
+
+def test_moments_are_those_of_numpy(x):
+    mean, deviation = moments(x)
+    np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(deviation, x.std(axis=0), rtol=1e-13)
+    before = x.copy()
+    moments(x)
+    np.testing.assert_array_equal(x, before)
 
 
 def test_one_sample_has_nothing_to_whiten_by():

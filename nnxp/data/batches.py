@@ -57,6 +57,19 @@ def split(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.n
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
+def strata(targets: np.ndarray) -> np.ndarray:
+    """A label for each row, by which `split` takes from each its share.
+
+    Args:
+        targets: classes, (samples,), or (samples, outputs); real values are of one label.
+    """
+    if targets.ndim == 1:
+        return targets
+    if np.isin(targets, (0, 1)).all():
+        return labels_of(targets)
+    return np.zeros(len(targets))
+
+
 def labels_of(t: np.ndarray) -> np.ndarray:
     """A label for each row of zeros and ones: the rank of the row in lexicographic order.
 

@@ -147,12 +147,13 @@ def _split(t: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarr
     samples = len(t)
     if round(share * samples) == samples:
         raise InputError(f"validation of {share:g} leaves none of {samples} rows to train on")
-    labels: np.ndarray = np.zeros(samples)
-    if t.ndim == 1:
-        labels = t
-    elif np.isin(t, (0, 1)).all():
-        labels = batches.labels_of(t)
-    kept, held = batches.split(labels, share, seed)
+    kept, held = batches.split(batches.strata(t), share, seed)
+    if len(held) < (asked := round(share * samples)):
+        log.info(
+            "validation: %d rows, not %d: each class keeps a row to train on", len(held), asked
+        )
+    elif not asked:
+        log.info("validation: none, for a share of %g of %d rows is less than one", share, samples)
     return (kept, held) if len(held) else None
 
 

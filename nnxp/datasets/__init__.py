@@ -5,6 +5,7 @@ A new named set is a module here with a `read(...)` that returns a `Raw`, and a 
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from nnxp.data.batches import split
+from nnxp import options
 from nnxp.datasets import digits, mnist, moons, tables, targets
 from nnxp.datasets.raw import Raw
+from nnxp.datasets.splits import Split, content_hash, is_split
 from nnxp.errors import DataError, InputError, ModelError, unknown_name
 from nnxp.preprocessing import KINDS, Preprocessing, pixels, standardize, whiten
 
@@ -28,6 +30,8 @@ PREPROCESS = ("auto", "none", "standardize", "pca", "zca")
 
 TEST_SHARE = 0.2
 """Of data that comes in one piece, what part is kept for testing."""
+
+log = logging.getLogger("nnxp")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,11 @@ class Dataset:
         preprocessing: what was done to the features.
         features: the name of each feature, where the file named them.
         target: the name of the target column, likewise.
+        header: the first line of a csv, which was taken for the columns' names.
+        task_guessed: whether the task was told from the targets, which would allow another too.
+        split: how the test rows were chosen; None where the data has a test part of its own.
+        trained_on: of data in one piece, loaded `like` a model's: whether the model was trained
+            on rows of it, none of which is in `x_test` then. None where that is not known.
     """
 
     name: str
@@ -58,6 +67,10 @@ class Dataset:
     preprocessing: Preprocessing
     features: tuple[str, ...] | None
     target: str | None
+    header: tuple[str, ...] | None = None
+    task_guessed: bool = False
+    split: Split | None = None
+    trained_on: bool | None = None
 
     def metadata(self) -> dict[str, Any]:
         """What a model trained on this must know of it to be used on other data, for JSON."""
@@ -69,6 +82,7 @@ class Dataset:
             "features": self.features,
             "target": self.target,
             "preprocessing": asdict(self.preprocessing),
+            "split": asdict(self.split) if self.split else None,
         }
 
     @property
@@ -76,7 +90,37 @@ class Dataset:
         """How many units the output layer of a network for this data has."""
         return len(self.classes) if self.classes else int(self.y.shape[1])
 
+    def describe_task(self) -> str:
+        """The task and what it is about: "classify, 3 classes"."""
+        if self.task == "regress":
+            return "regress" + (f", {self.outputs} values" if self.outputs > 1 else "")
+        kind = "classes" if self.task == "classify" else "labels"
+        return f"{self.task}, {self.outputs} {kind}"
 
+
+def _path(value: Any) -> str:
+    path = os.fspath(value)
+    if not isinstance(path, str):
+        raise TypeError
+    return path
+
+
+PATH = options.Rule("a string or a path", _path)
+
+
+@options.checked(
+    name_or_path=PATH,
+    data_dir=options.optional(PATH),
+    target=options.optional(options.TEXT),
+    task=options.optional(options.name("task", targets.TASKS)),
+    preprocess=options.name("preprocessing", PREPROCESS),
+    test_share=options.optional(options.number(0.0, 1.0, closed="both")),
+    n=options.whole(4),
+    noise=options.NOT_NEGATIVE,
+    seed=options.whole(0),
+    like=options.optional(options.instance(dict, "a model's metadata, a dict")),
+    test_only=options.TRUTH,
+)
 def load(
     name_or_path: str | os.PathLike[str],
     data_dir: str | os.PathLike[str] | None = None,
@@ -84,67 +128,75 @@ def load(
     target: str | None = None,
     task: str | None = None,
     preprocess: str = "auto",
-    test_share: float = TEST_SHARE,
+    test_share: float | None = None,
     n: int = moons.N,
     noise: float = moons.NOISE,
     seed: int = 0,
     like: dict[str, Any] | None = None,
+    test_only: bool = False,
 ) -> Dataset:
     """Load a data set, split into training and test data and preprocessed.
+
+    What was taken for granted on the way (a csv's header, the task, fewer test rows than asked
+    for) is logged by "nnxp", as INFO.
 
     Args:
         name_or_path: "digits" (8x8 handwritten digits, bundled), "moons" (two interleaving
             half circles, made here), "mnist", "fashion-mnist", or the path of a file:
-            `.npz` with arrays `x, y` and optionally `x_test, y_test`, or `.csv` with a header.
+            `.npz` with arrays `x, y` and optionally `x_test, y_test`, or `.csv`, whose first line
+            is taken for the columns' names.
         data_dir: where to look first for a folder called after the set; then come
             `$NNXP_DATA_DIR`, Debian's folder, the download cache and the public mirrors.
         target: the csv's target column; by default the last.
-        task: "classify" or "regress"; by default text and whole numbers are classes.
+        task: "classify", "regress" or "multilabel". By default it is told from the targets: text
+            is classes; whole numbers are if there are two distinct ones, or up to 20 in two rows
+            or more each, on average; other numbers are regressed on; rows of 0 and 1 are classes
+            or, with several 1s, labels.
         preprocess: what is done to the features, by the training part's figures: "none",
             "standardize", "pca", "zca" (see `nnxp.preprocessing`), or "auto": pixels are scaled
             to [0, 1], features from files standardised, the moons left alone.
-        test_share: of a file without test data, what part is kept for testing, drawn evenly
-            from each class.
+        test_share: of data in one piece, what part is kept for testing, drawn evenly from each
+            class, of which one row at least is left to train on; 0.2 by default. With `like`:
+            what part is tested on at most; by default all rows that the model was not trained on.
         n, noise, seed: of moons; see `nnxp.datasets.moons.read`. `seed` is also that of a
             file's split.
         like: what a trained model knows of its data (`MLP.metadata`): the classes, features and
-            preprocessing to use instead of this data's own.
+            preprocessing to use instead of this data's own, and the split. Where the content is
+            that which the model was trained on, `x` has the rows that were kept for training then
+            (those that `nnxp.train` validated on among them) and `x_test` the others; of any
+            other content, `x_test` has every row.
+        test_only: leave the training part out, `x` and `y` empty, and save its memory; needs
+            `like`.
 
     Raises:
-        InputError: nothing goes by this name.
+        InputError: nothing goes by this name, or an option has a wrong value.
         DataError: a file is missing, damaged or cannot be trained on; names the place.
     """
-    if not 0 <= test_share <= 1:
-        raise InputError(f"test_share must be from 0 to 1, not {test_share!r}")
-    if task is not None and task not in targets.TASKS:
-        raise unknown_name("task", task, targets.TASKS)
-    if preprocess not in PREPROCESS:
-        raise unknown_name("preprocessing", preprocess, PREPROCESS)
-    raw = _read(name_or_path, data_dir, target, n, noise, seed, like)
+    new = like is None
+    if new and test_only:
+        raise InputError("test_only needs like: what is done to features is learnt in training")
+    if new and test_share == 1:
+        raise InputError("test_share must be less than 1: no rows would be left to train on")
+    raw = _read(name_or_path, data_dir, target, n, noise, seed, like, test_only=test_only)
     if raw.y is None:
         column = (like or {}).get("target")
         what = f"column {column!r}" if column else "targets"
         raise DataError(f"{raw.name}: has no {what} to compare with")
-    like, new = like or {}, like is None
-    parts = [raw.y] if raw.y_test is None else [raw.y, raw.y_test]
-    if raw.classes is None:
-        task, classes, parts = targets.encode(
-            raw.name,
-            parts,
-            like.get("task", task),
-            like.get("classes"),
-            numbered=not new and not like.get("classes"),
+    if raw.x_test is not None and test_share is not None:
+        raise InputError(
+            f"{raw.name} has test data of its own: a test share is for data in one piece"
         )
-    else:  # a named set: its classes are numbered already
-        if target is not None or task not in (None, "classify"):
-            raise InputError(f"{raw.name} has classes: a target or another task is for files")
-        task, classes = "classify", raw.classes
-        if tuple(like.get("classes") or classes) != classes:
-            raise DataError(f"{raw.name}: its classes are not those that the model was trained on")
-
+    if raw.header is not None:
+        log.info("%s: the first line is the header: %s", raw.name, ", ".join(raw.header))
+    like = like or {}
+    task, classes, parts, guessed = _encoded(raw, target, task, like, new)
+    split = trained_on = None
     if raw.x_test is None:
         labels = parts[0] if task == "classify" else np.zeros(len(parts[0]))
-        rows = split(labels, test_share, seed)
+        split, trained_on = _split(raw, like, test_share, seed, new)
+        rows = split.rows(labels)
+        if trained_on and test_share is not None:
+            rows = rows[0], split.unseen(labels, test_share)
         x, x_test, y, y_test = (array[part] for array in (raw.x, parts[0]) for part in rows)
     else:
         x, x_test, (y, y_test) = raw.x, raw.x_test, parts
@@ -154,10 +206,20 @@ def load(
         )
 
     done = _preprocessing(raw, x, preprocess) if new else _done(raw, like)
-    return Dataset(
+    if test_only:
+        x, y = x[:0], y[:0]
+    dataset = Dataset(
         raw.name, _apply(raw, done, x), y, _apply(raw, done, x_test), y_test, task, classes,
-        raw.shape, done, raw.features, raw.target,
+        raw.shape, done, raw.features, raw.target, raw.header, guessed and new, split, trained_on,
     )  # fmt: skip
+    if dataset.task_guessed:
+        log.info("%s: %s (guessed; see task)", raw.name, dataset.describe_task())
+    if new and split and len(y_test) < (asked := round(split.share * (len(y) + len(y_test)))):
+        log.info(
+            "%s: %d rows to test on, not %d: each class keeps a row to train on",
+            raw.name, len(y_test), asked,
+        )  # fmt: skip
+    return dataset
 
 
 def described(network_metadata: dict[str, Any], outputs: int) -> dict[str, Any]:
@@ -208,9 +270,16 @@ _DESCRIPTION = {
     "target": lambda value: isinstance(value, str),
     "shape": _numbers,
     "preprocessing": _is_preprocessing,
+    "split": is_split,
 }
 
 
+@options.checked(
+    name_or_path=PATH,
+    data_dir=options.optional(PATH),
+    like=options.instance(dict, "a model's metadata, a dict"),
+    count=options.optional(options.whole(1)),
+)
 def load_features(
     name_or_path: str | os.PathLike[str],
     data_dir: str | os.PathLike[str] | None = None,
@@ -230,11 +299,29 @@ def load_features(
     done = _saved(like, "preprocessing")
     if done is not None and done.features is not None:
         count = done.features
-    raw = _read(name_or_path, data_dir, None, moons.N, moons.NOISE, 0, like, count)
+    raw = _read(name_or_path, data_dir, None, moons.N, moons.NOISE, 0, like, count, test_only=True)
     x = raw.x if raw.x_test is None else raw.x_test
     if raw.x_test is None and raw.classes is not None and raw.y is not None:
-        x = x[split(raw.y, TEST_SHARE, 0)[1]]
+        x = x[_split(raw, like, None, 0, new=False)[0].rows(raw.y)[1]]
     return _apply(raw, _done(raw, like), x)
+
+
+def _encoded(
+    raw: Raw, target: str | None, task: str | None, like: dict[str, Any], new: bool
+) -> targets.Encoded:
+    """The targets in numbers: classes as the model numbers them, if it is not a new one."""
+    assert raw.y is not None
+    parts = [raw.y] if raw.y_test is None else [raw.y, raw.y_test]
+    known = like.get("classes")
+    if raw.classes is None:
+        numbered = not new and not known
+        return targets.encode(raw.name, parts, like.get("task", task), known, numbered)
+    # A named set: its classes are numbered already.
+    if target is not None or task not in (None, "classify"):
+        raise InputError(f"{raw.name} has classes: a target or another task is for files")
+    if tuple(known or raw.classes) != raw.classes:
+        raise DataError(f"{raw.name}: its classes are not those that the model was trained on")
+    return targets.Encoded("classify", raw.classes, parts, guessed=False)
 
 
 def _read(
@@ -246,6 +333,8 @@ def _read(
     seed: int,
     like: dict[str, Any] | None,
     count: int | None = None,
+    *,
+    test_only: bool = False,
 ) -> Raw:
     name = str(name_or_path)
     if name == "digits":
@@ -253,7 +342,7 @@ def _read(
     if name == "moons":
         return moons.read(n, noise, seed)
     if name in mnist.SETS:
-        return mnist.read(name, data_dir)
+        return mnist.read(name, data_dir, test_only)
     path = Path(name)
     if path.suffix.lower() == ".csv":
         known = like or {}
@@ -293,6 +382,19 @@ def _apply(raw: Raw, done: Preprocessing, x: np.ndarray) -> np.ndarray:
             "scale it"
         )
     return prepared
+
+
+def _split(
+    raw: Raw, like: dict[str, Any], share: float | None, seed: int, new: bool
+) -> tuple[Split, bool | None]:
+    """How data in one piece is split, and whether a model was trained on it; see `Dataset`."""
+    content = content_hash(raw)
+    saved = Split(**like["split"]) if like.get("split") else None
+    if saved and saved.content == content:
+        return saved, True
+    if share is None:
+        share = TEST_SHARE if new else 1.0
+    return Split(share, seed, content), False if saved else None
 
 
 def _saved(like: dict[str, Any], key: str) -> Preprocessing | None:

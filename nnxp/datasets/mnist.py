@@ -72,8 +72,11 @@ SETS = {
 }  # fmt: skip
 
 
-def read(name: str, data_dir: str | os.PathLike[str] | None = None) -> Raw:
+def read(name: str, data_dir: str | os.PathLike[str] | None = None, test_only: bool = False) -> Raw:
     """The set called `name`: pixels 0 to 255, (samples, 784), and classes 0 to 9.
+
+    With `test_only` the files of the training part are neither looked for nor read, and `x` and
+    `y` are empty.
 
     Looked for in a folder called after the set in `data_dir` and `$NNXP_DATA_DIR`, in Debian's
     folder, in the download cache; else downloaded.
@@ -81,13 +84,17 @@ def read(name: str, data_dir: str | os.PathLike[str] | None = None) -> Raw:
     Raises:
         DataError: a file is missing, damaged, or does not fit the others.
     """
-    paths = _find(name, data_dir) or _download(name)
-    x, y = _read_pair(paths[0], paths[1])
-    x_test, y_test = _read_pair(paths[2], paths[3])
+    files = FILES[2:] if test_only else FILES
+    paths = _find(name, data_dir, files) or _download(name, files)
+    pairs = [_read_pair(*pair) for pair in zip(paths[::2], paths[1::2], strict=True)]
+    x_test, y_test = pairs[-1]
+    x, y = (x_test[:0], y_test[:0]) if test_only else pairs[0]
     return Raw(name, x, y, (28, 28), x_test, y_test, SETS[name].classes, largest_pixel=255)
 
 
-def _find(name: str, data_dir: str | os.PathLike[str] | None) -> list[Path] | None:
+def _find(
+    name: str, data_dir: str | os.PathLike[str] | None, files: tuple[str, ...]
+) -> list[Path] | None:
     if data_dir is not None and not Path(data_dir).is_dir():
         raise DataError(f"data folder {data_dir}: no such folder")
     parents = [parent for parent in (data_dir, os.environ.get("NNXP_DATA_DIR")) if parent]
@@ -95,19 +102,19 @@ def _find(name: str, data_dir: str | os.PathLike[str] | None) -> list[Path] | No
     for folder in [*(Path(parent) / name for parent in parents), SETS[name].debian]:
         found = [
             next((p for p in (folder / f"{file}.gz", folder / file) if p.exists()), None)
-            for file in FILES
+            for file in files
         ]
         if all(found):
             return [path for path in found if path]
         if any(found) and not incomplete:
-            missing = FILES[found.index(None)]
+            missing = files[found.index(None)]
             incomplete = f"{folder}: has no {missing}.gz beside the others: add it"
     if incomplete:
         raise DataError(incomplete)
     return None
 
 
-def _download(name: str) -> list[Path]:
+def _download(name: str, files: tuple[str, ...]) -> list[Path]:
     import pooch
     import requests
 
@@ -116,13 +123,14 @@ def _download(name: str) -> list[Path]:
     folder = pooch.os_cache("nnxp") / name
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=20)
     paths = []
-    for file, known_hash in zip(FILES, source.hashes, strict=True):
+    hashes = dict(zip(FILES, source.hashes, strict=True))
+    for file in files:
         problem: Exception | None = None
         for mirror in source.mirrors:
             try:
                 paths.append(
                     pooch.retrieve(
-                        f"{mirror}{file}.gz", known_hash, f"{file}.gz", folder,
+                        f"{mirror}{file}.gz", hashes[file], f"{file}.gz", folder,
                         downloader=downloader,
                     )
                 )  # fmt: skip

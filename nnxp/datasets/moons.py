@@ -3,7 +3,6 @@
 import numpy as np
 
 from nnxp.datasets.raw import Raw
-from nnxp.errors import InputError
 
 N = 200
 NOISE = 0.1
@@ -17,8 +16,6 @@ def read(n: int = N, noise: float = NOISE, seed: int = 0) -> Raw:
         noise: standard deviation of the normal noise added to both coordinates.
         seed: of the noise.
     """
-    if n < 4 or not 0 <= noise < np.inf:
-        raise InputError(f"moons take 4 or more points and no negative noise, not {n}, {noise}")
     upper, lower = np.linspace(0, np.pi, n // 2), np.linspace(0, np.pi, n - n // 2)
     x = np.concatenate(
         [

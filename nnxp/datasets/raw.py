@@ -25,3 +25,5 @@ class Raw:
     """Whether this is a user's table, whose columns may be of any scale."""
     features: tuple[str, ...] | None = None
     target: str | None = None
+    header: tuple[str, ...] | None = None
+    """The first line of a csv, which names its columns."""

@@ -81,7 +81,7 @@ def _read_csv(
     _check_targets(y, lines, target)
     return Raw(
         str(path), np.array(x), np.array(y) if y else None, (len(names),), from_file=True,
-        features=tuple(names), target=target,
+        features=tuple(names), target=target, header=tuple(header),
     )  # fmt: skip
 
 
@@ -131,7 +131,8 @@ def _columns(
         raise DataError(f"{path}:1: all numbers: the first line must name the columns")
     (common, times), *_ = Counter(header).most_common(1)
     if times > 1:
-        raise DataError(f"{path}:1: two columns are called {common!r}: rename one")
+        cure = "rename one" if finite_number(common) is None else "the first line must name them"
+        raise DataError(f"{path}:1: two columns are called {common!r}: {cure}")
     known = set(header)
     if features is not None:
         for name in features:
