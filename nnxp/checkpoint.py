@@ -28,7 +28,7 @@ from nnxp.errors import InputError, ModelError
 from nnxp.files import write
 from nnxp.network import MLP
 from nnxp.objectives import objective
-from nnxp.target_scaling import TargetScaling
+from nnxp.target_scaling import LARGEST, SMALLEST, TargetScaling
 
 FORMAT = 1
 _NO_DIGEST = "0" * 64
@@ -129,6 +129,12 @@ def _target_scaling(network: MLP, description: dict[str, Any]) -> TargetScaling 
     scaling = TargetScaling(known["shift"], known["scale"])
     if len(scaling.scale) != network.sizes[-1]:
         raise ValueError(f"target scaling of {len(scaling.scale)} for {network.sizes[-1]} outputs")
+    if not (
+        np.abs(scaling.shift).max() <= LARGEST
+        and min(scaling.scale) >= SMALLEST
+        and scaling.unit <= LARGEST
+    ):
+        raise ValueError(f"target scaling is {scaling.describe()}, out of {SMALLEST} to {LARGEST}")
     return scaling
 
 

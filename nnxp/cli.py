@@ -359,7 +359,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a set's test part, or on the whole of a file without one."""
     network = MLP.load(model, backends.get(backend, device, tf32=tf32))
-    known = datasets.described(network.metadata, network.sizes[-1])
+    known = datasets.described(network.metadata, network.sizes)
     dataset = datasets.load(data, data_dir, target=target, test_share=_test_share(data), like=known)
     if not len(dataset.x_test):
         raise DataError(f"{data}: nothing to test on")
@@ -382,7 +382,7 @@ def predict(
     """Write a csv: each sample's prediction, then every output of the network."""
     _check_outputs({"--output": output}, [model, data])
     network = MLP.load(model, backends.get(backend, device, tf32=tf32))
-    known = datasets.described(network.metadata, network.sizes[-1])
+    known = datasets.described(network.metadata, network.sizes)
     x = datasets.load_features(data, data_dir, like=known, count=network.sizes[0])
     _check_width(network, x, model, data)
     text = _predictions(known, network.predict(x))
@@ -566,7 +566,7 @@ def _model_and_data(
     model: str, data: str, data_dir: str | None, backend: str, device: str | None
 ) -> tuple[MLP, datasets.Dataset]:
     network = MLP.load(model, backends.get(backend, device))
-    known = datasets.described(network.metadata, network.sizes[-1])
+    known = datasets.described(network.metadata, network.sizes)
     dataset = datasets.load(data, data_dir, like=known)
     _check_width(network, dataset.x, model, data)
     return network, dataset

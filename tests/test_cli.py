@@ -973,12 +973,22 @@ def test_a_model_without_class_names_takes_classes_by_their_number(tmp_path):
         {"preprocessing": {"kind": "standardize", "shift": [0, 0], "scale": [1]}},
         {"preprocessing": {"kind": "pca", "shift": [0, 0], "scale": [1, 1], "matrix": 1}},
         {"preprocessing": {"kind": "pca", "shift": [0], "scale": [1], "matrix": np.eye(2)}},
+        {"preprocessing": {"kind": "pca", "shift": [0] * 64, "scale": [1] * 64}},
+        {"preprocessing": {"kind": "standardize", "shift": [0] * 3, "scale": [1] * 3}},
+        {"preprocessing": {"kind": "standardize", "shift": [0] * 64, "scale": [1] * 63 + [0]}},
+        {"preprocessing": {"kind": "standardize", "shift": [0] * 64, "scale": [1] * 63 + [-1]}},
+        {"preprocessing": {"kind": "standardize", "shift": 10**400, "scale": 1}},
+        {"preprocessing": {"kind": "pixels", "shift": 0, "scale": 0.0}},
+        {"preprocessing": {"kind": "pixels", "shift": 0, "scale": 1e-300}},
+        {"preprocessing": {"kind": "pixels", "shift": 0, "scale": 1e300}},
+        {"shape": 64},
+        {"shape": [-8, -8]},
         {"classes": 5},
         {"classes": ["a"]},
         {"task": "my task"},
         {"features": "abc"},
     ],
-    ids=str,
+    ids=lambda metadata: str(metadata)[:100],
 )
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
 def test_metadata_of_another_kind_is_refused(tmp_path, metadata, command):
