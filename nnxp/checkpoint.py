@@ -138,13 +138,18 @@ def _target_scaling(network: MLP, description: dict[str, Any]) -> TargetScaling 
     return scaling
 
 
-def is_model(path: str | os.PathLike[str]) -> bool:
-    """Whether the file at `path` says that it is an nnxp model."""
+def describe(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What the file at `path` says of its network: "sizes", "hidden", "output", "metadata", ...
+
+    Nothing is checked but that it is an nnxp model: None if not. Only the file's header is read.
+    """
     try:
-        _description(Path(path), Path(path).read_bytes())
-        return True
+        with open(path, "rb") as file:
+            start = file.read(8)
+            length = min(int.from_bytes(start, "little"), os.fstat(file.fileno()).st_size)
+            return _description(Path(path), start + file.read(length))
     except (ModelError, OSError):
-        return False
+        return None
 
 
 def _check_finite(path: object, tensors: dict[str, np.ndarray]) -> None:
