@@ -28,7 +28,7 @@ from nnxp.errors import InputError, ModelError
 from nnxp.files import write
 from nnxp.network import MLP
 from nnxp.objectives import objective
-from nnxp.target_scaling import TargetScaling
+from nnxp.target_scaling import LARGEST, SMALLEST, TargetScaling
 
 FORMAT = 1
 _NO_DIGEST = "0" * 64
@@ -129,16 +129,27 @@ def _target_scaling(network: MLP, description: dict[str, Any]) -> TargetScaling 
     scaling = TargetScaling(known["shift"], known["scale"])
     if len(scaling.scale) != network.sizes[-1]:
         raise ValueError(f"target scaling of {len(scaling.scale)} for {network.sizes[-1]} outputs")
+    if not (
+        np.abs(scaling.shift).max() <= LARGEST
+        and min(scaling.scale) >= SMALLEST
+        and scaling.unit <= LARGEST
+    ):
+        raise ValueError(f"target scaling is {scaling.describe()}, out of {SMALLEST} to {LARGEST}")
     return scaling
 
 
-def is_model(path: str | os.PathLike[str]) -> bool:
-    """Whether the file at `path` says that it is an nnxp model."""
+def describe(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What the file at `path` says of its network: "sizes", "hidden", "output", "metadata", ...
+
+    Nothing is checked but that it is an nnxp model: None if not. Only the file's header is read.
+    """
     try:
-        _description(Path(path), Path(path).read_bytes())
-        return True
+        with open(path, "rb") as file:
+            start = file.read(8)
+            length = min(int.from_bytes(start, "little"), os.fstat(file.fileno()).st_size)
+            return _description(Path(path), start + file.read(length))
     except (ModelError, OSError):
-        return False
+        return None
 
 
 def _check_finite(path: object, tensors: dict[str, np.ndarray]) -> None:

@@ -8,8 +8,10 @@ import json
 import os
 import platform
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +19,7 @@ import numpy as np
 import typer
 
 import nnxp
-from nnxp import backends, checkpoint, datasets, files, plots
+from nnxp import backends, checkpoint, datasets, files, plots, signals, streams
 from nnxp.benchmark.command import bench
 from nnxp.callbacks import EarlyStopping
 from nnxp.data import batches
@@ -28,6 +30,7 @@ from nnxp.errors import (
     InputError,
     NnxpError,
     first_line,
+    shown,
 )
 from nnxp.gradcheck import TOLERANCE
 from nnxp.gradcheck import gradcheck as check_gradients
@@ -37,6 +40,7 @@ from nnxp.metrics import format_figure
 from nnxp.network import MLP
 from nnxp.objectives import objective
 from nnxp.optimizers import optimizer as find_optimizer
+from nnxp.options import LARGEST
 from nnxp.progress import EpochTable, new_console
 from nnxp.randomness import Purpose, generator
 from nnxp.regularization import Regularization
@@ -58,7 +62,7 @@ def _whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a whole number") from None
+        raise typer.BadParameter(f"{shown(text)} is not a whole number") from None
 
 
 def _number(text: str) -> float:
@@ -105,6 +109,12 @@ TestShareOption = Annotated[
         "evaluate: all that were not trained on"
     ),
 ]
+SaveOption = Annotated[
+    str, typer.Option(help="where the model goes; it replaces one of the same network and data")
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="let it replace any other model too")
+]
 TargetOption = Annotated[str | None, typer.Option(help="the csv's target column; else the last")]
 
 _DEFAULT_RATE = {"sgd": 0.1, "adam": 0.001}
@@ -114,34 +124,41 @@ _DEFAULT_OUTPUT = {"classify": "softmax", "multilabel": "sigmoid", "regress": "i
 def main() -> None:
     """Run the command line; every foreseen error is one line on stderr and an exit status.
 
-    2 for bad input, 1 for training that diverged or a disk that refused, 130 for Ctrl-C.
+    2 for bad input, 1 for training that diverged or a disk that refused, 130 for Ctrl-C, 143 for
+    SIGTERM.
     """
-    usage_error: Any = typer.BadParameter.__base__  # click's, wherever typer keeps it
-    try:
-        status = app(standalone_mode=False) or 0
-        if status == 130:  # typer makes this of Ctrl-C, without a word
-            status = _fail("interrupted", 130)
-    except usage_error as error:
-        text = error.format_message().strip()
-        status = _fail(" ".join(text.split()) + " (nnxp --help)", 2) if text else 2
-    except (DivergenceError, GradientError) as error:
-        status = _fail(str(error), 1)
-    except NnxpError as error:
-        status = _fail(str(error), 2)
-    except MemoryError as error:
-        status = _fail(f"out of memory ({first_line(error)}): choose smaller sizes or batches", 2)
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
-    except OSError as error:
-        status = _fail(f"{error.filename or 'disk'}: {error.strerror or error}", 1)
-    except (KeyboardInterrupt, typer.Abort):
-        status = _fail("interrupted", 130)
+    streams.prepare()
+    with signals.handled(signals.interrupt):
+        status = _status()
+        if not status and (problem := streams.problem()):
+            status = _fail(f"standard output: {problem.strerror}", 1)
     sys.exit(status)
 
 
+def _status() -> int:
+    """Run the command line; its exit status."""
+    usage_error: Any = typer.BadParameter.__base__  # click's, wherever typer keeps it
+    try:
+        return app(standalone_mode=False) or 0
+    except usage_error as error:
+        text = error.format_message().strip()
+        return _fail(" ".join(text.split()) + " (nnxp --help)", 2) if text else 2
+    except (DivergenceError, GradientError) as error:
+        return _fail(str(error), 1)
+    except NnxpError as error:
+        return _fail(str(error), 2)
+    except MemoryError as error:
+        return _fail(f"out of memory ({first_line(error)}): choose smaller sizes or batches", 2)
+    except OSError as error:
+        return _fail(f"{error.filename or 'disk'}: {error.strerror or error}", 1)
+    except signals.Interrupted as error:
+        return _fail(str(error), 128 + error.number)
+
+
 def _fail(message: str, status: int) -> int:
-    print(f"nnxp: {' '.join(message.split())}", file=sys.stderr)
+    if sys.stderr is not None:
+        with suppress(OSError):  # nobody reads it
+            print(f"nnxp: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return status
 
 
@@ -257,7 +274,8 @@ def train(
             "where the output is identity and the loss quadratic",
         ),
     ] = None,
-    save: Annotated[str, typer.Option(help="where the model goes")] = "model.safetensors",
+    save: SaveOption = "model.safetensors",
+    overwrite: OverwriteOption = False,
     report: Annotated[str | None, typer.Option(help="write options and history as JSON")] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="say how steps run and where the data is")
@@ -302,6 +320,7 @@ def train(
         seed=seed,
     )
     network.metadata = dataset.metadata()
+    replaces = _replaces(save, network, overwrite)
     goal = objective(loss, network.output)
 
     console = new_console(quiet=True) if quiet else _console
@@ -320,48 +339,69 @@ def train(
     console.print()
     if verbose:
         console.print(f"steps: {opened.executor}")
-    with EpochTable(console, epochs, log=verbose) as show:
-        show.expect(len(dataset.x) - held)
-        history = nnxp.train(
-            network,
-            dataset.x,
-            dataset.y,
-            loss=loss,
-            optimizer=rule,
-            epochs=epochs,
-            batch_size=size,
-            seed=seed,
-            validation=validation,
-            schedule=rates,
-            regularization=regularization,
-            callbacks=[show.row, *stopping],
-            diagnose=diagnose,
-            progress=show.advance,
-            stream=stream,
-            scale_targets="auto" if scale_targets is None else scale_targets,
-        )
-    if diagnose and history.epochs:
-        console.print(_layers(history.epochs[-1]))
-    for each in stopping:
-        console.print(f"\nthe parameters are those of epoch {each.best_epoch}, the best")
-    test = network.evaluate(dataset.x_test, dataset.y_test) if len(dataset.x_test) else {}
-    network.save(save)
-    options |= {
-        "hidden": list(network.sizes[1:-1]),
-        "activation": list(network.hidden),
-        "output_activation": network.output,
-        "loss": goal.loss,
-        "learning_rate": rate,
-        "batch_size": size,
-        "task": dataset.task,
-        "task_guessed": dataset.task_guessed,
-        "test_share": dataset.split.share if dataset.split else None,
-    }
-    if report is not None:
-        files.write(report, _report(network, data, options, history, test).encode())
+    stop = _Stop()
+
+    def progress(samples: int) -> None:
+        show.advance(samples)
+        stop.check()
+
+    with signals.handled(stop.receive):
+        try:
+            with EpochTable(console, epochs, log=verbose) as show:
+                show.expect(len(dataset.x) - held)
+                history = nnxp.train(
+                    network,
+                    dataset.x,
+                    dataset.y,
+                    loss=loss,
+                    optimizer=rule,
+                    epochs=epochs,
+                    batch_size=size,
+                    seed=seed,
+                    validation=validation,
+                    schedule=rates,
+                    regularization=regularization,
+                    callbacks=[show.row, *stopping, stop],
+                    diagnose=diagnose,
+                    progress=progress,
+                    stream=stream,
+                    scale_targets="auto" if scale_targets is None else scale_targets,
+                )
+        except signals.Interrupted as interrupted:
+            history = stop.trained(interrupted)
+            for each in stopping:
+                each.finish(network, history)
+        if diagnose and history.epochs:
+            console.print(_layers(history.epochs[-1]))
+        for each in stopping:
+            console.print(f"\nthe parameters are those of epoch {each.best_epoch}, the best")
+        test = {}
+        if len(dataset.x_test) and stop.number is None:
+            test = network.evaluate(dataset.x_test, dataset.y_test)
+        if stop.number is not None and replaces and not overwrite:
+            # What was not trained to its end must not cost what was.
+            save, replaces = _interrupted_path(save), False
+        network.save(save)
+        options |= {
+            "hidden": list(network.sizes[1:-1]),
+            "activation": list(network.hidden),
+            "output_activation": network.output,
+            "loss": goal.loss,
+            "learning_rate": rate,
+            "batch_size": size,
+            "task": dataset.task,
+            "task_guessed": dataset.task_guessed,
+            "test_share": dataset.split.share if dataset.split else None,
+        }
+        if report is not None:
+            files.write(report, _report(network, data, options, history, test).encode())
     if test:
         console.print(f"\ntest {_figures(test)}")
-    console.print(f"saved {save}")
+    console.print(_saved(save, replaces))
+    if stop.number is not None:
+        word, done = signals.NAMES[signal.Signals(stop.number)], len(history.epochs)
+        message = f"{word} after epoch {done} of {epochs}: saved {save}"
+        raise signals.Interrupted(stop.number, message)
     verb = "evaluate" if test else "predict"
     where = ["--data-dir", data_dir] if data_dir else []
     console.print(f"next: {shlex.join(['nnxp', verb, save, data, *where])}")
@@ -385,7 +425,7 @@ def evaluate(
     early stopping and schedules may have chosen by it.
     """
     network = MLP.load(model, backends.get(backend, device, tf32=tf32))
-    known = datasets.described(network.metadata, network.sizes[-1])
+    known = datasets.described(network.metadata, network.sizes)
     dataset = datasets.load(
         data, data_dir, target=target, test_share=test_share, like=known, test_only=True
     )
@@ -415,9 +455,11 @@ def predict(
     data_dir: DataDirOption = None,
 ) -> None:
     """Write a csv: each sample's prediction, then every output of the network."""
+    if output is None and sys.stdout is None:
+        raise InputError("standard output is closed: name a file with --output")
     _check_outputs({"--output": output}, [model, data])
     network = MLP.load(model, backends.get(backend, device, tf32=tf32))
-    known = datasets.described(network.metadata, network.sizes[-1])
+    known = datasets.described(network.metadata, network.sizes)
     x = datasets.load_features(data, data_dir, like=known, count=network.sizes[0])
     _check_width(network, x, model, data)
     text = _predictions(known, network.predict(x))
@@ -435,7 +477,8 @@ def import_weights(
     hidden_activation: Annotated[str, typer.Option(help="one, or one per hidden layer")] = "relu",
     output_activation: Annotated[str, typer.Option(help="of the last layer")] = "softmax",
     dtype: Annotated[str, typer.Option(help="float32 or float64")] = "float32",
-    save: Annotated[str, typer.Option(help="where the model goes")] = "model.safetensors",
+    save: SaveOption = "model.safetensors",
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Make a model of weights that were trained elsewhere."""
     _check_outputs({"--save": save}, [file])
@@ -453,8 +496,9 @@ def import_weights(
         dtype=dtype,
         parameters=parameters,
     )
+    replaces = _replaces(save, network, overwrite)
     network.save(save)
-    _console.print(f"saved {save}: {_headline(network, network.loss)}")
+    _console.print(f"{_saved(save, replaces)}: {_headline(network, network.loss)}")
 
 
 @app.command()
@@ -484,8 +528,8 @@ def gradcheck(
         network = MLP(
             (inputs, *layers, outputs), activations, output_activation, backend=opened, seed=seed
         )
-    if samples < 1:
-        raise InputError(f"--samples must be 1 or more, not {samples}")
+    if not 1 <= samples <= 1_000_000:
+        raise InputError(f"--samples must be from 1 to 1,000,000, not {samples}")
     rng = generator(seed, Purpose.SAMPLES)
     x = rng.standard_normal((samples, network.sizes[0]))
     # Rows that sum to one are targets that every loss takes.
@@ -607,7 +651,7 @@ def _model_and_data(
     model: str, data: str, data_dir: str | None, backend: str, device: str | None
 ) -> tuple[MLP, datasets.Dataset]:
     network = MLP.load(model, backends.get(backend, device))
-    known = datasets.described(network.metadata, network.sizes[-1])
+    known = datasets.described(network.metadata, network.sizes)
     dataset = datasets.load(data, data_dir, like=known)
     _check_width(network, dataset.x, model, data)
     return network, dataset
@@ -621,6 +665,25 @@ def _check_picture(save: str, inputs: list[str]) -> None:
 def _picture(figure: Any, save: str) -> None:
     plots.save(figure, save)
     _console.print(f"saved {save}")
+
+
+class _Stop(signals.Deferred):
+    """Ends a training on SIGINT or SIGTERM between chunks of steps; what is left is the network
+    of the last epoch that was complete."""
+
+    history: History | None = None
+
+    def __call__(self, network: MLP, history: History) -> bool:
+        """As a callback: remember the epoch, and end there if a signal came."""
+        self.history = history
+        return self.number is not None
+
+    def trained(self, interrupted: signals.Interrupted) -> History:
+        """The history so far; raise the signal again if no epoch is complete."""
+        if self.history is None:
+            message = f"{interrupted} before the first epoch was complete: nothing is saved"
+            raise signals.Interrupted(interrupted.number, message)
+        return self.history
 
 
 def _check_outputs(outputs: dict[str, str | None], inputs: list[str]) -> None:
@@ -638,8 +701,50 @@ def _check_outputs(outputs: dict[str, str | None], inputs: list[str]) -> None:
 
 def _check_model_path(save: str) -> None:
     files.check_writable(save, "--save")
-    if os.path.isfile(save) and os.path.getsize(save) and not checkpoint.is_model(save):
+    if os.path.isfile(save) and os.path.getsize(save) and checkpoint.describe(save) is None:
         raise InputError(f"--save {save}: is not an nnxp model, and would be lost; name another")
+
+
+def _replaces(save: str, network: MLP, overwrite: bool) -> bool:
+    """Whether there is a model where this one goes.
+
+    Raises:
+        InputError: it is another network's or of other data, and `overwrite` is not said.
+    """
+    there = checkpoint.describe(save) if os.path.isfile(save) else None
+    if there is None or overwrite:
+        return there is not None
+    metadata = there.get("metadata")
+    data = [
+        each.get("data") if isinstance(each, dict) else None
+        for each in (metadata, network.metadata)
+    ]
+    differences = [
+        f"{name} {shown(found)}, not {shown(ours)}"
+        for name, found, ours in (
+            ("sizes", there.get("sizes"), list(network.sizes)),
+            ("hidden activations", there.get("hidden"), list(network.hidden)),
+            ("output", there.get("output"), network.output),
+            ("data", *data),
+        )
+        if found != ours
+    ]
+    if differences:
+        raise InputError(
+            f"--save {save}: a model with {'; '.join(differences)} is there, and would be lost: "
+            "name another file with --save, or add --overwrite"
+        )
+    return True
+
+
+def _saved(save: str, replaces: bool) -> str:
+    return f"saved {save}" + (" in place of the model that was there" if replaces else "")
+
+
+def _interrupted_path(save: str) -> str:
+    """Where a training that was interrupted goes when an earlier model is at `save`."""
+    path = Path(save)
+    return str(path.with_name(f"{path.stem}.interrupted{path.suffix}"))
 
 
 def _names(text: str) -> str | list[str]:
@@ -652,11 +757,13 @@ def _hidden(sizes: str, activation: str) -> tuple[list[int], str | list[str]]:
     """Sizes and activations of the hidden layers."""
     layers = []
     for text in sizes.split(",") if sizes.strip() else []:
-        if not text.strip().isdecimal() or int(text) < 1:
+        size = _size(text.strip())
+        if size is None:
             raise InputError(
-                f"--hidden {sizes!r}: {text.strip()!r} is no size; give whole numbers like 128,64"
+                f"--hidden {shown(sizes)}: {shown(text.strip())} is no size; give whole numbers "
+                "like 128,64"
             )
-        layers.append(int(text))
+        layers.append(size)
     return layers, _names(activation)
 
 
@@ -684,9 +791,18 @@ def _shares(text: str) -> float | tuple[float, ...]:
 def _batch_size(text: str) -> int | None:
     if text == "all":
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"--batch-size {text!r}: give a whole number, 1 or more, or 'all'")
-    return int(text)
+    size = _size(text)
+    if size is None:
+        raise InputError(f"--batch-size {shown(text)}: give a whole number, 1 or more, or 'all'")
+    return size
+
+
+def _size(text: str) -> int | None:
+    """A whole number that an int64 holds, 1 or more; None for anything else."""
+    if not text.isdecimal() or len(text) > 19:
+        return None
+    size = int(text)
+    return size if 1 <= size <= LARGEST else None
 
 
 def _about(dataset: datasets.Dataset) -> Iterator[str]:

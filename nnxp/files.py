@@ -3,35 +3,105 @@
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from nnxp.errors import InputError
+
+_WINDOWS = os.name == "nt"
+_PREFIX, _RANDOM = ".nnxp-", 8
+"""What `tempfile` makes the name of a temporary file of: the prefix and random characters."""
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:
     """Put `data` at `path`, at once: a temporary file beside it, fsync, rename, fsync the folder.
 
     A device or pipe, such as /dev/stdout, is written to as it is. A symbolic link stays one.
+    Temporary files of processes that were killed while they wrote are removed from the folder.
 
     Raises:
-        OSError: the folder or the disk refuses; what was at `path` is still there.
+        OSError: the folder or the disk refuses; what was at `path` is still there. The error
+            names `path`.
     """
+    try:
+        _write(path, data)
+    except OSError as error:  # the system's own may name no file, or the temporary one
+        error.filename, error.filename2 = os.fspath(path), None
+        raise
+
+
+def _write(path: str | os.PathLike[str], data: bytes) -> None:
     if _is_device(path):
         Path(path).write_bytes(data)
         return
     path = Path(os.path.realpath(path))
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".nnxp-")
+    _sweep(path.parent)
+    handle, temporary = _new_file(path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, _mode(path))
-        os.replace(temporary, path)
+            os.chmod(temporary, _mode(path))
+            if not _WINDOWS:  # it stays locked until it has its name
+                os.replace(temporary, path)
+        if _WINDOWS:  # which renames no file that is open
+            os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
     _sync_folder(path.parent)
+
+
+def _new_file(folder: Path) -> tuple[int, str]:
+    """Open a temporary file, locked while it is open so that `_sweep` knows that it is in use."""
+    while True:
+        handle, path = tempfile.mkstemp(dir=folder, prefix=_PREFIX)
+        if _lock(handle) is not False and os.path.exists(path):
+            return handle, path
+        os.close(handle)  # another process swept it before it was locked
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files that nobody locks: the processes that made them are gone."""
+    if _WINDOWS:
+        return
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(_PREFIX) and len(entry.name) == len(_PREFIX) + _RANDOM:
+                with suppress(OSError):
+                    _remove_unlocked(entry)
+
+
+def _remove_unlocked(entry: os.DirEntry[str]) -> None:
+    if not entry.is_file(follow_symlinks=False):
+        return
+    handle = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        if _lock(handle):
+            os.unlink(entry.path)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool | None:
+    """Lock a file until it is closed, also by the end of the process.
+
+    Returns:
+        False if another process has it locked; None where there are no locks.
+    """
+    if _WINDOWS:
+        return None
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return None
+    return True
 
 
 def check_writable(path: str | os.PathLike[str], option: str) -> None:
@@ -67,7 +137,7 @@ def _mode(path: Path) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there, and renames are durable enough
+    if _WINDOWS:  # folders cannot be opened there, and renames are durable enough
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -171,6 +172,9 @@ class MLP:
         self.metadata: dict[str, Any] = {}
         self.backend.dtype(dtype)  # before anything is drawn or imported: it may be refused
         if parameters is None:
+            largest = max(fan_in * fan_out for fan_in, fan_out in pairwise(self.sizes))
+            if largest > sys.maxsize // np.dtype(np.float64).itemsize:  # NumPy's error is another
+                raise MemoryError(f"weights of {largest:.1e} numbers")
             rng = generator(seed, Purpose.PARAMETERS)
             parameters = [
                 find_initializer(initializer, activation)(rng, fan_in, fan_out)

@@ -263,7 +263,7 @@ def weights(network: MLP, shape: Sequence[int] | None = None) -> Figure:
         InputError: the inputs do not make an image of this shape.
     """
     weight = to_numpy(network.parameters[0][0])[:, :LARGEST_GRID]
-    known = described(network.metadata, network.sizes[-1])
+    known = described(network.metadata, network.sizes)
     whitening = known.get("preprocessing", {}).get("matrix")
     if whitening is not None and whitening.shape[1] == len(weight):
         weight = whitening @ weight

@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+import signal
+import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +66,29 @@ def require(name: str) -> None:
             if name in required:
                 pytest.fail("NNXP_REQUIRE names cupy, which finds no CUDA device")
             pytest.skip("cupy finds no CUDA device")
+
+
+@contextmanager
+def started(
+    command: list[Any], *, sigint: Any = signal.default_int_handler, **options: Any
+) -> Iterator[subprocess.Popen[Any]]:
+    """A process that SIGINT reaches, or not; in the end it is killed with what it started.
+
+    Shells ignore SIGINT for what they start in the background, and processes inherit that: so do
+    the tests, and what they start.
+    """
+    # Set here and inherited: a preexec_fn would fork, of which JAX warns.
+    earlier = signal.signal(signal.SIGINT, sigint)
+    try:
+        process = subprocess.Popen(command, start_new_session=True, **options)
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    with process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @dataclass

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import started
 
 import nnxp
 from nnxp import datasets
@@ -581,18 +583,20 @@ def test_an_interrupt_ends_the_workers_and_what_they_started(tmp_path):
         "from test_benchmark import *\n"
         f"measure(SMALL, [stub(Hanging, ids={str(ids)!r})])"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + 30
-        while not (ids.exists() and ids.read_text().endswith(".")):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        with started([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
+            deadline = time.monotonic() + 30
+            while not (ids.exists() and ids.read_text().endswith(".")):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=20)
+        assert b"KeyboardInterrupt" in errors
+        assert_gone(ids.read_text())
     finally:
-        process.kill()
-    assert b"KeyboardInterrupt" in errors
-    assert_gone(ids.read_text())
+        for number in map(int, ids.read_text().split()[:-1] if ids.exists() else ()):
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
 
 
 def assert_gone(ids):

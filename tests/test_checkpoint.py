@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import random
-import signal
 import stat
 import struct
 import subprocess
@@ -308,6 +307,9 @@ def test_tensors_that_do_not_fit_the_sizes_are_refused(tmp_path, tensors):
         {"target_scaling": {"shift": [0.0, None], "scale": [1.0, 1.0]}},
         {"target_scaling": {"shift": [0.0, [1]], "scale": [1.0, 1.0]}},
         {"target_scaling": {"shift": 0.0, "scale": 1.0}},
+        {"target_scaling": {"shift": [0.0, 0.0], "scale": [1.0, 1e308]}},
+        {"target_scaling": {"shift": [0.0, 0.0], "scale": [1.0, 5e-324]}},
+        {"target_scaling": {"shift": [0.0, 1e308], "scale": [1.0, 1.0]}},
         {"metadata": {"target_preprocessing": {"shift": [0.0], "scale": [1.0]}}},
         {"metadata": {"target_preprocessing": {"shift": [0.0, 0.0], "scale": [0.0, 1.0]}}},
         {"sha256": ...},
@@ -560,11 +562,86 @@ def test_a_kill_while_saving_leaves_the_old_file_or_the_new(tmp_path, kills):
         with subprocess.Popen(
             [sys.executable, "-c", SAVE_FOREVER, path], stdout=subprocess.PIPE
         ) as saver:
-            assert saver.stdout.readline() == b"ready\n"
-            time.sleep(delays.uniform(0, 0.03))
-            assert saver.poll() is None
-            saver.send_signal(signal.SIGKILL)
+            try:
+                assert saver.stdout.readline() == b"ready\n"
+                time.sleep(delays.uniform(0, 0.03))
+                assert saver.poll() is None
+            finally:
+                saver.kill()
         assert path.read_bytes() in known
+    nnxp.MLP((300, 300, 300), backend="numpy", device="cpu", seed=0).save(path)
+    assert entries(tmp_path) == [path.name]  # also of what the kills left
+
+
+def test_a_disk_that_is_full_is_an_error_that_names_the_file(model):
+    code = (
+        "import resource, signal, sys\nfrom nnxp import files\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
+        "try: files.write(sys.argv[1], bytes(99))\n"
+        "except OSError as error: print(error.filename, error.filename2)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, model], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{model} None\n"
+
+
+LOCKED = """
+import os, sys
+from nnxp import files
+handle, path = files._new_file(sys.argv[1])
+print(os.path.basename(path), flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_what_killed_saves_left_is_swept_and_what_others_write_is_not(model):
+    (model.parent / ".nnxp-keep-this").write_text("")
+    (model.parent / ".nnxp-folder00").mkdir()
+    before = entries(model.parent)
+    command = [sys.executable, "-c", LOCKED, model.parent]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as saver:
+        try:
+            temporary = saver.stdout.readline().decode().strip()
+            network(seed=1).save(model)
+            assert entries(model.parent) == sorted([*before, temporary])
+        finally:
+            saver.kill()
+    assert entries(model.parent) == sorted([*before, temporary])
+    network(seed=2).save(model)
+    assert entries(model.parent) == before
+    assert_same(nnxp.MLP.load(model, "numpy"), network(seed=2))
+
+
+def test_a_file_that_was_swept_before_it_was_locked_is_made_anew(model, monkeypatch):
+    lock, swept = files._lock, []
+
+    def late(handle):
+        if not swept:
+            (path,) = model.parent.glob(".nnxp-*")
+            path.unlink()
+            swept.append(path)
+        return lock(handle)
+
+    monkeypatch.setattr(files, "_lock", late)
+    network(seed=1).save(model)
+    assert swept
+    assert_same(nnxp.MLP.load(model, "numpy"), network(seed=1))
+    assert entries(model.parent) == [model.name]
+
+
+def test_a_folder_without_locks_is_saved_to_and_not_swept(model, monkeypatch):
+    left = model.parent / ".nnxp-abcd1234"
+    left.write_text("")
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    network(seed=1).save(model)
+    assert entries(model.parent) == [left.name, model.name]
 
 
 def test_a_symbolic_link_stays_one(model):

@@ -13,10 +13,13 @@ import signal
 import struct
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from conftest import started
 
 import nnxp
 
@@ -820,6 +823,12 @@ BAD_OPTIONS = {
     "--hidden 1.5": ["--hidden", "'1.5'"],
     "--hidden 10,20 --activation relu,tanh,relu": ["3", "2"],
     "--hidden 99999999999999": ["memory"],
+    "--hidden 9223372036854775807": ["memory"],
+    "--hidden 99999999999999999999": ["--hidden", "'99999999999999999999'"],
+    f"--hidden {'9' * 5000}": ["--hidden", "'999"],
+    f"--batch-size {'9' * 5000}": ["--batch-size", "'999"],
+    "--batch-size 99999999999999999999": ["--batch-size", "'99999999999999999999'"],
+    f"--epochs {'9' * 5000}": ["--epochs", "'999"],
     "--learning-rate -1": ["learning", "rate", "-1"],
     "--learning-rate nan": ["learning", "rate", "nan"],
     "--learning-rate inf": ["learning", "rate", "inf"],
@@ -859,7 +868,7 @@ BAD_OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("arguments", [*BAD_DATA, *BAD_OPTIONS])
+@pytest.mark.parametrize("arguments", [*BAD_DATA, *BAD_OPTIONS], ids=lambda text: text[:60])
 def test_bad_input_is_one_line_that_names_it(bad, tmp_path, arguments):
     save = tmp_path / "precious.safetensors"
     shutil.copy(bad / "digits.safetensors", save)
@@ -964,25 +973,204 @@ def test_diverging_training_leaves_no_model(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_an_interrupt_is_one_line_and_keeps_the_old_model(digits, tmp_path):
+@contextmanager
+def training(folder, *options, **started_with):
+    """`nnxp train` for as good as ever, in `folder`; its first epoch is done."""
+    command = [sys.executable, "-m", "nnxp", "train", "--epochs", str(10**7), *map(str, options)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with started(command, cwd=folder, env=environment(folder), **pipes, **started_with) as process:
+        while not ROW.match(line := process.stdout.readline()):
+            assert line or process.poll() is None, process.stderr.read()
+        yield process
+
+
+@pytest.mark.parametrize(
+    ("number", "word", "status"),
+    [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)],
+)
+def test_a_signal_ends_training_and_keeps_what_was_learnt(tmp_path, number, word, status):
+    options = ["--report", "report.json", "--early-stopping", 10**7]
+    with training(tmp_path, *options) as process:
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=20)
+    done = re.fullmatch(
+        rf"nnxp: {word} after epoch (\d+) of 10000000: saved model.safetensors\n", stderr
+    )
+    assert done, stderr
+    assert process.returncode == status
+    assert sorted(os.listdir(tmp_path)) == ["model.safetensors", "report.json"]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert len(report["history"]) == int(done[1])
+    assert report["test"] == {}
+    # The parameters are those of the epoch that early stopping found best.
+    best = min(report["history"], key=lambda epoch: epoch["validation_loss"])
+    straight = tmp_path / "straight"
+    straight.mkdir()
+    succeed(straight, "train", "--epochs", best["epoch"])
+    models = [nnxp.MLP.load(f / "model.safetensors", "numpy") for f in (tmp_path, straight)]
+    for ours, theirs in zip(*(model.parameters for model in models), strict=True):
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        np.testing.assert_array_equal(ours[1], theirs[1])
+
+
+def test_an_interrupted_training_does_not_replace_one_that_ended(digits, tmp_path):
     save = tmp_path / "model.safetensors"
     shutil.copy(digits / "model.safetensors", save)
     before = save.read_bytes()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nnxp.cli", "train", "--epochs", str(10**7)],
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not ROW.match(process.stdout.readline()):
-        pass
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=20)
-    assert stderr == "nnxp: interrupted\n"
-    assert process.returncode == 130
+    with training(tmp_path) as process:
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+    assert stderr.endswith(": saved model.interrupted.safetensors\n")
     assert save.read_bytes() == before
+    nnxp.MLP.load(tmp_path / "model.interrupted.safetensors", "numpy")
+    with training(tmp_path, "--overwrite") as process:
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+    assert stderr.endswith(": saved model.safetensors\n")
+    assert save.read_bytes() != before
+
+
+def test_an_interrupt_before_the_first_epoch_is_complete_saves_nothing(tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.zeros((20_000, 784)), y=np.arange(20_000) % 10)
+    options = ["data.npz", "--hidden", "1024,1024", "--batch-size", 8, "--save", "m.safetensors"]
+    command = [sys.executable, "-m", "nnxp", "train", *map(str, options)]
+    with started(
+        command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        while " samples to train on" not in process.stdout.readline():
+            assert process.poll() is None
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+    assert re.fullmatch(
+        "nnxp: interrupted( before the first epoch was complete: nothing is saved)?\n", stderr
+    )
+    assert process.returncode == 130
+    assert os.listdir(tmp_path) == ["data.npz"]
+
+
+def test_a_training_in_the_background_is_ended_by_sigterm_and_not_by_sigint(tmp_path):
+    with training(tmp_path, sigint=signal.SIG_IGN) as process:
+        process.send_signal(signal.SIGINT)
+        for _ in range(5):
+            assert ROW.match(process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=20)
+    assert stderr.startswith("nnxp: terminated after epoch ")
+    assert process.returncode == 143
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+def test_an_interrupt_while_starting_is_one_line(tmp_path):
+    """While numpy is imported, which is long before the package is."""
+    (tmp_path / "numpy.py").write_text(
+        "import os, signal\n"
+        "try: os.kill(os.getpid(), signal.SIGINT)\n"
+        "except BaseException: pass\n"  # as some imports do
+        "raise SystemExit('the interrupt was lost')"
+    )
+    code = "import nnxp_entry; nnxp_entry.main()"
+    with started(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(tmp_path),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        stdout, stderr = process.communicate(timeout=20)
+    assert (stdout, stderr, process.returncode) == ("", "nnxp: interrupted\n", 130)
+
+
+# --- readers that leave, streams that are closed, disks that are full
+
+
+def shell(folder, command):
+    """What bash makes of `command`, in which nnxp stands for itself."""
+    nnxp_ = f'nnxp() {{ {shlex.quote(sys.executable)} -m nnxp "$@"; }}; set -o pipefail; '
+    return subprocess.run(
+        ["bash", "-c", nnxp_ + command], cwd=folder, env=environment(folder), capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_a_reader_that_leaves_does_not_end_a_training(tmp_path):
+    done = shell(tmp_path, "nnxp train --epochs 20 --report report.json | head -1")
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.count("\n") == 1
+    assert len(json.loads((tmp_path / "report.json").read_text())["history"]) == 20
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("streams", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_training_does_without_standard_streams(tmp_path, streams):
+    done = shell(tmp_path, f"nnxp train --epochs 1 {streams}")
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+    nnxp.MLP.load(tmp_path / "model.safetensors", "numpy")
+
+
+def test_predictions_for_a_closed_output_are_one_line(digits):
+    done = shell(digits, "nnxp predict model.safetensors digits >&-")
+    assert done.stderr == "nnxp: standard output is closed: name a file with --output\n"
+    assert done.returncode == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_an_output_that_is_full_is_one_line_and_the_model_is_saved(tmp_path):
+    done = shell(tmp_path, "nnxp train --epochs 1 >/dev/full")
+    assert done.stderr == "nnxp: standard output: No space left on device\n"
+    assert done.returncode == 1
+    assert (tmp_path / "model.safetensors").is_file()
+    done = shell(tmp_path, "nnxp predict model.safetensors digits >/dev/full")
+    assert done.stderr == "nnxp: standard output: No space left on device\n"
+    assert done.returncode == 1
+
+
+def test_a_disk_that_is_full_is_one_line_that_names_the_file(tmp_path):
+    done = shell(tmp_path, "trap '' XFSZ; ulimit -f 1; nnxp train --epochs 1 -q --save m")
+    assert done.stderr == "nnxp: m: File too large\n"
+    assert done.returncode == 1
+    assert os.listdir(tmp_path) == []
+
+
+# --- a model that is there already
+
+
+def test_a_model_of_the_same_network_and_data_is_replaced_and_that_is_said(tmp_path):
+    assert succeed(tmp_path, "train", "--epochs", 1).count("\nsaved model.safetensors\n") == 1
+    before = (tmp_path / "model.safetensors").read_bytes()
+    text = succeed(tmp_path, "train", "--epochs", 2)
+    assert "\nsaved model.safetensors in place of the model that was there\n" in text
+    assert (tmp_path / "model.safetensors").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--hidden", "9"], "sizes [64, 128, 64, 10], not [64, 9, 10]"),
+        (["--hidden", "9", "--save", "model.safetensors"], "[64, 128, 64, 10], not [64, 9, 10]"),
+        (["--activation", "tanh"], "hidden activations ['relu', 'relu'], not ['tanh', 'tanh']"),
+        (["--output-activation", "sigmoid"], "output 'softmax', not 'sigmoid'"),
+        (["data.npz"], "data 'digits', not 'data.npz'"),
+    ],
+)
+def test_a_model_of_another_network_or_data_is_kept(digits, tmp_path, options, says):
+    shutil.copy(digits / "model.safetensors", tmp_path)
+    np.savez(tmp_path / "data.npz", x=np.ones((30, 64)), y=np.arange(30) % 10)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    line = fail(tmp_path, "train", "--epochs", 10**7, *options, timeout=20)
+    assert says in line
+    assert "--save" in line
+    assert "--overwrite" in line
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    text = succeed(tmp_path, "train", "--epochs", 1, *options, "--overwrite")
+    assert "saved model.safetensors in place of the model that was there\n" in text
+    assert (tmp_path / "model.safetensors").read_bytes() != before
+
+
+def test_imported_weights_do_not_replace_a_model_of_another_network(digits, tmp_path):
+    shutil.copy(digits / "model.safetensors", tmp_path)
+    np.savez(tmp_path / "weights.npz", **BOOK)
+    assert "--overwrite" in fail(tmp_path, "import-weights", "weights.npz")
+    text = succeed(tmp_path, "import-weights", "weights.npz", "--overwrite")
+    assert text.startswith("saved model.safetensors in place of the model that was there: 2-3-2-2")
 
 
 # --- help
@@ -992,6 +1180,11 @@ def test_an_interrupt_is_one_line_and_keeps_the_old_model(digits, tmp_path):
 def test_every_command_has_help(tmp_path, command):
     text = succeed(tmp_path, command, "--help", COLUMNS=200)
     assert f" {command} [OPTIONS]" in text
+
+
+def test_the_package_is_run_like_the_command(tmp_path):
+    done = shell(tmp_path, "nnxp --version")
+    assert (done.stdout, done.stderr) == (f"nnxp {nnxp.__version__}\n", "")
 
 
 def test_the_version_is_printed(tmp_path):
@@ -1067,6 +1260,16 @@ def test_a_model_without_class_names_takes_classes_by_their_number(tmp_path):
         {"preprocessing": {"kind": "standardize", "shift": [0, 0], "scale": [1]}},
         {"preprocessing": {"kind": "pca", "shift": [0, 0], "scale": [1, 1], "matrix": 1}},
         {"preprocessing": {"kind": "pca", "shift": [0], "scale": [1], "matrix": np.eye(2)}},
+        {"preprocessing": {"kind": "pca", "shift": [0] * 64, "scale": [1] * 64}},
+        {"preprocessing": {"kind": "standardize", "shift": [0] * 3, "scale": [1] * 3}},
+        {"preprocessing": {"kind": "standardize", "shift": [0] * 64, "scale": [1] * 63 + [0]}},
+        {"preprocessing": {"kind": "standardize", "shift": [0] * 64, "scale": [1] * 63 + [-1]}},
+        {"preprocessing": {"kind": "standardize", "shift": 10**400, "scale": 1}},
+        {"preprocessing": {"kind": "pixels", "shift": 0, "scale": 0.0}},
+        {"preprocessing": {"kind": "pixels", "shift": 0, "scale": 1e-300}},
+        {"preprocessing": {"kind": "pixels", "shift": 0, "scale": 1e300}},
+        {"shape": 64},
+        {"shape": [-8, -8]},
         {"classes": 5},
         {"classes": ["a"]},
         {"task": "my task"},
@@ -1078,7 +1281,7 @@ def test_a_model_without_class_names_takes_classes_by_their_number(tmp_path):
         {"split": {"share": 0.2, "seed": True, "content": 64 * "0"}},
         {"split": {"share": 0.2, "seed": 0, "content": "abc"}},
     ],
-    ids=str,
+    ids=lambda metadata: str(metadata)[:100],
 )
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
 def test_metadata_of_another_kind_is_refused(tmp_path, metadata, command):
@@ -1138,6 +1341,11 @@ def test_gradcheck_says_so_and_exits_with_1_where_a_derivative_is_wrong(tmp_path
     assert done.stdout.count("WRONG") == 4
     assert done.stderr.count("\n") == 1
     assert "layers.0.weight" in done.stderr
+
+
+@pytest.mark.parametrize("samples", ["0", "-1", "99999999999999999999", "1e3"])
+def test_gradcheck_draws_no_more_samples_than_it_can_hold(tmp_path, samples):
+    assert "--samples" in fail(tmp_path, "gradcheck", "--samples", samples)
 
 
 def test_a_saved_model_can_be_checked(tmp_path):

@@ -183,7 +183,7 @@ def test_the_model_file_keeps_it(tmp_path, backend, kind):
     path = tmp_path / "model.safetensors"
     network.save(path)
     loaded = nnxp.MLP.load(path, backend)
-    known = datasets.described(loaded.metadata, 2)
+    known = datasets.described(loaded.metadata, loaded.sizes)
     again = datasets.load("moons", like=known)
     np.testing.assert_array_equal(again.x, data.x)
     np.testing.assert_array_equal(datasets.load_features("moons", like=known), data.x_test)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from nnxp import options
 from nnxp.datasets import digits, mnist, moons, tables, targets
 from nnxp.datasets.raw import Raw
 from nnxp.datasets.splits import Split, content_hash, is_split
-from nnxp.errors import DataError, InputError, ModelError, unknown_name
+from nnxp.errors import DataError, InputError, ModelError, shown, unknown_name
 from nnxp.preprocessing import KINDS, Preprocessing, pixels, standardize, whiten
 
 __all__ = ["NAMES", "Dataset", "load", "load_features"]
@@ -222,18 +223,30 @@ def load(
     return dataset
 
 
-def described(network_metadata: dict[str, Any], outputs: int) -> dict[str, Any]:
+def described(network_metadata: dict[str, Any], sizes: Sequence[int]) -> dict[str, Any]:
     """A model's metadata, checked: what `Dataset.metadata` wrote, or nothing of the kind.
 
+    Args:
+        network_metadata: of the model.
+        sizes: of its network's layers.
+
     Raises:
-        ModelError: a value is not of its kind, so the file was written by something else.
+        ModelError: a value is not of its kind or does not fit the network, so the file was written
+            by something else.
     """
     known = {key: network_metadata.get(key) for key in _DESCRIPTION}
     for key, fits in _DESCRIPTION.items():
         if known[key] is not None and not fits(known[key]):
-            raise ModelError(f"the model's metadata has {key} {known[key]!r}: not one of nnxp's")
-    if known["classes"] is not None and len(known["classes"]) != outputs:
-        raise ModelError(f"the model names {len(known['classes'])} classes for {outputs} outputs")
+            raise ModelError(
+                f"the model's metadata has {key} {shown(known[key])}: not one of nnxp's"
+            )
+    if known["classes"] is not None and len(known["classes"]) != sizes[-1]:
+        raise ModelError(f"the model names {len(known['classes'])} classes for {sizes[-1]} outputs")
+    columns = _columns(known["preprocessing"])
+    if columns not in (None, sizes[0]):
+        raise ModelError(
+            f"the model's preprocessing makes {columns} features for {sizes[0]} inputs"
+        )
     return {key: value for key, value in known.items() if value is not None}
 
 
@@ -241,26 +254,60 @@ def _strings(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
 
 
-def _numbers(value: Any) -> bool:
-    values = value if isinstance(value, (list, tuple)) else [value]
-    return all(isinstance(each, (int, float)) for each in values)
-
-
-def _is_preprocessing(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and {"kind", "shift", "scale"} <= set(value) <= {"kind", "shift", "scale", "matrix"}
-        and value["kind"] in KINDS
-        and _numbers(value["shift"])
-        and _numbers(value["scale"])
-        and np.shape(value["shift"]) == np.shape(value["scale"])
-        and _fits(value.get("matrix"), np.shape(value["shift"]))
+def _lengths(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(
+        type(each) is int and each > 0 for each in value
     )
 
 
-def _fits(matrix: Any, features: tuple[int, ...]) -> bool:
-    is_matrix = isinstance(matrix, np.ndarray) and matrix.ndim == 2 and matrix.dtype.kind == "f"
-    return matrix is None or (is_matrix and matrix.shape[:1] == features)
+def _is_preprocessing(value: Any) -> bool:
+    if not (
+        isinstance(value, dict)
+        and {"kind", "shift", "scale"} <= set(value) <= {"kind", "shift", "scale", "matrix"}
+        and value["kind"] in KINDS
+    ):
+        return False
+    shift, scale, matrix = _finite(value["shift"]), _finite(value["scale"]), value.get("matrix")
+    if shift is None or scale is None or shift.shape != scale.shape:
+        return False
+    if value["kind"] in ("none", "pixels"):
+        with np.errstate(over="ignore", under="ignore"):
+            scale = scale.astype(np.float32)  # in which `Preprocessing.apply` divides by it
+    if not (np.isfinite(scale) & (scale > 0)).all():
+        return False
+    whitens = value["kind"] in ("pca", "zca")
+    return _is_matrix(matrix, shift.shape) if whitens else matrix is None
+
+
+def _finite(value: Any) -> np.ndarray | None:
+    """A finite number, or a list of them, as float64, 0-d or 1-d; None for anything else."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if not all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in values):
+        return None
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except OverflowError:
+        return None
+    return array if np.isfinite(array).all() else None
+
+
+def _is_matrix(value: Any, features: tuple[int, ...]) -> bool:
+    return (
+        isinstance(value, np.ndarray)
+        and value.ndim == 2
+        and value.dtype.kind == "f"
+        and value.shape[:1] == features
+    )
+
+
+def _columns(preprocessing: dict[str, Any] | None) -> int | None:
+    """How many features come of preprocessing; None where as many as go in, and any."""
+    if preprocessing is None:
+        return None
+    if preprocessing.get("matrix") is not None:
+        return int(preprocessing["matrix"].shape[1])
+    shift = preprocessing["shift"]
+    return len(shift) if isinstance(shift, (list, tuple)) else None
 
 
 _DESCRIPTION = {
@@ -268,7 +315,7 @@ _DESCRIPTION = {
     "classes": _strings,
     "features": _strings,
     "target": lambda value: isinstance(value, str),
-    "shape": _numbers,
+    "shape": _lengths,
     "preprocessing": _is_preprocessing,
     "split": is_split,
 }

@@ -1,0 +1,5 @@
+"""`python -m nnxp`: the command `nnxp`, of which Python has imported the package already."""
+
+from nnxp_entry import main
+
+main()

@@ -1,0 +1,68 @@
+"""SIGINT, which Ctrl-C sends, and SIGTERM: at once as an exception, or when it is convenient."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+"""What each signal does to a command, in a word."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the process to end; `number` says which.
+
+    Not a KeyboardInterrupt, of which typer makes an exit status without a word.
+    """
+
+    def __init__(self, number: int, message: str | None = None) -> None:
+        super().__init__(message or NAMES[signal.Signals(number)])
+        self.number = number
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Call handler(number, frame) on SIGINT and SIGTERM.
+
+    One that is ignored stays so: shells start background jobs with SIGINT ignored.
+    """
+    earlier = {}
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        for number in NAMES:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                earlier[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handled_before in earlier.items():
+            signal.signal(number, handled_before)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise `Interrupted`: for `handled`."""
+    raise Interrupted(number)
+
+
+class Deferred:
+    """Keeps the first signal until `check`; another is raised at once.
+
+    Attributes:
+        number: of the first signal; None before one came.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Note a signal: for `handled`."""
+        if self.number is not None:
+            raise Interrupted(number)
+        self.number = number
+
+    def check(self) -> None:
+        """Raise `Interrupted` if a signal came."""
+        if self.number is not None:
+            raise Interrupted(self.number)
