@@ -32,8 +32,8 @@ from nnxp.errors import (
     first_line,
     shown,
 )
-from nnxp.gradcheck import TOLERANCE
-from nnxp.gradcheck import gradcheck as check_gradients
+from nnxp.gradient_check import TOLERANCE
+from nnxp.gradient_check import gradcheck as check_gradients
 from nnxp.history import Epoch, History
 from nnxp.kernels import ACTIVATIONS
 from nnxp.metrics import format_figure

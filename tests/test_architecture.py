@@ -124,7 +124,10 @@ def test_nothing_imports_the_command_line_and_training_imports_no_user_of_it():
 def test_import_nnxp_is_light():
     heavy = ("torch", "jax", "cupy", "array_api_strict", "typer", "rich", "pooch", "requests",
              "safetensors", "sklearn", "matplotlib")  # fmt: skip
-    code = f"import sys, nnxp; print([m for m in {heavy} if m in sys.modules])"
+    code = (
+        "import sys, nnxp; [getattr(nnxp, name) for name in nnxp.__all__];"
+        f"print([m for m in {heavy} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

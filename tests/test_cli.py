@@ -1070,7 +1070,7 @@ def test_an_interrupt_while_starting_is_one_line(tmp_path):
         "except BaseException: pass\n"  # as some imports do
         "raise SystemExit('the interrupt was lost')"
     )
-    code = "import nnxp_entry; nnxp_entry.main()"
+    code = "from nnxp.__main__ import main; main()"
     with started(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment(tmp_path),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

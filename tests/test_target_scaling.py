@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from nnxp import MLP, SGD, InputError, Regularization, train
 from nnxp.arrays import to_numpy
-from nnxp.gradcheck import gradcheck
+from nnxp.gradient_check import gradcheck
 from nnxp.target_scaling import TargetScaling
 
 RNG = np.random.default_rng(0)

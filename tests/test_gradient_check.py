@@ -6,7 +6,7 @@ import pytest
 import nnxp
 from nnxp import MLP, gradcheck
 from nnxp.arrays import to_numpy
-from nnxp.gradcheck import TOLERANCE
+from nnxp.gradient_check import TOLERANCE
 from nnxp.kernels import ACTIVATIONS
 
 
@@ -43,7 +43,7 @@ def test_a_broken_derivative_is_caught(monkeypatch, batch, name):
 def test_the_function_is_nnxps_own_and_its_module_has_the_rest(batch):
     assert nnxp.gradcheck is gradcheck
     assert nnxp.gradcheck(MLP([5, 3], backend="numpy"), *batch)[0].passed
-    assert sys.modules["nnxp.gradcheck"].gradcheck is gradcheck
+    assert sys.modules["nnxp.gradient_check"].gradcheck is gradcheck
 
 
 def test_the_true_difference_is_told_where_a_derivative_is_right(backend, batch):

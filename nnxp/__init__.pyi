@@ -1,0 +1,51 @@
+"""The public names of nnxp, and the modules that they come from."""
+
+from . import backends, datasets, executors, kernels, linalg, plots, schedules
+from .callbacks import EarlyStopping
+from .errors import (
+    BackendError,
+    DataError,
+    DivergenceError,
+    GradientError,
+    InputError,
+    ModelError,
+    NnxpError,
+    NotSeparableError,
+)
+from .gradient_check import gradcheck
+from .history import Epoch, History
+from .network import MLP
+from .optimizers import SGD, Adam
+from .perceptron import Perceptron
+from .regularization import Regularization
+from .training import train
+
+__all__ = [
+    "MLP",
+    "SGD",
+    "Adam",
+    "BackendError",
+    "DataError",
+    "DivergenceError",
+    "EarlyStopping",
+    "Epoch",
+    "GradientError",
+    "History",
+    "InputError",
+    "ModelError",
+    "NnxpError",
+    "NotSeparableError",
+    "Perceptron",
+    "Regularization",
+    "backends",
+    "datasets",
+    "executors",
+    "gradcheck",
+    "kernels",
+    "linalg",
+    "plots",
+    "schedules",
+    "train",
+]
+
+__version__: str
