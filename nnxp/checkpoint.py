@@ -15,63 +15,85 @@ import hashlib
 import json
 import os
 import struct
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nnxp import backends
-from nnxp.arrays import to_numpy
-from nnxp.backends import Backend
 from nnxp.errors import InputError, ModelError
 from nnxp.files import write
-from nnxp.network import MLP
-from nnxp.objectives import objective
 from nnxp.target_scaling import LARGEST, SMALLEST, TargetScaling
 
 FORMAT = 1
 _NO_DIGEST = "0" * 64
 
 
-def save(network: MLP, path: str | os.PathLike[str]) -> None:
-    """Write `network` to `path`, at once or not at all.
+@dataclass(frozen=True, eq=False)
+class Model:
+    """The content of a model file: what `nnxp.MLP` is made of, on the host."""
+
+    sizes: tuple[int, ...]
+    hidden: tuple[str, ...]
+    output: str
+    dtype: str
+    loss: str
+    parameters: list[tuple[np.ndarray, np.ndarray]]
+    """(weight, bias) per layer, (fan_in, fan_out) and (fan_out,)."""
+    target_scaling: TargetScaling | None
+    metadata: dict[str, Any]
+    """Anything that JSON can hold, and NumPy arrays."""
+
+    @property
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The parameters by their names in the file."""
+        return {
+            f"layers.{i}.{name}": np.ascontiguousarray(array)
+            for i, layer in enumerate(self.parameters)
+            for name, array in zip(("weight", "bias"), layer, strict=True)
+        }
+
+    def check_finite(self, path: object) -> None:
+        """Raise ModelError unless all parameters are finite."""
+        for name, tensor in self.tensors.items():
+            if not np.isfinite(tensor).all():
+                raise ModelError(f"{path}: {name} holds values that are not finite: train anew")
+
+
+def save(model: Model, path: str | os.PathLike[str]) -> None:
+    """Write `model` to `path`, at once or not at all.
 
     Raises:
-        InputError: `network.metadata` holds something that JSON cannot.
+        InputError: its metadata holds something that JSON cannot.
         ModelError: a parameter is not finite.
         OSError: the folder or the disk refuses; what was at `path` is still there.
     """
     import safetensors.numpy
 
-    tensors = _named(network)
+    model.check_finite(path)
+    tensors = model.tensors
     description = {
         "format": FORMAT,
         "sha256": _NO_DIGEST,
-        "sizes": network.sizes,
-        "hidden": network.hidden,
-        "output": network.output,
-        "dtype": network.dtype,
-        "loss": network.loss,
-        "target_scaling": network.target_scaling and asdict(network.target_scaling),
-        "metadata": _take_arrays(network.metadata, tensors),
+        "sizes": model.sizes,
+        "hidden": model.hidden,
+        "output": model.output,
+        "dtype": model.dtype,
+        "loss": model.loss,
+        "target_scaling": model.target_scaling and asdict(model.target_scaling),
+        "metadata": _take_arrays(model.metadata, tensors),
     }
     try:
         text = json.dumps(description, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"the network's metadata is not JSON: {error}") from None
-    _check_finite(path, tensors)
     content = safetensors.numpy.save(tensors, metadata={"nnxp": text})
     digest = hashlib.sha256(content).hexdigest()
     write(path, content.replace(_NO_DIGEST.encode(), digest.encode(), 1))
 
 
-def load(
-    path: str | os.PathLike[str],
-    backend: str | Backend | None = None,
-    device: str | None = None,
-) -> MLP:
-    """Read the network that `save` wrote to `path`.
+def load(path: str | os.PathLike[str]) -> Model:
+    """Read the model that `save` wrote to `path`.
 
     Raises:
         ModelError: the file is missing, damaged, or not an nnxp model.
@@ -93,42 +115,45 @@ def load(
         raise ModelError(
             f"{path}: format {description.get('format')}; this nnxp reads {FORMAT}: update nnxp"
         )
-    opened = backends.get(backend, device)
     try:
         tensors = safetensors.numpy.load(content)
         layers = len(description["sizes"]) - 1
         parameters = [
             (tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]) for i in range(layers)
         ]
-        network = MLP(
-            description["sizes"],
-            description["hidden"],
+        metadata = dict(_put_arrays(description["metadata"], tensors))
+        model = Model(
+            tuple(description["sizes"]),
+            tuple(description["hidden"]),
             description["output"],
-            dtype=description["dtype"],
-            parameters=parameters,
-            backend=opened,
+            description["dtype"],
+            description["loss"],
+            parameters,
+            _target_scaling(description, metadata),
+            metadata,
         )
-        network.loss = objective(description["loss"], network.output).loss
-        network.metadata = dict(_put_arrays(description["metadata"], tensors))
-        network.target_scaling = _target_scaling(network, description)
     except (KeyError, TypeError, ValueError, AttributeError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{path}: not a model that nnxp can use ({error})") from None
-    # The network's own too: a value may be finite in the file and not in the network's dtype.
-    _check_finite(path, tensors | _named(network))
-    return network
+        raise unusable(path, error) from None
+    model.check_finite(path)
+    return model
 
 
-def _target_scaling(network: MLP, description: dict[str, Any]) -> TargetScaling | None:
+def unusable(path: object, error: Exception) -> ModelError:
+    """The error for a file whose values make no network."""
+    return ModelError(f"{path}: not a model that nnxp can use ({error})")
+
+
+def _target_scaling(description: dict[str, Any], metadata: dict[str, Any]) -> TargetScaling | None:
     """Raises ValueError where it does not fit the network."""
-    # Files of before 0.1 was released kept it in the metadata.
-    earlier = network.metadata.pop("target_preprocessing", None)
+    # Files written before the release of 0.1 keep it in the metadata.
+    earlier = metadata.pop("target_preprocessing", None)
     known = description.get("target_scaling")
     known = earlier if known is None else known
     if known is None:
         return None
-    scaling = TargetScaling(known["shift"], known["scale"])
-    if len(scaling.scale) != network.sizes[-1]:
-        raise ValueError(f"target scaling of {len(scaling.scale)} for {network.sizes[-1]} outputs")
+    scaling, outputs = TargetScaling(known["shift"], known["scale"]), description["sizes"][-1]
+    if len(scaling.scale) != outputs:
+        raise ValueError(f"target scaling of {len(scaling.scale)} for {outputs} outputs")
     if not (
         np.abs(scaling.shift).max() <= LARGEST
         and min(scaling.scale) >= SMALLEST
@@ -150,21 +175,6 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any] | None:
             return _description(Path(path), start + file.read(length))
     except (ModelError, OSError):
         return None
-
-
-def _check_finite(path: object, tensors: dict[str, np.ndarray]) -> None:
-    for name, tensor in tensors.items():
-        if not np.isfinite(tensor).all():
-            raise ModelError(f"{path}: {name} holds values that are not finite: train anew")
-
-
-def _named(network: MLP) -> dict[str, np.ndarray]:
-    """The parameters on the host, by their names in the file."""
-    return {
-        f"layers.{i}.{name}": np.ascontiguousarray(to_numpy(array))
-        for i, layer in enumerate(network.parameters)
-        for name, array in zip(("weight", "bias"), layer, strict=True)
-    }
 
 
 def _take_arrays(value: Any, tensors: dict[str, np.ndarray]) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import backends, metrics, options
+from nnxp import backends, checkpoint, metrics, options
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
 from nnxp.data import checks, placement
 from nnxp.data.placement import NetworkSpec
@@ -313,9 +313,7 @@ class MLP:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a safetensors file, at once or not at all."""
-        from nnxp import checkpoint
-
-        checkpoint.save(self, path)
+        checkpoint.save(self._model(), path)
 
     @classmethod
     def load(
@@ -329,9 +327,36 @@ class MLP:
         Raises:
             ModelError: the file is missing, damaged or not an nnxp model.
         """
-        from nnxp import checkpoint
+        model, opened = checkpoint.load(path), backends.get(backend, device)
+        try:
+            network = cls(
+                model.sizes,
+                model.hidden,
+                model.output,
+                dtype=model.dtype,
+                parameters=model.parameters,
+                backend=opened,
+            )
+            network.loss = objective(model.loss, network.output).loss
+        except ValueError as error:
+            raise checkpoint.unusable(path, error) from None
+        network.metadata, network.target_scaling = model.metadata, model.target_scaling
+        # A value may be finite in the file and not in the network's dtype.
+        network._model().check_finite(path)
+        return network
 
-        return checkpoint.load(path, backend, device)
+    def _model(self) -> checkpoint.Model:
+        """The network as a file keeps it."""
+        return checkpoint.Model(
+            self.sizes,
+            self.hidden,
+            self.output,
+            self.dtype,
+            self.loss,
+            [(to_numpy(weight), to_numpy(bias)) for weight, bias in self.parameters],
+            self.target_scaling,
+            self.metadata,
+        )
 
     def __repr__(self) -> str:
         layers = " -> ".join(
