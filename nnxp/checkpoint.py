@@ -53,11 +53,12 @@ class Model:
             for name, array in zip(("weight", "bias"), layer, strict=True)
         }
 
-    def check_finite(self, path: object) -> None:
-        """Raise ModelError unless all parameters are finite."""
-        for name, tensor in self.tensors.items():
-            if not np.isfinite(tensor).all():
-                raise ModelError(f"{path}: {name} holds values that are not finite: train anew")
+
+def check_finite(path: object, tensors: dict[str, np.ndarray]) -> None:
+    """Raise ModelError unless all tensors of the file at `path` are finite."""
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise ModelError(f"{path}: {name} holds values that are not finite: train anew")
 
 
 def save(model: Model, path: str | os.PathLike[str]) -> None:
@@ -70,7 +71,6 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     """
     import safetensors.numpy
 
-    model.check_finite(path)
     tensors = model.tensors
     description = {
         "format": FORMAT,
@@ -87,6 +87,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         text = json.dumps(description, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"the network's metadata is not JSON: {error}") from None
+    check_finite(path, tensors)
     content = safetensors.numpy.save(tensors, metadata={"nnxp": text})
     digest = hashlib.sha256(content).hexdigest()
     write(path, content.replace(_NO_DIGEST.encode(), digest.encode(), 1))
@@ -134,7 +135,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         )
     except (KeyError, TypeError, ValueError, AttributeError, safetensors.SafetensorError) as error:
         raise unusable(path, error) from None
-    model.check_finite(path)
+    check_finite(path, tensors)
     return model
 
 

@@ -342,7 +342,7 @@ class MLP:
             raise checkpoint.unusable(path, error) from None
         network.metadata, network.target_scaling = model.metadata, model.target_scaling
         # A value may be finite in the file and not in the network's dtype.
-        network._model().check_finite(path)
+        checkpoint.check_finite(path, network._model().tensors)
         return network
 
     def _model(self) -> checkpoint.Model:
