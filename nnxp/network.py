@@ -195,7 +195,10 @@ class MLP:
         with np.errstate(over="ignore"):
             convert = partial(self.backend.asarray, dtype=dtype, copy=True)
             copies = [
-                tuple(inputs.converted(array, "parameters", convert) for array in layer)
+                tuple(
+                    inputs.converted(inputs.numbers(array, "parameters"), "parameters", convert)
+                    for array in layer
+                )
                 for layer in layers
             ]
         found = [tuple(tuple(array.shape) for array in layer) for layer in copies]
@@ -207,10 +210,14 @@ class MLP:
         """The outputs for `x`, (samples, features), as an array on the network's device.
 
         Of a network whose targets were scaled, in the targets' own unit.
+
+        Raises:
+            InputError: the shape does not fit, or a value or an output is not finite.
         """
         x = device_features(self, x)
         with self.backend.active():
-            _, y = self._outputs(self.parameters, x)
+            z, y = self._outputs(self.parameters, x)
+            inputs.check_outputs(z)
             return self._in_target_units(y)
 
     def predict(self, x: Any) -> Array:
@@ -245,8 +252,8 @@ class MLP:
         stay = is_array(x) and namespace(x) is xp and namespace(checked) is xp
         with self.backend.active():
             blocks = []
-            for _, _, y in self._forward_blocks(checked):
-                y = finish(self._in_target_units(y))
+            for rows, _, y in self._forward_blocks(checked):
+                y = finish(self._in_target_units(y, rows.start))
                 blocks.append(y if stay else to_numpy(y))
             if stay:
                 y = xp.concat(blocks, axis=0)
@@ -335,8 +342,12 @@ class MLP:
     def _outputs(self) -> Callable[[Parameters, Array], tuple[Array, Array]]:
         return self.backend.compiled(_outputs(self.hidden, self.output))
 
-    def _in_target_units(self, y: Array) -> Array:
-        return y if self.target_scaling is None else self.target_scaling.invert(y)
+    def _in_target_units(self, y: Array, first_row: int = 0) -> Array:
+        if self.target_scaling is None:
+            return y
+        y = self.target_scaling.invert(y)
+        inputs.check_outputs(y, first_row)
+        return y
 
     def _forward_blocks(
         self, x: Array, kept: np.ndarray | None = None

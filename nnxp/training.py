@@ -396,10 +396,9 @@ def _prepare(
     kept: np.ndarray | None = None
     held_out: tuple[Any, ...] | None = None
     if x_held is not None:
-        classes = inputs.are_classes(t_held, outputs)
         x_held = placed(network, x_held, choice.stays(x_held))
-        t_held = inputs.targets(t_held, goal.loss, x_held.shape[0], outputs)
-        held_out = x_held, t_held, classes, goal, None
+        checked = inputs.targets(t_held, goal.loss, x_held.shape[0], outputs)
+        held_out = x_held, checked, inputs.are_classes(t_held, outputs), goal, None
     elif share and (split := _split(beside[0], share, seed)):
         kept, held = split
         classes = inputs.are_classes(targets, outputs)

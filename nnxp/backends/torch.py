@@ -13,7 +13,7 @@ from nnxp.backends import compiled, graph
 from nnxp.backends.base import Backend, Runner, Step
 from nnxp.backends.staging import Layout, Staging, TorchStaging
 from nnxp.backends.torch_graph import TorchGraph
-from nnxp.errors import BackendError, InputError
+from nnxp.errors import BackendError
 
 
 class TorchBackend(Backend):
@@ -81,7 +81,7 @@ class TorchBackend(Backend):
         with self.active():
             if is_array(x) and namespace(x) is self.xp:
                 if x.layout is not self.xp.strided:
-                    raise InputError(f"a tensor of layout {x.layout} is sparse: give x.to_dense()")
+                    raise TypeError(f"its layout is {x.layout}")
                 x = x.detach()
             else:
                 x = to_numpy(x)
