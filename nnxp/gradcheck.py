@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import inputs
+from nnxp import inputs, options
 from nnxp.arrays import to_numpy
 from nnxp.network import MLP, backpropagate, device_features, device_targets, propagate
 from nnxp.objectives import objective
@@ -33,6 +33,12 @@ class Check:
         return self.error <= TOLERANCE
 
 
+@options.checked(
+    network=options.instance(MLP, "an nnxp.MLP"),
+    step=options.POSITIVE,
+    elements=options.whole(1),
+    seed=options.whole(0),
+)
 def gradcheck(
     network: MLP,
     x: Any,
@@ -60,6 +66,7 @@ def gradcheck(
         a mistake in a kernel, or a kink within h of a pre-activation.
 
     Raises:
+        InputError: a shape, label, number or option is not valid.
         BackendError: the backend does not compute in float64.
 
     Source: Nielsen, chapter 2, equation 46, with central differences.

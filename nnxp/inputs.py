@@ -144,6 +144,8 @@ def unit_mean(weight: np.ndarray, kept: np.ndarray | None = None) -> np.ndarray:
     counted = weight if kept is None else weight[kept]
     if not counted.any():
         raise InputError("sample_weight is zero everywhere: nothing is left to train on")
+    weight = weight / weight.max()  # so that no sum overflows
+    counted = weight if kept is None else weight[kept]
     scaled: np.ndarray = weight / counted.mean()
     return scaled
 

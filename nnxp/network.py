@@ -138,6 +138,8 @@ class MLP:
         hidden=options.one_or_each(_ACTIVATION),
         output=_ACTIVATION,
         initializer=INITIALIZER,
+        backend=backends.BACKEND,
+        device=backends.DEVICE,
         dtype=options.DTYPE,
         seed=options.whole(0),
     )
@@ -316,6 +318,7 @@ class MLP:
         checkpoint.save(self, path)
 
     @classmethod
+    @options.checked(backend=backends.BACKEND, device=backends.DEVICE)
     def load(
         cls,
         path: str | os.PathLike[str],

@@ -241,6 +241,16 @@ def test_sample_weights_are_repetitions(backend, data):
         np.testing.assert_allclose(first, second, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("unit", [1e308, 1e-308])
+def test_sample_weights_may_be_in_any_unit(data, unit):
+    weights = np.linspace(0.1, 1, 203)
+    one, other = (MLP([6, 3], backend="numpy") for _ in range(2))
+    train(one, *data, epochs=1, batch_size=20, sample_weight=weights)
+    train(other, *data, epochs=1, batch_size=20, sample_weight=unit * weights)
+    for first, second in zip(arrays(one.parameters), arrays(other.parameters), strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-7)
+
+
 TARGETS = {
     "classes": ("softmax", lambda x: (x[:, 0] > 0).astype(int), 2),
     "boolean": ("sigmoid", lambda x: x[:, 0] > 0, 1),
