@@ -230,6 +230,13 @@ def test_a_last_step_that_diverges_is_noticed_though_no_loss_shows_it(backend, d
         np.testing.assert_array_equal(now, then)
 
 
+def test_a_loss_that_overflows_is_noticed_though_the_parameters_are_finite(backend, data):
+    network = MLP([6, 1], output="identity", backend=backend)
+    with pytest.raises(DivergenceError, match=r"the loss is inf in epoch 1: lower the"):
+        train(network, data[0], np.full(203, 1e30), optimizer=SGD(1e-35), scale_targets=False,
+              epochs=1, batch_size=50)  # fmt: skip
+
+
 def test_sample_weights_are_repetitions(backend, data):
     x, t = data[0][:20], data[1][:20]
     counts = np.arange(20) % 3
