@@ -34,7 +34,7 @@ def device(x: Array) -> Any:
 
 def is_array(x: object) -> bool:
     """Whether `x` is an array of a library that follows the standard."""
-    return array_api_compat.is_array_api_obj(x)
+    return not isinstance(x, type) and array_api_compat.is_array_api_obj(x)
 
 
 def index_dtype(xp: Any) -> Any:
@@ -56,7 +56,7 @@ def to_numpy(x: Any) -> np.ndarray:
     if not is_array(x):
         return np.asarray(x)
     if array_api_compat.is_torch_array(x):
-        x = x.detach().resolve_conj().cpu()
+        x = x.detach().resolve_conj().resolve_neg().cpu()
     elif array_api_compat.is_cupy_array(x):
         x = array_api_compat.to_device(x, "cpu")
     elif array_api_compat.is_array_api_strict_namespace(namespace(x)):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nnxp import options
 from nnxp.arrays import to_numpy
 from nnxp.data import checks
 from nnxp.network import MLP, backpropagate, propagate
@@ -43,6 +44,12 @@ class Check:
         return self.error <= TOLERANCE or self.difference <= self.rounding
 
 
+@options.checked(
+    network=options.instance(MLP, "an nnxp.MLP"),
+    step=options.POSITIVE,
+    elements=options.whole(1),
+    seed=options.whole(0),
+)
 def gradcheck(
     network: MLP,
     x: Any,
@@ -71,6 +78,7 @@ def gradcheck(
         a pre-activation. Of a gradient that is itself as small as rounding, the difference counts.
 
     Raises:
+        InputError: a shape, label, number or option is not valid.
         BackendError: the backend does not compute in float64.
 
     Source: Nielsen, chapter 2, equation 46, with central differences.

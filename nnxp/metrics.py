@@ -35,11 +35,12 @@ def measure(
         if binary or not one_hot:
             if zeros_and_ones and (binary or objective.output in PROBABILITIES):
                 return {"accuracy": accuracy(outputs > objective.threshold, targets > 0.5)}
-            return {
-                "r2": r2(outputs, targets),
-                "rmse": rmse(outputs, targets, scale),
-                "mae": mae(outputs, targets, scale),
-            }
+            with np.errstate(over="ignore", invalid="ignore"):  # shows in the figures
+                return {
+                    "r2": r2(outputs, targets),
+                    "rmse": rmse(outputs, targets, scale),
+                    "mae": mae(outputs, targets, scale),
+                }
     wanted = np.argmax(targets, axis=1) if targets.ndim == 2 else targets
     return {"accuracy": accuracy(np.argmax(outputs, axis=1), wanted)}
 

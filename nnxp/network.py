@@ -142,6 +142,8 @@ class MLP:
         hidden=options.one_or_each(_ACTIVATION),
         output=_ACTIVATION,
         initializer=INITIALIZER,
+        backend=backends.BACKEND,
+        device=backends.DEVICE,
         dtype=options.DTYPE,
         seed=options.whole(0),
     )
@@ -207,7 +209,10 @@ class MLP:
         with np.errstate(over="ignore"):
             convert = partial(self.backend.asarray, dtype=dtype, copy=True)
             copies = [
-                tuple(checks.converted(array, "parameters", convert) for array in layer)
+                tuple(
+                    checks.converted(checks.numbers(array, "parameters"), "parameters", convert)
+                    for array in layer
+                )
                 for layer in layers
             ]
         found = [tuple(tuple(array.shape) for array in layer) for layer in copies]
@@ -219,10 +224,14 @@ class MLP:
         """The outputs for `x`, (samples, features), as an array on the network's device.
 
         Of a network whose targets were scaled, in the targets' own unit.
+
+        Raises:
+            InputError: the shape does not fit, or a value or an output is not finite.
         """
         x = self.spec.on_device(checks.matrix(x, self.sizes[0]))
         with self.backend.active():
-            _, y = self._outputs(self.parameters, x)
+            z, y = self._outputs(self.parameters, x)
+            checks.check_outputs(z)
             return self._in_target_units(y)
 
     def predict(self, x: Any) -> Array:
@@ -257,8 +266,8 @@ class MLP:
         stay = is_array(x) and namespace(x) is xp and namespace(checked) is xp
         with self.backend.active():
             blocks = []
-            for _, _, y in self._forward_blocks(checked):
-                y = finish(self._in_target_units(y))
+            for rows, _, y in self._forward_blocks(checked):
+                y = finish(self._in_target_units(y, rows.start))
                 blocks.append(y if stay else to_numpy(y))
             if stay:
                 y = xp.concat(blocks, axis=0)
@@ -316,6 +325,7 @@ class MLP:
         checkpoint.save(self._model(), path)
 
     @classmethod
+    @options.checked(backend=backends.BACKEND, device=backends.DEVICE)
     def load(
         cls,
         path: str | os.PathLike[str],
@@ -379,8 +389,12 @@ class MLP:
             return None
         return self.backend.asarray(relative, dtype=self.backend.dtype(self.dtype))
 
-    def _in_target_units(self, y: Array) -> Array:
-        return y if self.target_scaling is None else self.target_scaling.invert(y)
+    def _in_target_units(self, y: Array, first_row: int = 0) -> Array:
+        if self.target_scaling is None:
+            return y
+        y = self.target_scaling.invert(y)
+        checks.check_outputs(y, first_row)
+        return y
 
     def _forward_blocks(
         self, x: Array, kept: np.ndarray | None = None

@@ -74,7 +74,12 @@ class Perceptron:
         array([0, 1], dtype=int32)
     """
 
-    @options.checked(features=options.whole(1), dtype=options.DTYPE)
+    @options.checked(
+        features=options.whole(1),
+        backend=backends.BACKEND,
+        device=backends.DEVICE,
+        dtype=options.DTYPE,
+    )
     def __init__(
         self,
         features: int,

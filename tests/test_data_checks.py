@@ -114,6 +114,7 @@ MASKED = np.ma.masked_greater(np.arange(6.0).reshape(3, 2), 4.5)
         (np.ones((3, 2)), {"targets": np.ma.array([0, 1, 1], mask=[0, 0, 1])}, "targets is a mas"),
         (np.ones((3, 2)), {"sample_weight": np.ma.array([1, 1, 1.0], mask=True)}, "sample_weight "),
         (np.ones((3, 2)), {"validation": (MASKED, [0, 1, 1])}, "x is a masked array"),
+        (list(MASKED), {}, "x is a masked array with 1 masked values"),
     ],
 )
 def test_a_masked_array_does_not_lose_its_mask(x, options, says):
@@ -121,6 +122,23 @@ def test_a_masked_array_does_not_lose_its_mask(x, options, says):
     targets = options.pop("targets", [0, 1, 1])
     with pytest.raises(InputError, match=says):
         nnxp.train(network, x, targets, epochs=1, batch_size=2, **options)
+
+
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [
+        (np.ma.masked_less(np.arange(2.0), 1.0), "parameters is a masked array with 1 masked"),
+        (np.array(["1", "2"]), "parameters must be numbers, not str"),
+        (np.zeros(2, "M8[s]"), "parameters must be numbers, not datetime64"),
+        (np.ones(2, complex), "parameters must be numbers, not complex128"),
+        (np.ndarray, "parameters must be numbers, not object"),
+    ],
+    ids=["masked", "text", "dates", "complex", "class"],
+)
+def test_parameters_are_real_numbers(backend, odd, says):
+    """Text and dates were converted without a word."""
+    with pytest.raises(InputError, match=says):
+        MLP([3, 2], backend=backend, parameters=[(np.ones((3, 2)), odd)])
 
 
 def test_a_masked_array_without_a_masked_value_is_an_array():
@@ -138,13 +156,24 @@ def test_an_overflow_names_its_row(backend, output):
     x = np.ones((5, 2), dtype=np.float32)
     x[3] = 3e38, -3e38
     x = backend.asarray(x)
-    for call in (network.predict, network.predict_classes):
+    for call in (network.predict, network.predict_classes, network.forward):
         with pytest.raises(
             InputError, match=r"the output for row 3 of x \(from 0\) is -?(nan|inf)"
         ):
             call(x)
     with pytest.raises(InputError, match="the output for row 3 of x"):
         network.evaluate(x, np.eye(3)[[0, 1, 2, 0, 1]])
+
+
+def test_an_overflow_in_the_targets_own_unit_names_its_row(backend):
+    """The scaled outputs are finite."""
+    network = MLP([1, 1], output="identity", backend=backend)
+    x = np.linspace(-1, 1, 8)[:, None]
+    nnxp.train(network, x, 1e36 * x, epochs=9, batch_size=4)
+    x[6] = 1e4
+    for call in (network.predict, network.forward):
+        with pytest.raises(InputError, match=r"the output for row 6 of x \(from 0\) is inf"):
+            call(x)
 
 
 def test_an_overflow_in_a_later_block_names_its_row(monkeypatch):
@@ -182,6 +211,11 @@ def _ml_dtype(name):
     return np.ones((3, 2), dtype=getattr(ml_dtypes, name))
 
 
+def _jax_keys():
+    jax = pytest.importorskip("jax")
+    return jax.random.split(jax.random.key(0), 3)
+
+
 ODD = {
     "bfloat16": lambda: _torch(lambda torch, x: x.bfloat16()),
     "float8": lambda: _torch(lambda torch, x: x.to(torch.float8_e5m2)),
@@ -191,6 +225,13 @@ ODD = {
     "NumPy's bfloat16": lambda: _ml_dtype("bfloat16"),
     "NumPy's int4": lambda: _ml_dtype("int4"),
     "NumPy's long double": lambda: np.ones((3, 2), dtype=np.longdouble),
+    "a long double's own": lambda: np.full((3, 2), np.longdouble("1e4000")),
+    "larger than int64": lambda: np.full(3, 1e300),
+    "negated": lambda: _torch(lambda torch, x: torch._neg_view(x)),
+    "nested": lambda: _torch(lambda torch, x: torch.nested.nested_tensor([x[0], x[1], x[2]])),
+    "random keys": lambda: _jax_keys(),
+    "ragged": lambda: [[1, 2], [1]],
+    "a class": lambda: np.ndarray,
     "over 2^63": lambda: [[2**63, 2**63]] * 3,
     "over 2^64": lambda: [[2**64, 2**64]] * 3,
     "objects": lambda: [[None, 1.0]] * 3,
@@ -209,10 +250,17 @@ def test_an_x_of_any_kind_works_or_is_one_line(backend, kind):
         lambda: network.evaluate(ODD[kind](), [0, 1, 0]),
         lambda: nnxp.train(network, ODD[kind](), [0, 1, 0], epochs=1, batch_size=2),
         lambda: nnxp.train(network, np.ones((3, 2)), ODD[kind](), epochs=1, batch_size=2),
-    ):
+        lambda: nnxp.train(
+            network, np.eye(3)[:, :2], [0, 1, 0], epochs=1, batch_size=2,
+            validation=(np.eye(3)[:, :2], ODD[kind]()),
+        ),
+        lambda: nnxp.train(
+            network, np.eye(3)[:, :2], [0, 1, 0], epochs=1, batch_size=2, sample_weight=ODD[kind]()
+        ),
+    ):  # fmt: skip
         said = _said(call)
         assert "\n" not in said
-        assert said.startswith(("x", "targets", "a tensor of layout"))
+        assert said.startswith(("x", "targets", "sample_weight"))
 
 
 def _said(call):

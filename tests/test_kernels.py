@@ -272,7 +272,9 @@ def test_cross_entropy_takes_probabilities_as_they_are_down_to_the_least_normal_
         np.testing.assert_allclose(loss, -np.log(p).mean(), rtol=1e-6)
         loss = to_numpy(kernels.categorical_cross_entropy(zero, only))
         np.testing.assert_allclose(loss, -np.log(floor), rtol=1e-6)
-        # Of the second output 1 - y is 0, the first time almost, then exactly.
+        # Of the second output 1 - y is 0.
+        gradient = to_numpy(kernels.binary_cross_entropy_gradient(zero, only))
+        np.testing.assert_allclose(gradient, [[-1 / floor, 1 / floor]], rtol=1e-6)
         loss = to_numpy(kernels.binary_cross_entropy(zero, only))
         np.testing.assert_allclose(loss, -2 * np.log(floor), rtol=1e-6)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from nnxp.gradcheck import gradcheck
 
 import nnxp
 from nnxp import InputError, options
@@ -13,6 +14,11 @@ def train(network=None, **changed):
     network = network or nnxp.MLP([3, 4, 2], backend="numpy")
     x, t = np.eye(3), [0, 1, 0]
     return nnxp.train(network, x, t, **{"epochs": 1, "batch_size": 2} | changed)
+
+
+def check(network=None, **changed):
+    network = network or nnxp.MLP([3, 4, 2], backend="numpy")
+    return gradcheck(network, np.eye(3), [0, 1, 0], **changed)
 
 
 WRONG = [
@@ -65,8 +71,17 @@ def test_wrong_options_of_train_are_one_line(changed, says):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: nnxp.MLP([2, 2], backend=True), "name must be a backend's name or an open"),
-        (lambda: nnxp.MLP([2, 2], backend=np), "name must be .* not <module 'numpy'"),
+        (lambda: nnxp.MLP([2, 2], backend=True), "backend must be a backend's name or"),
+        (lambda: nnxp.MLP([2, 2], backend=np), "backend must be .* not <module 'numpy'"),
+        (lambda: nnxp.MLP.load("m", backend=True), "backend must be"),
+        (lambda: nnxp.Perceptron(2, backend=True), "backend must be"),
+        (lambda: nnxp.Perceptron(2, device=1.0), "device must be a string"),
+        (lambda: check(step=0), "step must be a finite number above 0, not 0"),
+        (lambda: check(step=float("nan")), "step must be"),
+        (lambda: check(elements=0), "elements must be a whole number, 1 or more, not 0"),
+        (lambda: check(elements=-1), "elements must be"),
+        (lambda: check(seed=-1), "seed must be a whole number"),
+        (lambda: check("digits"), "network must be an nnxp.MLP, not 'digits'"),
         (lambda: nnxp.MLP([2, 2], device=0), "device must be a string, or None, not 0"),
         (lambda: nnxp.MLP(784), "sizes must be a list of 2 or more, .* not 784"),
         (lambda: nnxp.MLP([2, 3, 2], hidden=None), "unknown activation None"),
@@ -75,7 +90,7 @@ def test_wrong_options_of_train_are_one_line(changed, says):
         (lambda: nnxp.MLP([2, 2], seed=-1), "seed must be a whole number, 0 or more, not -1"),
         (lambda: nnxp.MLP([2, 2], dtype=None), "dtype must be float32 or float64, not None"),
         (lambda: nnxp.MLP([2, 2], dtype=np.int32), "dtype must be float32 or float64, not the cl"),
-        (lambda: nnxp.MLP([2, 2], parameters=["ab"]), "parameters, str, does not convert"),
+        (lambda: nnxp.MLP([2, 2], parameters=["ab"]), "parameters must be numbers, not str"),
         (lambda: nnxp.MLP([2, 2], parameters=[1]), r"parameters must be a list of \(weight, bias"),
         (lambda: nnxp.MLP([2, 2]).evaluate(np.eye(2), [0, 1], loss=0), "unknown loss 0"),
         (lambda: nnxp.EarlyStopping(patience=float("nan")), "patience must be a whole number"),

@@ -134,6 +134,14 @@ LAYOUTS = {
         "schedule": nnxp.schedules.Step(1), "optimizer": Adam(weight_decay=0.01)
     },
     "validation": {"validation": 0.2, "schedule": nnxp.schedules.Plateau()},
+    "streamed": {"stream": True},
+    "streamed sample weights, l1": {
+        "stream": True, "sample_weight": np.linspace(0, 2, 203),
+        "regularization": Regularization(l1=0.01),
+    },
+    "early stopping": {
+        "callbacks": [nnxp.EarlyStopping("loss", patience=1)], "progress": lambda samples: None
+    },
 }  # fmt: skip
 
 
@@ -144,6 +152,16 @@ def test_a_batch_as_large_as_a_layer_is_replayed_with_every_option(options, batc
     """What is computed must not be taken for a weight because it has the shape of one."""
     how = {"batch_size": batch_size, "dtype": dtype} | LAYOUTS[options]
     assert_replayed([9, 8, 7, 8], targets_of("classes", 8), **how)
+
+
+@pytest.mark.parametrize("options", ["l1", "diagnose, l1 and dropout", "streamed"])
+@pytest.mark.parametrize("scale_targets", [True, False])
+@pytest.mark.parametrize("outputs", [1, 8])
+def test_scaled_targets_are_replayed(outputs, scale_targets, options):
+    """Each output of another scale, so that losses have units of their own."""
+    targets = np.random.default_rng(2).standard_normal((203, outputs)) * np.arange(1.0, outputs + 1)
+    how = {"output": "identity", "scale_targets": scale_targets, "optimizer": SGD(0.01)}
+    assert_replayed([9, 8, 7, outputs], targets, **how | LAYOUTS[options])
 
 
 @pytest.mark.parametrize("output", ["softmax", "sigmoid", "identity"])

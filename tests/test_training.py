@@ -232,6 +232,13 @@ def test_a_last_step_that_diverges_is_noticed_though_no_loss_shows_it(backend, d
         np.testing.assert_array_equal(now, then)
 
 
+def test_a_loss_that_overflows_is_noticed_though_the_parameters_are_finite(backend, data):
+    network = MLP([6, 1], output="identity", backend=backend)
+    with pytest.raises(DivergenceError, match=r"the loss is inf in epoch 1: lower the"):
+        train(network, data[0], np.full(203, 1e30), optimizer=SGD(1e-35), scale_targets=False,
+              epochs=1, batch_size=50)  # fmt: skip
+
+
 def test_sample_weights_are_repetitions(backend, data):
     x, t = data[0][:20], data[1][:20]
     counts = np.arange(20) % 3
@@ -241,6 +248,16 @@ def test_sample_weights_are_repetitions(backend, data):
     train(repeated, x[rows], t[rows], epochs=3, batch_size=None)
     for first, second in zip(arrays(weighted.parameters), arrays(repeated.parameters), strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("unit", [1e308, 1e-308])
+def test_sample_weights_may_be_in_any_unit(data, unit):
+    weights = np.linspace(0.1, 1, 203)
+    one, other = (MLP([6, 3], backend="numpy") for _ in range(2))
+    train(one, *data, epochs=1, batch_size=20, sample_weight=weights)
+    train(other, *data, epochs=1, batch_size=20, sample_weight=unit * weights)
+    for first, second in zip(arrays(one.parameters), arrays(other.parameters), strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-7)
 
 
 TARGETS = {

@@ -37,15 +37,19 @@ BACKENDS = {
 _CUDA_BACKENDS = ("cupy", "torch", "jax")
 
 
-_NAME_OR_OPEN = options.Rule(
-    "a backend's name or an open backend",
-    lambda value: value if isinstance(value, Backend) else options.TEXT.convert(value),
+BACKEND = options.optional(
+    options.Rule(
+        "a backend's name or an open backend",
+        lambda value: value if isinstance(value, Backend) else options.TEXT.convert(value),
+    )
 )
+DEVICE = options.optional(options.TEXT)
+"""What arguments called `backend` and `device` take."""
 
 
 @options.checked(
-    name=options.optional(_NAME_OR_OPEN),
-    device=options.optional(options.TEXT),
+    name=BACKEND,
+    device=DEVICE,
     executor=options.optional(options.TEXT),
     tf32=options.optional(options.TRUTH),
 )

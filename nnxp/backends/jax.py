@@ -89,7 +89,7 @@ class JAXBackend(Backend):
     def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
         import jax
 
-        with self.active():
+        with self.active(), np.errstate(all="ignore"):  # an overflow shows, as on every backend
             if not is_array(x) or namespace(x) is not self.xp:
                 # Converted here: JAX would compile a program to convert each new shape. A copy, for
                 # JAX may read it later, and uses aligned memory as its own.

@@ -11,7 +11,7 @@ import numpy as np
 from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends.base import Backend
 from nnxp.backends.staging import Layout, Staging, TorchStaging
-from nnxp.errors import BackendError, InputError
+from nnxp.errors import BackendError
 
 
 class TorchBackend(Backend):
@@ -73,7 +73,7 @@ class TorchBackend(Backend):
         with self.active():
             if is_array(x) and namespace(x) is self.xp:
                 if x.layout is not self.xp.strided:
-                    raise InputError(f"a tensor of layout {x.layout} is sparse: give x.to_dense()")
+                    raise TypeError(f"its layout is {x.layout}")
                 x = x.detach()
             else:
                 x = to_numpy(x)

@@ -25,10 +25,7 @@ def features(x: Any, fan_in: int, backend: Backend, dtype: Any) -> Array:
 
 def matrix(x: Any, fan_in: int) -> Array:
     """`x` where it is, an array, checked but for its values: (samples, fan_in), a row at least."""
-    if not is_array(x) or isinstance(x, np.ndarray):
-        x = _host(x, "x")
-    elif not namespace(x).isdtype(x.dtype, ("bool", "integral", "real floating")):
-        raise InputError(f"x must be real numbers, not {x.dtype}")
+    x = numbers(x, "x")
     try:
         shape = tuple(map(int, x.shape))
     except (TypeError, ValueError):  # a lazy array whose length is not known
@@ -38,6 +35,21 @@ def matrix(x: Any, fan_in: int) -> Array:
         raise InputError(f"x has shape {shape}, the network takes (samples, {fan_in}){cure}")
     if shape[0] == 0:
         raise InputError("x has no rows")
+    return x
+
+
+def numbers(x: Any, name: str) -> Array:
+    """`x`, called `name`, as an array of real numbers: where it is, or on the host.
+
+    Raises:
+        InputError: it holds something else, or masked values.
+    """
+    if not is_array(x) or isinstance(x, np.ndarray):
+        return _host(x, name)
+    kinds = ("bool", "integral", "real floating")
+    real, _ = converted(x, name, lambda x: (namespace(x).isdtype(x.dtype, kinds), x.shape))
+    if not real:
+        raise InputError(f"{name} must be real numbers, not {x.dtype}")
     return x
 
 
@@ -80,7 +92,7 @@ def targets(t: Any, loss: str, samples: int, outputs: int) -> np.ndarray:
     Raises:
         InputError: names both shapes, or the row and value, and the cure.
     """
-    t = _host(t, "targets")
+    t = _float64(_host(t, "targets"))
     if t.ndim not in (1, 2) or t.shape[0] != samples:
         raise InputError(f"targets have shape {t.shape}, x has {samples} rows")
     _check_finite(t, "targets")
@@ -94,7 +106,7 @@ def targets(t: Any, loss: str, samples: int, outputs: int) -> np.ndarray:
             f"targets have shape {t.shape}, the network's output {(samples, outputs)}"
             + ("; integer classes are given as (samples,)" if t.shape[1] == 1 else "")
         )
-    t = t.astype(np.float64)
+    t = t.astype(np.float64, copy=False)
     if loss != "quadratic":
         _check_probabilities(t, loss)
     return t
@@ -111,7 +123,7 @@ def sample_weight(weight: Any, samples: int) -> np.ndarray:
     Raises:
         InputError: wrong shape, or a negative or non-finite weight.
     """
-    weight = _host(weight, "sample_weight").astype(np.float64)
+    weight = _float64(_host(weight, "sample_weight")).astype(np.float64)
     if weight.shape != (samples,):
         raise InputError(f"sample_weight has shape {weight.shape}, x has {samples} rows")
     _check_finite(weight, "sample_weight")
@@ -132,6 +144,8 @@ def unit_mean(weight: np.ndarray, kept: np.ndarray | None = None) -> np.ndarray:
     counted = weight if kept is None else weight[kept]
     if not counted.any():
         raise InputError("sample_weight is zero everywhere: nothing is left to train on")
+    weight = weight / weight.max()  # so that no sum overflows
+    counted = weight if kept is None else weight[kept]
     scaled: np.ndarray = weight / counted.mean()
     return scaled
 
@@ -139,11 +153,7 @@ def unit_mean(weight: np.ndarray, kept: np.ndarray | None = None) -> np.ndarray:
 def _host(x: Any, name: str) -> np.ndarray:
     if hasattr(x, "toarray"):
         raise InputError(f"{name} is sparse: give {name}.toarray()")
-    if isinstance(x, np.ma.MaskedArray) and (masked := int(np.ma.getmaskarray(x).sum())):
-        raise InputError(
-            f"{name} is a masked array with {masked} masked values, and a network has no use for "
-            f"a mask: fill them in ({name}.filled(value)), or leave out their rows"
-        )
+    _check_unmasked(x, name)
     if is_array(x):
         x = converted(x, name, to_numpy)
     else:
@@ -161,7 +171,15 @@ def _host(x: Any, name: str) -> np.ndarray:
     return x
 
 
-def converted(x: Any, name: str, convert: Callable[[Any], Array]) -> Array:
+def _float64(x: np.ndarray) -> np.ndarray:
+    """`x`; wider floating numbers in float64, infinite where that cannot hold them."""
+    if x.dtype.kind != "f" or x.dtype.itemsize <= 8:
+        return x
+    with np.errstate(over="ignore"):
+        return x.astype(np.float64)
+
+
+def converted(x: Any, name: str, convert: Callable[[Any], Any]) -> Any:
     """convert(x). Libraries refuse a kind of array by many sorts of errors; here it is one line.
 
     Raises:
@@ -177,6 +195,19 @@ def converted(x: Any, name: str, convert: Callable[[Any], Array]) -> Array:
             f"{name}, {kind}, does not convert ({first_line(error)}): "
             f"make it a dense float32 or float64 array first"
         ) from None
+
+
+def _check_unmasked(x: Any, name: str) -> None:
+    """Raise InputError if `x` is a masked array, or a list of some, with masked values."""
+    rows = x if isinstance(x, (list, tuple)) else [x]
+    masked = sum(
+        int(np.ma.getmaskarray(row).sum()) for row in rows if isinstance(row, np.ma.MaskedArray)
+    )
+    if masked:
+        raise InputError(
+            f"{name} is a masked array with {masked} masked values, and a network has no use for "
+            f"a mask: fill them in ({name}.filled(value)), or leave out their rows"
+        )
 
 
 def check_outputs(y: Array, first_row: int = 0) -> None:
@@ -209,15 +240,17 @@ def _not_finite(x: Array) -> tuple[tuple[int, ...], Any] | None:
         return None
     # A sum is finite only if every term is; it needs no mask of x's size. The reverse does not
     # hold, so a sum that overflows is looked into.
-    if np.isfinite(to_numpy(xp.sum(x))):
-        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(to_numpy(xp.sum(x))):
+            return None
     host = to_numpy(x)
     bad = np.argwhere(~np.isfinite(host))
     return (tuple(map(int, bad[0])), host[tuple(bad[0])]) if len(bad) else None
 
 
 def _classes(t: np.ndarray, outputs: int) -> np.ndarray:
-    classes = t.astype(np.int64)
+    with np.errstate(invalid="ignore"):  # what int64 cannot hold is found to be wrong
+        classes = t.astype(np.int64)
     wrong = (classes != t) | (classes < 0) | (classes >= outputs)
     if wrong.any():
         row = int(np.argmax(wrong))
