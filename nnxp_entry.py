@@ -5,7 +5,6 @@ Ctrl-C in that time, and when all is done, is a line and an exit status, not a t
 
 import os
 import signal
-from types import FrameType
 
 
 def main() -> None:
@@ -18,7 +17,7 @@ def main() -> None:
     run()
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _leave(number: int, frame: object) -> None:
     """End the process at once: an exception might be swallowed by what is being imported."""
     os.write(2, b"nnxp: interrupted\n")
     os._exit(128 + number)
