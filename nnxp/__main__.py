@@ -6,7 +6,6 @@ traceback.
 
 import os
 import signal
-from types import FrameType
 
 
 def main() -> None:
@@ -19,7 +18,7 @@ def main() -> None:
     run()
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _leave(number: int, frame: object) -> None:
     """End the process at once: an exception might be swallowed by what is being imported."""
     os.write(2, b"nnxp: interrupted\n")
     os._exit(128 + number)
