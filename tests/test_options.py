@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from nnxp.gradcheck import gradcheck
+from nnxp.gradient_check import gradcheck
 
 import nnxp
 from nnxp import InputError, options
