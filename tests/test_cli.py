@@ -493,7 +493,7 @@ def test_the_header_is_said_in_training_and_in_evaluation(moons, tmp_path):
     wide = ",".join(f"pixel{i}" for i in range(20)) + ",\x1b[31m\n"
     rows = "".join(",".join(["1"] * 20) + f",{'uv'[i % 2]}\n" for i in range(20))
     (tmp_path / "wide.csv").write_text(wide + rows)
-    text = succeed(tmp_path, "train", "wide.csv", "--epochs", 1)
+    text = succeed(tmp_path, "train", "wide.csv", "--epochs", 1, "--overwrite")
     assert "pixel7, ..., '\\x1b[31m' (21 columns)\n" in text
     assert not CONTROL.search(text)
 
@@ -508,7 +508,7 @@ def test_the_task_is_said_and_that_it_was_guessed(tmp_path, moons, printed):
     for task, value in tasks.items():
         rows = "".join(f"{i},{value(i)}\n" for i in range(60))
         (tmp_path / "data.csv").write_text("a,price\n" + rows)
-        text = succeed(tmp_path, "train", "data.csv", "--epochs", 1)
+        text = succeed(tmp_path, "train", "data.csv", "--epochs", 1, "--overwrite")
         assert f"\n{task}; target price\n" in text
 
 
@@ -522,7 +522,7 @@ def test_no_row_is_lost_to_training_without_a_word(tmp_path):
     assert "\n0 rows to validate on and not 4, a share of 0.1: each class keeps a row" in text
     assert "\n15 rows to test on and not 18, a share of 0.3: each class keeps a row" in text
     (tmp_path / "data.csv").write_text("a,y\n1,u\n2,v\n")
-    text = succeed(tmp_path, "train", "data.csv", "--epochs", 1)
+    text = succeed(tmp_path, "train", "data.csv", "--epochs", 1, "--overwrite")
     assert "\nno rows to test on: a share of 0.2 of 2 is less than one\n" in text
 
 

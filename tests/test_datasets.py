@@ -1319,7 +1319,9 @@ def numbered_rows(tmp_path, y, name="data.npz"):
 
 def saved(data):
     """What a model's file keeps of the data that the model was trained on."""
-    return datasets.described(json.loads(json.dumps(data.metadata())), data.outputs)
+    return datasets.described(
+        json.loads(json.dumps(data.metadata())), (data.x.shape[1], data.outputs)
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS_OF_DATA)

@@ -383,7 +383,7 @@ def command(monkeypatch, capsys, *arguments):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["train", "--epochs", "1", "--executor", "eager"],
+        ["train", "--epochs", "1", "--executor", "eager", "--overwrite"],
         ["evaluate", "model.safetensors"],
         ["predict", "model.safetensors", "digits"],
     ],
