@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from nnxp.gradient_check import gradcheck
 
 import nnxp
 from nnxp import InputError, options
 from nnxp.backends.base import Backend
 from nnxp.errors import shown
+from nnxp.gradient_check import gradcheck
 
 
 def train(network=None, **changed):
