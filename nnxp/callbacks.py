@@ -19,7 +19,7 @@ class EarlyStopping:
     Args:
         monitor: what must fall, "loss" or "validation_loss", or rise, "validation_metric".
         patience: epochs without an improvement after which training ends, 1 or more.
-        minimum_change: what counts as an improvement; not negative.
+        min_delta: what counts as an improvement; not negative.
 
     Attributes:
         best_epoch: the number of the best epoch so far; None before the first.
@@ -30,15 +30,13 @@ class EarlyStopping:
     Source: Prechelt, Early stopping - but when?, 1998.
     """
 
-    @options.checked(
-        monitor=MONITOR, patience=options.whole(1), minimum_change=options.NOT_NEGATIVE
-    )
+    @options.checked(monitor=MONITOR, patience=options.whole(1), min_delta=options.NOT_NEGATIVE)
     def __init__(
-        self, monitor: str = "validation_loss", patience: int = 5, minimum_change: float = 0.0
+        self, monitor: str = "validation_loss", patience: int = 5, min_delta: float = 0.0
     ) -> None:
         self.monitor = monitor
         self.patience = patience
-        self.minimum_change = minimum_change
+        self.min_delta = min_delta
         self._start()
 
     def _start(self) -> None:
@@ -52,7 +50,7 @@ class EarlyStopping:
         if epoch == 1:  # a second training begins anew
             self._start()
         value = monitored(history.epochs[-1], self.monitor)
-        if self.best_epoch is None or value < self._best - self.minimum_change:
+        if self.best_epoch is None or value < self._best - self.min_delta:
             self.best_epoch, self._best = epoch, value
             # A copy: the network's own are for other callbacks to write into.
             copied = partial(network.backend.asarray, copy=True)

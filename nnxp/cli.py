@@ -19,7 +19,18 @@ import numpy as np
 import typer
 
 import nnxp
-from nnxp import backends, checkpoint, datasets, files, plots, signals, streams
+from nnxp import (
+    backends,
+    checkpoint,
+    datasets,
+    files,
+    objectives,
+    optimizers,
+    plots,
+    schedules,
+    signals,
+    streams,
+)
 from nnxp.benchmark.command import bench
 from nnxp.callbacks import EarlyStopping
 from nnxp.data import batches
@@ -38,13 +49,10 @@ from nnxp.history import Epoch, History
 from nnxp.kernels import ACTIVATIONS
 from nnxp.metrics import format_figure
 from nnxp.network import MLP
-from nnxp.objectives import objective
-from nnxp.optimizers import optimizer as find_optimizer
 from nnxp.options import LARGEST
 from nnxp.progress import EpochTable, new_console
 from nnxp.randomness import Purpose, generator
 from nnxp.regularization import Regularization
-from nnxp.schedules import schedule as find_schedule
 
 app = typer.Typer(
     name="nnxp",
@@ -297,13 +305,13 @@ def train(
     size = _batch_size(batch_size)
     layers, activations = _hidden(hidden, activation)
     rate = _DEFAULT_RATE.get(optimizer.lower(), 0.1) if learning_rate is None else learning_rate
-    rule = find_optimizer(
+    rule = optimizers.get(
         optimizer.lower(), **_hyperparameters(rate, momentum, nesterov, weight_decay)
     )
     regularization = Regularization(l1, l2, max_norm, _shares(dropout))
     regularization.shares(len(layers))
     stopping = [] if early_stopping is None else [EarlyStopping(monitor, early_stopping)]
-    rates = find_schedule(schedule)
+    rates = schedules.get(schedule)
     opened = backends.get(backend, device, executor, tf32)
 
     dataset = datasets.load(
@@ -321,11 +329,11 @@ def train(
     )
     network.metadata = dataset.metadata()
     replaces = _replaces(save, network, overwrite)
-    goal = objective(loss, network.output)
+    objective = objectives.get(loss, network.output)
 
     console = new_console(quiet=True) if quiet else _console
     held = len(batches.split(batches.strata(dataset.y), validation, seed)[1])
-    console.print(_headline(network, goal.loss))
+    console.print(_headline(network, objective.loss))
     console.print(
         f"on {opened.describe()}, {dtype}"
         + (" (auto)" if backend == "auto" else "")
@@ -386,7 +394,7 @@ def train(
             "hidden": list(network.sizes[1:-1]),
             "activation": list(network.hidden),
             "output_activation": network.output,
-            "loss": goal.loss,
+            "loss": objective.loss,
             "learning_rate": rate,
             "batch_size": size,
             "task": dataset.task,
@@ -535,7 +543,7 @@ def gradcheck(
     # Rows that sum to one are targets that every loss takes.
     targets = rng.dirichlet(np.ones(network.sizes[-1]), samples)
     checks = check_gradients(network, x, targets, loss, seed=seed)
-    _console.print(f"{_headline(network, objective(loss, network.output).loss)}, float64")
+    _console.print(f"{_headline(network, objectives.get(loss, network.output).loss)}, float64")
     _console.print(f"on {opened.describe()}; {samples} random samples\n")
     _console.print(
         f"{'array':<20} {'shape':<14} {'compared':>8} {'difference':>10} {'relative':>9}"

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import options
+from nnxp import objectives, options
 from nnxp.arrays import to_numpy
 from nnxp.data import checks
 from nnxp.network import MLP, backpropagate, propagate
-from nnxp.objectives import objective
 
 TOLERANCE = 1e-6
 """The largest relative error that passes."""
@@ -87,19 +86,19 @@ def gradcheck(
         network.sizes, network.hidden, network.output,
         backend=network.backend, dtype="float64", parameters=network.parameters,
     )  # fmt: skip
-    goal = objective(loss, network.output)
+    objective = objectives.get(loss, network.output)
     spec = precise.spec
     x = spec.on_device(checks.matrix(x, network.sizes[0]))
-    t = spec.targets(checks.targets(targets, goal.loss, x.shape[0], network.sizes[-1]))
+    t = spec.targets(checks.targets(targets, objective.loss, x.shape[0], network.sizes[-1]))
     with precise.backend.active():
-        _, gradients = backpropagate(precise.parameters, precise.hidden, goal, x, t)
+        _, gradients = backpropagate(precise.parameters, precise.hidden, objective, x, t)
     host = [[to_numpy(array).copy() for array in layer] for layer in precise.parameters]
     rng = np.random.default_rng(seed)
 
     def value() -> float:
         with precise.backend.active():
             z, _ = propagate(precise.parameters, precise.hidden, x)
-            return float(goal.value(z, t))
+            return float(objective.value(z, t))
 
     # A loss is exact to a few units in its last place, or in that of 1: it is made of such numbers.
     rounding = 4 * np.finfo(np.float64).eps * max(1.0, abs(value())) / step

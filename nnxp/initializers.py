@@ -67,7 +67,7 @@ INITIALIZERS: dict[str, Initializer] = {
 INITIALIZER = options.name("initializer", ("auto", *INITIALIZERS))
 
 
-def initializer(name: str, activation: str) -> Initializer:
+def get(name: str, activation: str) -> Initializer:
     """The initializer called `name`; "auto" is `he` for the ReLU family, `xavier` for the rest.
 
     Raises:

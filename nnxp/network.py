@@ -11,16 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import backends, checkpoint, metrics, options
+from nnxp import backends, checkpoint, initializers, metrics, objectives, options
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
 from nnxp.data import checks, placement
 from nnxp.data.placement import NetworkSpec
 from nnxp.data.prepare import Validation, prepare_evaluation
 from nnxp.errors import InputError, shown
 from nnxp.initializers import INITIALIZER
-from nnxp.initializers import initializer as find_initializer
 from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward
-from nnxp.objectives import Objective, objective
+from nnxp.objectives import Objective
 from nnxp.optimizers import Parameters
 from nnxp.randomness import Purpose, generator
 from nnxp.target_scaling import TargetScaling
@@ -169,7 +168,7 @@ class MLP:
         self.output = output
         self.backend = backends.get(backend, device)
         self.dtype = dtype
-        self.loss = objective("auto", self.output).loss
+        self.loss = objectives.get("auto", self.output).loss
         self.target_scaling: TargetScaling | None = None
         self.metadata: dict[str, Any] = {}
         self.backend.dtype(dtype)  # before anything is drawn or imported: it may be refused
@@ -179,7 +178,7 @@ class MLP:
                 raise MemoryError(f"weights of {largest:.1e} numbers")
             rng = generator(seed, Purpose.PARAMETERS)
             parameters = [
-                find_initializer(initializer, activation)(rng, fan_in, fan_out)
+                initializers.get(initializer, activation)(rng, fan_in, fan_out)
                 for (fan_in, fan_out), activation in zip(
                     pairwise(self.sizes), (*self.hidden, self.output), strict=True
                 )
@@ -254,7 +253,7 @@ class MLP:
         xp = self.backend.xp
         if self.sizes[-1] > 1:
             return self._predict(x, lambda y: xp.argmax(y, axis=1))
-        threshold = objective("auto", self.output).threshold
+        threshold = objectives.get("auto", self.output).threshold
         return self._predict(
             x, lambda y: xp.astype(xp.reshape(y, (-1,)) > threshold, index_dtype(xp))
         )
@@ -290,8 +289,8 @@ class MLP:
         Raises:
             InputError: shapes or labels do not fit, or a value or an output is not finite.
         """
-        goal = objective(self.loss if loss is None else loss, self.output)
-        return evaluate(self, prepare_evaluation(self.spec, goal.loss, x, targets), goal)
+        objective = objectives.get(self.loss if loss is None else loss, self.output)
+        return evaluate(self, prepare_evaluation(self.spec, objective.loss, x, targets), objective)
 
     def loss_and_gradients(
         self, x: Any, targets: Any, loss: str = "auto", *, sample_weight: Any = None
@@ -309,15 +308,15 @@ class MLP:
             for training, of the scaled ones.
         """
         x = self.spec.on_device(checks.matrix(x, self.sizes[0]))
-        goal = objective(loss, self.output)
-        batch = [checks.targets(targets, goal.loss, x.shape[0], self.sizes[-1])]
+        objective = objectives.get(loss, self.output)
+        batch = [checks.targets(targets, objective.loss, x.shape[0], self.sizes[-1])]
         if self.target_scaling is not None:
             batch[0] = self.target_scaling.apply(batch[0])
         if sample_weight is not None:
             batch.append(checks.unit_mean(checks.sample_weight(sample_weight, x.shape[0])))
         arrays = list(map(self.spec.targets, batch))
         with self.backend.active():
-            value, gradients = backpropagate(self.parameters, self.hidden, goal, x, *arrays)
+            value, gradients = backpropagate(self.parameters, self.hidden, objective, x, *arrays)
             return float(value), gradients
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -347,7 +346,7 @@ class MLP:
                 parameters=model.parameters,
                 backend=opened,
             )
-            network.loss = objective(model.loss, network.output).loss
+            network.loss = objectives.get(model.loss, network.output).loss
         except ValueError as error:
             raise checkpoint.unusable(path, error) from None
         network.metadata, network.target_scaling = model.metadata, model.target_scaling

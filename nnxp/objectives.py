@@ -111,7 +111,7 @@ class Objective:
         return (_WITH_LOGITS if logits and self.loss in _WITH_LOGITS else _LOSSES)[self.loss]
 
 
-def objective(loss: str, output: str) -> Objective:
+def get(loss: str, output: str) -> Objective:
     """The objective for a loss name; "auto" fits the output activation.
 
     "auto" is categorical cross-entropy for softmax, binary cross-entropy for sigmoid and

@@ -235,7 +235,7 @@ def apply_updates(parameters: Parameters, steps: Parameters) -> Parameters:
 OPTIMIZERS: dict[str, type] = {"sgd": SGD, "adam": Adam}
 
 
-def optimizer(name: str, **hyperparameters: Any) -> Optimizer:
+def get(name: str, **hyperparameters: Any) -> Optimizer:
     """The optimizer called `name`, "sgd" or "adam", with these hyper-parameters.
 
     Raises:

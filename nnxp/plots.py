@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnxp import backends, files
+from nnxp import backends, files, objectives
 from nnxp.arrays import to_numpy
 from nnxp.datasets import Dataset, described
 from nnxp.errors import DataError, InputError
 from nnxp.history import History
 from nnxp.kernels import ACTIVATIONS
 from nnxp.network import MLP
-from nnxp.objectives import objective
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -403,7 +402,7 @@ def _leads(network: MLP, x: np.ndarray) -> np.ndarray:
     """By how much each class is ahead of every other, or behind, (classes, samples); never 0."""
     outputs, assigned = network.predict(x), network.predict_classes(x)
     if outputs.shape[1] == 1:
-        threshold = objective("auto", network.output).threshold
+        threshold = objectives.get("auto", network.output).threshold
         outputs = np.insert(outputs, 0, threshold, axis=1)
     numbers = np.arange(outputs.shape[1])
     leads = []

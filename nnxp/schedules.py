@@ -150,7 +150,7 @@ SCHEDULES: dict[str, type] = {
 }
 
 
-def schedule(text: str) -> Schedule:
+def get(text: str) -> Schedule:
     """The schedule that `text` describes: "step", "cosine,warmup=5", "step,every=10,factor=0.5".
 
     Raises:

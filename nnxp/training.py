@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnxp import options, target_scaling
+from nnxp import objectives, optimizers, options, schedules, target_scaling
 from nnxp.arrays import Array, namespace, to_numpy
 from nnxp.data import batches
 from nnxp.data.prepare import Prepared, prepare
@@ -19,12 +19,10 @@ from nnxp.diagnostics import DiagnosticsRecorder
 from nnxp.errors import DivergenceError, InputError
 from nnxp.history import Epoch, History
 from nnxp.network import MLP, evaluate
-from nnxp.objectives import LOSS, Objective, objective
+from nnxp.objectives import LOSS, Objective
 from nnxp.optimizers import SGD, Optimizer, Parameters
-from nnxp.optimizers import optimizer as find_optimizer
 from nnxp.regularization import Regularization
 from nnxp.schedules import Constant, Schedule
-from nnxp.schedules import schedule as find_schedule
 from nnxp.state import first_state
 from nnxp.step import training_step
 
@@ -53,7 +51,7 @@ _OPTIONS = {
     "optimizer": options.made(
         'an optimizer, nnxp.SGD(0.1) or nnxp.Adam(), or the name "sgd" or "adam"',
         lambda value: hasattr(value, "update") and hasattr(value, "init"),
-        find_optimizer,
+        optimizers.get,
     ),
     "epochs": options.whole(0),
     "batch_size": options.optional(options.whole(1)),
@@ -65,7 +63,7 @@ _OPTIONS = {
     "schedule": options.made(
         'a schedule, nnxp.schedules.Cosine(), or a text, "cosine" or "cosine,warmup=5"',
         callable,
-        find_schedule,
+        schedules.get,
     ),
     "regularization": options.instance(
         Regularization, "an nnxp.Regularization(l1, l2, max_norm, dropout)"
@@ -156,11 +154,11 @@ def train(
     """
     assert not isinstance(optimizer, str)  # names were replaced when the options were checked
     assert not isinstance(schedule, str)
-    aim = objective(loss, network.output)
+    objective = objectives.get(loss, network.output)
     with _epoch_table(epochs) if verbose else nullcontext() as table:
         prepared = prepare(
             network.spec,
-            aim.loss,
+            objective.loss,
             x,
             targets,
             batch_size=batch_size,
@@ -169,14 +167,16 @@ def train(
             sample_weight=sample_weight,
             stream=stream,
             choose_scaling=partial(
-                target_scaling.choose, scale_targets, aim, network.target_scaling
+                target_scaling.choose, scale_targets, objective, network.target_scaling
             ),
         )
         if table:
             table.expect(prepared.feed.samples)
             callbacks = (table.row, *callbacks)
         advance = [each for each in (progress, table and table.advance) if each]
-        training = _Training(network, prepared, aim, optimizer, regularization, seed, diagnose)
+        training = _Training(
+            network, prepared, objective, optimizer, regularization, seed, diagnose
+        )
         history = training.history
         for epoch in range(1, epochs + 1):
             rate = schedule(optimizer.learning_rate, epoch, epochs, history)

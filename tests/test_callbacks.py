@@ -41,7 +41,7 @@ def test_it_stops_when_patience_runs_out(monitor, values, patience, end, best):
 
 
 def test_a_small_change_is_no_improvement():
-    stopping = EarlyStopping("loss", 2, minimum_change=0.1)
+    stopping = EarlyStopping("loss", 2, min_delta=0.1)
     assert stops_at(stopping, [1.0, 0.95, 0.91, 0.8], "loss") == 3
 
 
@@ -102,6 +102,6 @@ def test_what_it_needs_is_said(data):
     with pytest.raises(InputError, match="validation_loss needs validation data"):
         train(MLP([3, 2], backend="numpy"), *data, epochs=2, batch_size=8,
               callbacks=[EarlyStopping()])  # fmt: skip
-    for wrong in ({"monitor": "accuracy"}, {"patience": 0}, {"minimum_change": -1.0}):
+    for wrong in ({"monitor": "accuracy"}, {"patience": 0}, {"min_delta": -1.0}):
         with pytest.raises(InputError):
             EarlyStopping(**wrong)

@@ -18,12 +18,12 @@ import stand_ins
 from conftest import REGULARIZATIONS, RULES, require
 
 import nnxp
-from nnxp import SGD, Adam, BackendError, backends, cli
+from nnxp import SGD, Adam, BackendError, backends, cli, objectives
 from nnxp.arrays import to_numpy
 from nnxp.executors import cuda_graph, cupy_graph, fusion, recording
 from nnxp.kernels import ACTIVATIONS
 from nnxp.nested import leaves
-from nnxp.objectives import LOSSES, objective
+from nnxp.objectives import LOSSES
 from nnxp.state import first_state
 from nnxp.step import training_step
 
@@ -136,7 +136,7 @@ def case(rule=SGD(0.1), change=None, backend=None, sizes=(6, 5, 3)):  # noqa: B0
     """A backend, a step, what makes its first state, and the data there."""
     backend = backend or _open()
     network = nnxp.MLP(list(sizes), backend=backend)
-    step = training_step(network.hidden, objective("auto", network.output), rule)
+    step = training_step(network.hidden, objectives.get("auto", network.output), rule)
     if change:
         step = change(step)
     return backend, step, lambda: first_state(network, rule), tuple(map(backend.asarray, data()))
@@ -649,7 +649,9 @@ def traced_groups(cupy, traced, step, state, arrays):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_cupy_makes_one_kernel_of_each_group(cupy, traced, activation, rule, regularization):
     network = nnxp.MLP([6, 5, 4, 3], activation)
-    step = training_step(network.hidden, objective("auto", network.output), rule, regularization, 1)
+    step = training_step(
+        network.hidden, objectives.get("auto", network.output), rule, regularization, 1
+    )
     traced_groups(cupy, traced, step, first_state(network, rule), data())
 
 
@@ -661,7 +663,7 @@ def test_cupy_makes_one_kernel_of_each_group_of_a_loss(cupy, traced, loss, outpu
     one_hot = one_hot or loss != "categorical_cross_entropy"
     arrays = x, np.eye(3, dtype=np.float32)[t] if one_hot else t, np.ones(len(x), np.float32)
     network = nnxp.MLP([6, 5, 3], "tanh", output)
-    step = training_step(network.hidden, objective(loss, output), SGD(0.1))
+    step = training_step(network.hidden, objectives.get(loss, output), SGD(0.1))
     traced_groups(cupy, traced, step, first_state(network, SGD(0.1)), arrays)
 
 

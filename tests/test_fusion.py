@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nnxp
-from nnxp import SGD, Adam
+from nnxp import SGD, Adam, objectives
 from nnxp.executors import eager, fusion, recording
 from nnxp.executors.recording import Call
 from nnxp.kernels import ACTIVATIONS
 from nnxp.nested import leaves
-from nnxp.objectives import LOSSES, objective
+from nnxp.objectives import LOSSES
 from nnxp.state import first_state
 from nnxp.step import training_step
 
@@ -65,7 +65,7 @@ def assert_fused_is_eager(step, state, data, fuse=identity):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_step_fused_has_the_bits_of_an_eager_one(data, activation, rule, regularization):
     network = nnxp.MLP([6, 5, 4, 3], activation, backend="numpy")
-    goal = objective("auto", network.output)
+    goal = objectives.get("auto", network.output)
     step = training_step(network.hidden, goal, rule, regularization, 1)
     calls, functions = assert_fused_is_eager(step, lambda: first_state(network, rule), data)
     assert len(functions) < 0.8 * len(calls)
@@ -82,14 +82,14 @@ def test_every_objective_fused(data, loss, output, one_hot, weighted):
     if weighted:
         arrays.append(np.linspace(0, 2, len(x), dtype=np.float32))
     network = nnxp.MLP([6, 5, 3], "tanh", output, backend="numpy")
-    step = training_step(network.hidden, objective(loss, output), SGD(0.1))
+    step = training_step(network.hidden, objectives.get(loss, output), SGD(0.1))
     assert_fused_is_eager(step, lambda: first_state(network, SGD(0.1)), tuple(arrays))
 
 
 def test_a_plain_step_is_a_score_of_functions(data):
     """Of 784-128-10, as notes on GPUs have it; more are more to launch."""
     network = nnxp.MLP([6, 5, 3], backend="numpy")
-    step = training_step(network.hidden, objective("auto", "softmax"), SGD(0.1))
+    step = training_step(network.hidden, objectives.get("auto", "softmax"), SGD(0.1))
     calls, functions = assert_fused_is_eager(step, lambda: first_state(network, SGD(0.1)), data)
     assert len(calls) >= 30
     assert len(functions) <= 24
@@ -97,7 +97,7 @@ def test_a_plain_step_is_a_score_of_functions(data):
 
 def test_what_cannot_be_fused_is_done_call_by_call(data):
     network = nnxp.MLP([6, 5, 3], backend="numpy")
-    step = training_step(network.hidden, objective("auto", "softmax"), Adam(0.1))
+    step = training_step(network.hidden, objectives.get("auto", "softmax"), Adam(0.1))
     asked = []
 
     def none(function, arrays):

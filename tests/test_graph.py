@@ -16,12 +16,11 @@ import pytest
 from conftest import REGULARIZATIONS, RULES, require
 
 import nnxp
-from nnxp import SGD, Adam, BackendError, backends, executors
+from nnxp import SGD, Adam, BackendError, backends, executors, objectives
 from nnxp.arrays import to_numpy
 from nnxp.executors import cuda_graph, eager
 from nnxp.executors.torch_graph import TorchGraph
 from nnxp.nested import leaves
-from nnxp.objectives import objective
 from nnxp.state import first_state
 from nnxp.step import training_step
 
@@ -61,7 +60,7 @@ def case(rule=SGD(0.1), regularization=REGULARIZATIONS["free"], backend="numpy")
     """A step, what makes its first state, and the data on the backend."""
     opened = backends.get(backend, "cpu")
     network = nnxp.MLP([6, 5, 3], backend=opened)
-    step = training_step(network.hidden, objective("auto", "softmax"), rule, regularization, 7)
+    step = training_step(network.hidden, objectives.get("auto", "softmax"), rule, regularization, 7)
     return step, lambda: first_state(network, rule), tuple(map(opened.asarray, data()))
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from nnxp import MLP, InputError
+from nnxp import MLP, InputError, initializers
 from nnxp.arrays import to_numpy
-from nnxp.initializers import he, initializer, normal, orthogonal, xavier
+from nnxp.initializers import he, normal, orthogonal, xavier
 
 FAN_IN, FAN_OUT = 400, 300
 
@@ -38,13 +38,13 @@ def test_only_normal_draws_biases():
 
 
 def test_auto_fits_the_activation():
-    assert initializer("auto", "relu") is initializer("auto", "leaky_relu") is he
-    assert initializer("auto", "tanh") is initializer("auto", "softmax") is xavier
+    assert initializers.get("auto", "relu") is initializers.get("auto", "leaky_relu") is he
+    assert initializers.get("auto", "tanh") is initializers.get("auto", "softmax") is xavier
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(InputError, match="unknown initializer 'xaver': did you mean 'xavier'"):
-        initializer("xaver", "relu")
+        initializers.get("xaver", "relu")
 
 
 def test_the_same_seed_gives_the_same_parameters_on_every_backend(backend):

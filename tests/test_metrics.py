@@ -9,8 +9,8 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
+from nnxp import objectives
 from nnxp.metrics import accuracy, mae, measure, r2, rmse
-from nnxp.objectives import objective
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -80,7 +80,7 @@ def test_the_metric_fits_the_targets(output, loss, targets, classes, expected):
     outputs = np.array([[0.9, 0.6, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.7]])[: len(targets)]
     if targets.ndim == 2:
         outputs = outputs[:, : targets.shape[1]]
-    figures = measure(objective(loss, output), outputs, targets, classes)
+    figures = measure(objectives.get(loss, output), outputs, targets, classes)
     (name, value), *others = figures.items()
     assert [other for other, _ in others] == (["rmse", "mae"] if name == "r2" else [])
     assert name == expected[0]

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnxp import MLP, SGD, InputError, train
+from nnxp import MLP, SGD, InputError, objectives, train
 from nnxp.arrays import is_array, namespace, to_numpy
 from nnxp.data import placement
-from nnxp.objectives import objective
 
 # The three-layer network of Saitoh, Deep Learning from Scratch, chapter 3.
 BOOK = [
@@ -243,12 +242,16 @@ def test_permuted_hidden_units_give_the_same_network(seed):
 
 
 def test_auto_loss_fits_the_output():
-    assert objective("auto", "softmax").loss == "categorical_cross_entropy"
-    assert objective("auto", "sigmoid").loss == "binary_cross_entropy"
-    assert objective("auto", "identity").loss == objective("auto", "tanh").loss == "quadratic"
-    assert objective("binary-cross-entropy", "tanh").loss == "binary_cross_entropy"
+    assert objectives.get("auto", "softmax").loss == "categorical_cross_entropy"
+    assert objectives.get("auto", "sigmoid").loss == "binary_cross_entropy"
+    assert (
+        objectives.get("auto", "identity").loss
+        == objectives.get("auto", "tanh").loss
+        == "quadratic"
+    )
+    assert objectives.get("binary-cross-entropy", "tanh").loss == "binary_cross_entropy"
     with pytest.raises(InputError, match="unknown loss 'quadrat': did you mean 'quadratic'"):
-        objective("quadrat", "softmax")
+        objectives.get("quadrat", "softmax")
 
 
 def test_evaluate_uses_the_loss_that_was_trained_with():

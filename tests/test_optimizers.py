@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from conftest import require
 
-from nnxp import SGD, Adam, InputError
+from nnxp import SGD, Adam, InputError, optimizers
 from nnxp.arrays import to_numpy
-from nnxp.optimizers import optimizer
 
 RULES = {
     "sgd": (SGD(0.1), "SGD", {"lr": 0.1}),
@@ -174,8 +173,11 @@ def test_parameters_and_state_keep_their_dtype(backend, rule):
         (lambda: Adam(beta1=1.0), "beta1"),
         (lambda: Adam(beta2=-0.1), "beta2"),
         (lambda: Adam(epsilon=0), "epsilon must be a finite number above 0"),
-        (lambda: optimizer("adma"), "did you mean 'adam'"),
-        (lambda: optimizer("adam", momentum=0.9), "adam has no momentum; it takes learning_rate"),
+        (lambda: optimizers.get("adma"), "did you mean 'adam'"),
+        (
+            lambda: optimizers.get("adam", momentum=0.9),
+            "adam has no momentum; it takes learning_rate",
+        ),
     ],
 )
 def test_hyper_parameters_are_checked(make, says):

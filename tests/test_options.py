@@ -94,7 +94,7 @@ def test_wrong_options_of_train_are_one_line(changed, says):
         (lambda: nnxp.MLP([2, 2], parameters=[1]), r"parameters must be a list of \(weight, bias"),
         (lambda: nnxp.MLP([2, 2]).evaluate(np.eye(2), [0, 1], loss=0), "unknown loss 0"),
         (lambda: nnxp.EarlyStopping(patience=float("nan")), "patience must be a whole number"),
-        (lambda: nnxp.EarlyStopping(minimum_change=None), "minimum_change must be a finite"),
+        (lambda: nnxp.EarlyStopping(min_delta=None), "min_delta must be a finite"),
         (lambda: nnxp.EarlyStopping(monitor=1), "unknown monitor 1"),
         (lambda: nnxp.Regularization(dropout="0.5"), "dropout must be .* not '0.5'"),
         (lambda: nnxp.Regularization(dropout=[0.5, None]), r"dropout must be .* not \[0.5, None\]"),

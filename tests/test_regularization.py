@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 from conftest import require
 
-from nnxp import MLP, SGD, InputError, Regularization, train
+from nnxp import MLP, SGD, InputError, Regularization, objectives, train
 from nnxp.arrays import to_numpy
 from nnxp.kernels import dropout_mask
 from nnxp.network import backpropagate
-from nnxp.objectives import objective
 from nnxp.regularization import dropout
 from nnxp.state import first_state
 from nnxp.step import training_step
@@ -134,7 +133,7 @@ def test_the_gradient_goes_through_the_mask(hidden):
     """Central differences of the very loss that the mask leaves."""
     rng = np.random.default_rng(1)
     network = MLP([3, 6, 5, 2], hidden, initializer="normal", dtype="float64", backend="numpy")
-    goal = objective("auto", "softmax")
+    goal = objectives.get("auto", "softmax")
     x, t = rng.standard_normal((7, 3)), rng.integers(0, 2, 7)
     drop = dropout((0.4, 0.0), 3, np.array(2, dtype=np.int32))
 
@@ -167,7 +166,9 @@ def test_dropout_trains_alike_on_every_backend(backend, data):
 def test_every_step_drops_other_units(data):
     """The step's number is part of the state, and chunks go on where the last one ended."""
     rule = SGD(0.0)
-    step = training_step(("relu",), objective("auto", "softmax"), rule, Regularization(dropout=0.5))
+    step = training_step(
+        ("relu",), objectives.get("auto", "softmax"), rule, Regularization(dropout=0.5)
+    )
     state, losses = first_state(MLP([4, 16, 3], backend="numpy"), rule), []
     for _ in range(3):
         state, loss = step(state, data, 0.0)

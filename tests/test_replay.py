@@ -9,12 +9,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import nnxp
-from nnxp import SGD, Adam, Regularization
+from nnxp import SGD, Adam, Regularization, objectives
 from nnxp.arrays import namespace
 from nnxp.executors import eager, recording, replay
 from nnxp.kernels import ACTIVATIONS
 from nnxp.nested import leaves
-from nnxp.objectives import LOSSES, objective
+from nnxp.objectives import LOSSES
 from nnxp.state import first_state
 from nnxp.step import training_step
 
@@ -261,7 +261,7 @@ def test_the_learning_rate_of_a_wide_layer_by_blocks_is_replayed():
 def test_a_replay_takes_up_a_state_that_it_did_not_return(data):
     """As the diagnostics give it a new one each epoch."""
     network = nnxp.MLP([6, 5, 3], backend="numpy")
-    step = training_step(network.hidden, objective("auto", "softmax"), SGD(0.1))
+    step = training_step(network.hidden, objectives.get("auto", "softmax"), SGD(0.1))
     run = replay.runner(step, NUMPY, print)
     first, *_ = chunks()
     ours, _ = run(first_state(network, SGD(0.1)), data, first, 0.1)
@@ -465,7 +465,7 @@ def laid_out(batch_size, executor="replay"):
     rng = np.random.default_rng(0)
     x, t = rng.standard_normal((256, 50)).astype(np.float32), rng.integers(0, 3, 256)
     network = nnxp.MLP([50, 100, 3], backend=nnxp.backends.get("numpy", executor=executor))
-    step = training_step(network.hidden, objective("auto", "softmax"), Adam())
+    step = training_step(network.hidden, objectives.get("auto", "softmax"), Adam())
     run = network.backend.runner(step)
     order = np.arange(256).reshape(-1, batch_size)
     state, _ = run(first_state(network, Adam()), (x, t), order, 0.1)

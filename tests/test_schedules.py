@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nnxp import MLP, SGD, EarlyStopping, InputError, schedules, train
 from nnxp.history import Epoch, History
-from nnxp.schedules import Constant, Cosine, Exponential, Plateau, Step, schedule
+from nnxp.schedules import Constant, Cosine, Exponential, Plateau, Step
 
 EPOCHS = 12
 
@@ -174,7 +174,7 @@ def test_training_follows_the_schedule(backend):
     ],
 )
 def test_a_schedule_is_read_from_text(text, made):
-    assert schedule(text) == made
+    assert schedules.get(text) == made
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_schedule_is_read_from_text(text, made):
 )
 def test_wrong_schedules_are_refused(text, says):
     with pytest.raises(InputError, match=says):
-        schedule(text)
+        schedules.get(text)
 
 
 def test_a_plateau_without_validation_data_says_what_it_needs():
@@ -202,5 +202,5 @@ def test_a_plateau_without_validation_data_says_what_it_needs():
 
 
 def test_every_schedule_has_a_name():
-    made = [schedule(name) for name in schedules.SCHEDULES]
+    made = [schedules.get(name) for name in schedules.SCHEDULES]
     assert len({type(each) for each in made}) == len(schedules.SCHEDULES) == 5

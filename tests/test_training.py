@@ -6,10 +6,10 @@ from conftest import require
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnxp import MLP, SGD, Adam, DivergenceError, InputError, backends, train
+from nnxp import MLP, SGD, Adam, DivergenceError, InputError, backends, objectives, train
 from nnxp.arrays import index_dtype, is_array, to_numpy
 from nnxp.data import batches
-from nnxp.objectives import LOSSES, objective
+from nnxp.objectives import LOSSES
 from nnxp.state import first_state
 from nnxp.step import training_step
 
@@ -48,7 +48,7 @@ def test_nothing_in_a_chunk_of_steps_waits_for_the_device(conversions, data, rul
     x = gpu.asarray(data[0], dtype=gpu.xp.float32)
     t = gpu.asarray(data[1], dtype=index_dtype(gpu.xp))
     order = gpu.asarray(np.arange(200).reshape(100, 2))
-    run = gpu.runner(training_step(("relu",), objective("auto", "softmax"), rule))
+    run = gpu.runner(training_step(("relu",), objectives.get("auto", "softmax"), rule))
     state = first_state(network, rule)
     state, total = run(state, (x, t), order, 0.1)
     assert conversions.count == 0
@@ -327,7 +327,7 @@ def test_wrong_options_are_refused_before_anything_is_trained(data, options, say
 
 def test_training_again_does_not_make_another_step():
     """A backend that compiles keeps what it compiled by the step function."""
-    goal = objective("auto", "softmax")
+    goal = objectives.get("auto", "softmax")
     for one, same, other in (
         (SGD(0.1), SGD(0.2), SGD(0.1, momentum=0.5)),
         (Adam(0.1), Adam(0.2), Adam(0.1, beta1=0.5)),
@@ -366,7 +366,7 @@ def test_jax_gives_the_states_buffers_away(data):
     state = first_state(network, SGD(0.1))
     x, t = jax_backend.asarray(data[0].astype(np.float32)), jax_backend.asarray(data[1])
     order = jax_backend.asarray(np.arange(20).reshape(2, 10))
-    run = jax_backend.runner(training_step((), objective("auto", "softmax"), SGD(0.1)))
+    run = jax_backend.runner(training_step((), objectives.get("auto", "softmax"), SGD(0.1)))
     run(state, (x, t), order, 0.1)
     assert state[0][0][0].is_deleted()
     assert not network.parameters[0][0].is_deleted()

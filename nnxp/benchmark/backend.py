@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import backends
+from nnxp import backends, objectives
 from nnxp.arrays import Array, index_dtype, to_numpy
 from nnxp.benchmark.measure import Entry
 from nnxp.benchmark.workloads import LEARNING_RATE, Workload
 from nnxp.data import checks
 from nnxp.data.prepare import device_targets
 from nnxp.network import MLP
-from nnxp.objectives import objective
 from nnxp.optimizers import SGD
 from nnxp.randomness import Purpose, generator
 from nnxp.state import first_state
@@ -56,13 +55,13 @@ class Trainer:
             if tf32 and self.backend.has_tf32():
                 self.backend = backends.get(backend, device, tf32=True)
         network = MLP(workload.sizes, backend=self.backend, parameters=workload.parameters)
-        goal, optimizer = objective("auto", network.output), SGD(LEARNING_RATE)
+        objective, optimizer = objectives.get("auto", network.output), SGD(LEARNING_RATE)
         x, classes = workload.data
         spec = network.spec
-        targets = checks.targets(classes, goal.loss, len(x), workload.sizes[-1])
+        targets = checks.targets(classes, objective.loss, len(x), workload.sizes[-1])
         self.data = spec.on_device(x), device_targets(spec, targets)
         self.fallbacks: list[str] = []
-        step = training_step(network.hidden, goal, optimizer)
+        step = training_step(network.hidden, objective, optimizer)
         self.run = self.backend.runner(step, self.fallbacks)
         self.state = first_state(network, optimizer)
         self.indices = index_dtype(self.backend.xp)
