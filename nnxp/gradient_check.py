@@ -9,6 +9,7 @@ import numpy as np
 
 from nnxp.arrays import to_numpy
 from nnxp.data import checks
+from nnxp.names import LossName
 from nnxp.network import MLP, backpropagate, propagate
 from nnxp.objectives import objective
 
@@ -47,7 +48,7 @@ def gradcheck(
     network: MLP,
     x: Any,
     targets: Any,
-    loss: str = "auto",
+    loss: LossName = "auto",
     *,
     step: float = 1e-6,
     elements: int = 200,

@@ -13,6 +13,7 @@ from nnxp.data import batches, checks
 from nnxp.errors import DivergenceError, InputError, NotSeparableError
 from nnxp.executors.eager import State
 from nnxp.kernels import affine, step
+from nnxp.names import DTypeName
 
 
 def perceptron_rule(
@@ -81,7 +82,7 @@ class Perceptron:
         *,
         backend: str | backends.Backend | None = None,
         device: str | None = None,
-        dtype: str = "float32",
+        dtype: DTypeName = "float32",
     ) -> None:
         self.features = features
         self.backend = backends.get(backend, device)
