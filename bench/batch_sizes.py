@@ -62,8 +62,10 @@ def main() -> int:
         if chosen.output:
             files.write(chosen.output, (json.dumps(content, allow_nan=False) + "\n").encode())
     print("\n".join(sweep_lines(AXIS, found)))
-    for name, size in pays(content).items():
-        print(f"{name} outruns nnxp[numpy] " + (f"from batch size {size} on" if size else "never"))
+    for name, least in pays(content).items():
+        print(
+            f"{name} outruns nnxp[numpy] " + (f"from batch size {least} on" if least else "never")
+        )
     complete = len(found) == len(points)
     if not complete:
         missing = [str(size) for size in points if size not in found]

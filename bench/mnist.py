@@ -32,7 +32,7 @@ def made(folder: Path, samples: int) -> str:
     x, classes = Workload("small", (784, 128, 10), 1, 1, samples + tests).data
     path = folder / "made.npz"
     parts = {"x": x[tests:], "y": classes[tests:], "x_test": x[:tests], "y_test": classes[:tests]}
-    np.savez(path, **parts)
+    np.savez(path, allow_pickle=False, **parts)
     return str(path)
 
 
@@ -60,7 +60,7 @@ def main() -> int:
     epochs = 1 if chosen.quick else 10
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        given = os.environ.get("NNXP_DATA_DIR")
+        given = os.environ.get("NNXP_DATA_DIR", "")
         real = bool(given) and (Path(given) / "mnist").is_dir() and not chosen.quick
         data = "mnist" if real else made(folder, 600 if chosen.quick else 60_000)
         options = ["--epochs", str(epochs), "--preprocess", "auto" if real else "none"]

@@ -23,6 +23,7 @@ import numpy as np
 
 from nnxp.errors import InputError, ModelError
 from nnxp.files import write
+from nnxp.names import ActivationName, DTypeName
 from nnxp.target_scaling import LARGEST, SMALLEST, TargetScaling
 
 FORMAT = 1
@@ -34,9 +35,9 @@ class Model:
     """The content of a model file: what `nnxp.MLP` is made of, on the host."""
 
     sizes: tuple[int, ...]
-    hidden: tuple[str, ...]
-    output: str
-    dtype: str
+    hidden: tuple[ActivationName, ...]
+    output: ActivationName
+    dtype: DTypeName
     loss: str
     parameters: list[tuple[np.ndarray, np.ndarray]]
     """(weight, bias) per layer, (fan_in, fan_out) and (fan_out,)."""

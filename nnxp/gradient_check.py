@@ -10,6 +10,7 @@ import numpy as np
 from nnxp import objectives, options
 from nnxp.arrays import to_numpy
 from nnxp.data import checks
+from nnxp.names import LossName
 from nnxp.network import MLP, backpropagate, propagate
 
 TOLERANCE = 1e-6
@@ -53,7 +54,7 @@ def gradcheck(
     network: MLP,
     x: Any,
     targets: Any,
-    loss: str = "auto",
+    loss: LossName = "auto",
     *,
     step: float = 1e-6,
     elements: int = 200,

@@ -19,6 +19,7 @@ from nnxp.data.prepare import Validation, prepare_evaluation
 from nnxp.errors import InputError, shown
 from nnxp.initializers import INITIALIZER
 from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward
+from nnxp.names import ActivationName, DTypeName, InitializerName, LossName
 from nnxp.objectives import Objective
 from nnxp.optimizers import Parameters
 from nnxp.randomness import Purpose, generator
@@ -149,22 +150,21 @@ class MLP:
     def __init__(
         self,
         sizes: Sequence[int],
-        hidden: str | Sequence[str] = "relu",
-        output: str = "softmax",
+        hidden: ActivationName | Sequence[ActivationName] = "relu",
+        output: ActivationName = "softmax",
         *,
-        initializer: str = "auto",
+        initializer: InitializerName = "auto",
         backend: str | backends.Backend | None = None,
         device: str | None = None,
-        dtype: str = "float32",
+        dtype: DTypeName = "float32",
         seed: int = 0,
         parameters: Sequence[Sequence[Any]] | None = None,
     ) -> None:
         self.sizes = tuple(sizes)
         layers = len(self.sizes) - 2
-        names = (hidden,) * layers if isinstance(hidden, str) else tuple(hidden)
-        if len(names) != layers:
-            raise InputError(f"{len(names)} hidden activations for {layers} hidden layers")
-        self.hidden = names
+        self.hidden = (hidden,) * layers if isinstance(hidden, str) else tuple(hidden)
+        if len(self.hidden) != layers:
+            raise InputError(f"{len(self.hidden)} hidden activations for {layers} hidden layers")
         self.output = output
         self.backend = backends.get(backend, device)
         self.dtype = dtype
@@ -274,7 +274,7 @@ class MLP:
             y = np.concatenate(blocks)
         return namespace(x).asarray(y, device=device(x)) if is_array(x) else y
 
-    def evaluate(self, x: Any, targets: Any, loss: str | None = None) -> dict[str, float]:
+    def evaluate(self, x: Any, targets: Any, loss: LossName | None = None) -> dict[str, float]:
         """How well the network does on `x`: its loss and the metrics that fit the targets.
 
         Args:
@@ -293,7 +293,7 @@ class MLP:
         return evaluate(self, prepare_evaluation(self.spec, objective.loss, x, targets), objective)
 
     def loss_and_gradients(
-        self, x: Any, targets: Any, loss: str = "auto", *, sample_weight: Any = None
+        self, x: Any, targets: Any, loss: LossName = "auto", *, sample_weight: Any = None
     ) -> tuple[float, Parameters]:
         """The loss on a batch, and its gradient with respect to every parameter.
 

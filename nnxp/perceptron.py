@@ -11,8 +11,9 @@ from nnxp import backends, options
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
 from nnxp.data import batches, checks
 from nnxp.errors import DivergenceError, InputError, NotSeparableError
-from nnxp.executors.eager import State
+from nnxp.executors import State
 from nnxp.kernels import affine, step
+from nnxp.names import DTypeName
 
 
 def perceptron_rule(
@@ -22,7 +23,7 @@ def perceptron_rule(
 
         y = step(x . w + b)        w += rate (t - y) x        b += rate (t - y)
 
-    A step as every backend runs it (`nnxp.executors.eager.Step`), on a batch of one.
+    A step as every backend runs it (`nnxp.executors.Step`), on a batch of one.
 
     Args:
         state: ((weight, bias),), (features,) and ().
@@ -86,7 +87,7 @@ class Perceptron:
         *,
         backend: str | backends.Backend | None = None,
         device: str | None = None,
-        dtype: str = "float32",
+        dtype: DTypeName = "float32",
     ) -> None:
         self.features = features
         self.backend = backends.get(backend, device)

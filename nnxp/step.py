@@ -7,7 +7,7 @@ from typing import Any
 
 from nnxp.arrays import Array
 from nnxp.diagnostics import with_slope_totals
-from nnxp.executors.eager import Step
+from nnxp.executors import Step
 from nnxp.network import backpropagate
 from nnxp.objectives import Objective
 from nnxp.optimizers import Optimizer, apply_updates, without_rate

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from nnxp.data.prepare import Prepared, prepare
 from nnxp.diagnostics import DiagnosticsRecorder
 from nnxp.errors import DivergenceError, InputError
 from nnxp.history import Epoch, History
+from nnxp.names import LossName, OptimizerName
 from nnxp.network import MLP, evaluate
 from nnxp.objectives import LOSS, Objective
 from nnxp.optimizers import SGD, Optimizer, Parameters
@@ -82,8 +83,8 @@ def train(
     x: Any,
     targets: Any,
     *,
-    loss: str = "auto",
-    optimizer: Optimizer | str = SGD(0.1),  # noqa: B008, it is frozen
+    loss: LossName = "auto",
+    optimizer: Optimizer | OptimizerName = SGD(0.1),  # noqa: B008, it is frozen
     epochs: int,
     batch_size: int | None,
     seed: int = 0,
@@ -95,7 +96,7 @@ def train(
     diagnose: bool = False,
     progress: Callable[[int], Any] | None = None,
     stream: bool | None = None,
-    scale_targets: bool | str = "auto",
+    scale_targets: bool | Literal["auto"] = "auto",
     verbose: bool = False,
 ) -> History:
     """Train `network` by gradient descent on mini-batches.

@@ -13,6 +13,7 @@ import sys
 from nnxp import executors, options
 from nnxp.backends.base import Availability, Backend
 from nnxp.errors import BackendError, InputError, unknown_name
+from nnxp.names import ExecutorName
 
 __all__ = [
     "BACKENDS",
@@ -56,7 +57,7 @@ DEVICE = options.optional(options.TEXT)
 def get(
     name: str | Backend | None = None,
     device: str | None = None,
-    executor: str | None = None,
+    executor: ExecutorName | None = None,
     tf32: bool | None = None,
 ) -> Backend:
     """Open the backend called `name` on `device`.
@@ -93,15 +94,15 @@ def get(
                 f"{name.describe()} is open already, with{'' if name.tf32 else 'out'} TF32"
             )
         return name
-    name, named_executor = parse(name or default_name())
-    if named_executor is not None:
-        if executor not in (None, "auto", named_executor):
-            raise InputError(f"backend {name}:{named_executor} has another executor: {executor!r}")
-        executor = named_executor
+    name, chosen = parse(name or default_name())
+    if chosen is None:
+        chosen = executor
+    elif executor not in (None, "auto", chosen):
+        raise InputError(f"backend {name}:{chosen} has another executor: {executor!r}")
     device = device or os.environ.get("NNXP_DEVICE") or None
     if name == "auto":
-        return _auto(device, executor, bool(tf32))
-    return backend_class(name)(device, executor, bool(tf32))
+        return _auto(device, chosen, bool(tf32))
+    return backend_class(name)(device, chosen, bool(tf32))
 
 
 def parse(text: str) -> tuple[str, str | None]:

@@ -11,7 +11,7 @@ from nnxp import executors
 from nnxp.arrays import Array, device, is_array, namespace, to_numpy
 from nnxp.backends.staging import Layout, Staging
 from nnxp.errors import BackendError, InputError, NnxpError, first_line
-from nnxp.executors.eager import Runner, State, Step
+from nnxp.executors import Runner, State, Step
 
 log = logging.getLogger("nnxp")
 
@@ -172,7 +172,7 @@ class Backend:
         """A function like `nnxp.executors.eager.run`: it runs chunks of `step` by the executor.
 
         Args:
-            step: see `nnxp.executors.eager.Step`.
+            step: see `nnxp.executors.Step`.
             fallbacks: gets a line, with the reason, for each way in which steps run otherwise
                 than by the backend's executor. Each is logged by "nnxp", too, as INFO.
         """

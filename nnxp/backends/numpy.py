@@ -11,7 +11,7 @@ import numpy as np
 
 from nnxp.arrays import Array
 from nnxp.backends.base import Backend
-from nnxp.executors.eager import Runner, State
+from nnxp.executors import Runner, State
 from nnxp.nested import leaves, rebuilt
 
 MULTITHREAD_MIN_MACS = 2**24

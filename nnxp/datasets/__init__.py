@@ -19,6 +19,7 @@ from nnxp.datasets import digits, mnist, moons, tables, targets
 from nnxp.datasets.raw import Raw
 from nnxp.datasets.splits import Split, content_hash, is_split
 from nnxp.errors import DataError, InputError, ModelError, shown, unknown_name
+from nnxp.names import PreprocessName, TaskName
 from nnxp.preprocessing import KINDS, Preprocessing, pixels, standardize, whiten
 
 __all__ = ["NAMES", "Dataset", "load", "load_features"]
@@ -62,7 +63,7 @@ class Dataset:
     y: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
-    task: str
+    task: TaskName
     classes: tuple[str, ...] | None
     shape: tuple[int, ...]
     preprocessing: Preprocessing
@@ -127,8 +128,8 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     *,
     target: str | None = None,
-    task: str | None = None,
-    preprocess: str = "auto",
+    task: TaskName | None = None,
+    preprocess: PreprocessName = "auto",
     test_share: float | None = None,
     n: int = moons.N,
     noise: float = moons.NOISE,
@@ -354,7 +355,7 @@ def load_features(
 
 
 def _encoded(
-    raw: Raw, target: str | None, task: str | None, like: dict[str, Any], new: bool
+    raw: Raw, target: str | None, task: TaskName | None, like: dict[str, Any], new: bool
 ) -> targets.Encoded:
     """The targets in numbers: classes as the model numbers them, if it is not a new one."""
     assert raw.y is not None

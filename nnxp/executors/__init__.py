@@ -13,10 +13,23 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from nnxp.arrays import Array
 from nnxp.errors import BackendError
 
 Report = Callable[[str], object]
 """Takes one line that says how steps run instead of as asked for, and why."""
+
+State = Any
+"""Nested tuples and lists of arrays; the first entry holds the parameters. Steps own it."""
+
+Rate = float | Array
+"""A learning rate: a number, or a 0-d array."""
+
+Step = Callable[[State, tuple[Array, ...], Rate], tuple[State, Array]]
+"""step(state, batch, learning_rate) -> (state, loss): pure, except that it may write into state."""
+
+Runner = Callable[[State, tuple[Array, ...], Array, Rate], tuple[State, Array]]
+"""run(state, data, order, learning_rate) -> (state, summed loss): a chunk of steps."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +115,17 @@ def find(name: str | None, backend: str, device: str | None = None) -> str:
     return found
 
 
-def runner(executor: str, backend: Host, step: Any, report: Report) -> Any:
+def runner(executor: str, backend: Host, step: Step, report: Report) -> Runner:
     """A function like `nnxp.executors.eager.run`, of `step`: it runs a chunk of steps.
 
     Args:
         executor: one of `names` of the backend.
         backend: the open backend, inside whose `active` the function is called.
-        step: see `nnxp.executors.eager.Step`.
+        step: one step of training.
         report: called where steps run otherwise than by this executor.
     """
     modules = next(each.modules for each in EXECUTORS if each.name == executor)
     name = modules.get(backend.name) or modules[""]
     module = importlib.import_module(f"nnxp.executors.{name}")
-    return module.runner(step, backend, report)
+    run: Runner = module.runner(step, backend, report)
+    return run

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from nnxp.arrays import Array
 from nnxp.errors import BackendError
 
 WORKSPACE = 32 * 2**20
@@ -57,7 +58,7 @@ class Cublas:
             ctypes.c_size_t(WORKSPACE),
         )
 
-    def product(self, a: Any, b: Any, out: Any) -> None:
+    def product(self, a: Array, b: Array, out: Array) -> None:
         """out = a b, on the handle's stream.
 
         Args:
@@ -110,7 +111,7 @@ class Cublas:
             raise BackendError(f"{name} of cuBLAS failed with status {status}")
 
 
-def _layout(x: Any, *, by_rows_first: bool) -> tuple[int, int]:
+def _layout(x: Array, *, by_rows_first: bool) -> tuple[int, int]:
     """How cuBLAS is to take a matrix's memory, and the elements from one row, or column, on.
 
     A matrix of one row or column lies both ways; `by_rows_first` says how CuPy then takes it.

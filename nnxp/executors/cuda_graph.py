@@ -11,12 +11,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from nnxp.arrays import Array, device, namespace
 from nnxp.errors import BackendError, described
-from nnxp.executors import Report, eager
-from nnxp.executors.eager import Runner, State, Step
+from nnxp.executors import Rate, Report, Runner, State, Step, eager
 from nnxp.nested import leaves
 
 KEPT = 8
@@ -62,7 +61,7 @@ def runner(step: Step, capturer: Capturer, report: Report) -> Runner:
     """Launch captured chunks of `step`, like `eager.run`. Keeps what it captured.
 
     Args:
-        step: see `nnxp.executors.eager.Step`.
+        step: see `nnxp.executors.Step`.
         capturer: the library's way to capture.
         report: called with the reason where chunks run eagerly.
     """
@@ -73,7 +72,7 @@ def runner(step: Step, capturer: Capturer, report: Report) -> Runner:
     moved = 0
 
     def run(
-        state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
+        state: State, data: tuple[Array, ...], order: Array, learning_rate: Rate
     ) -> tuple[State, Array]:
         nonlocal given_up, moved
         if given_up or not order.shape[0]:
@@ -132,7 +131,7 @@ class _Chunk:
         self.total = xp.zeros((), dtype=first.dtype, device=device(first))
         self.launch: Callable[[], None] = lambda: None
 
-    def run(self, state: State, order: Array, learning_rate: Any) -> tuple[State, Array]:
+    def run(self, state: State, order: Array, learning_rate: Rate) -> tuple[State, Array]:
         """Like `eager.run`, on the data that it was prepared with."""
         self._fill(state, order, learning_rate)
         self.launch()
@@ -142,7 +141,7 @@ class _Chunk:
         """The state, and the summed loss where the next launch does not change it."""
         return self.state, _copy(self.total)
 
-    def prepare(self, data: tuple[Array, ...], order: Array, learning_rate: Any) -> str | None:
+    def prepare(self, data: tuple[Array, ...], order: Array, learning_rate: Rate) -> str | None:
         """Run the chunk once and capture it; why it cannot be captured, None if it can.
 
         Either way the state and the sum are those of the chunk, run once. An error of the steps
@@ -195,7 +194,7 @@ class _Chunk:
             if other is not mine:
                 mine[...] = other
 
-    def _fill(self, state: State, order: Array, learning_rate: Any) -> None:
+    def _fill(self, state: State, order: Array, learning_rate: Rate) -> None:
         self._take(state)
         self.order[...] = order
         self.learning_rate[...] = learning_rate

@@ -8,16 +8,16 @@ is captured. What is left is a score or two of kernels a step, each with its arr
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import Any
 
 from nnxp.arrays import Array
 from nnxp.errors import BackendError, described
-from nnxp.executors import Host, Report, cuda_graph, fusion, recording
+from nnxp.executors import Host, Rate, Report, Runner, State, Step, cuda_graph, fusion, recording
 from nnxp.executors.cublas import WORKSPACE, Cublas
-from nnxp.executors.eager import Runner, State, Step
+from nnxp.executors.recording import Axis, DType, Function, Made
 from nnxp.nested import leaves
 
 VERIFIED_VERSIONS: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class CuPyGraph:
     def calls(self) -> Calls:
         return Calls(self.blas.product, self.report)
 
-    def place(self, array: Any) -> Hashable:
+    def place(self, array: Array) -> Hashable:
         return array.data.ptr, array.strides
 
     def steps(
@@ -155,16 +155,16 @@ class Calls(recording.ArrayOps):
         self._report = report
         super().__init__()
 
-    def place(self, array: Any) -> Hashable:
+    def place(self, array: Array) -> Hashable:
         return array.data.ptr, array.shape, array.strides, array.dtype
 
-    def number(self, value: Any, dtype: Any) -> Any:
+    def number(self, value: Any, dtype: DType) -> Any:
         return value
 
-    def ufunc(self, function: Any, operands: Any, out: Any) -> Any:
+    def ufunc(self, function: Function, operands: Sequence[Array], out: Array) -> Made:
         return function, (*operands, out)
 
-    def product(self, operands: Any, out: Any) -> Any:
+    def product(self, operands: Sequence[Array], out: Array) -> Made:
         a, b = operands
         if not (a.ndim == b.ndim == 2 and a.dtype == b.dtype == out.dtype):
             raise recording.UnrecordableError("a product of other than two like matrices")
@@ -172,17 +172,19 @@ class Calls(recording.ArrayOps):
             return self.module.dot, (a, b, out)
         return self._product, (a, b, out)
 
-    def reduction(self, name: str, axis: Any, keepdims: bool, operands: Any, out: Any) -> Any:
+    def reduction(
+        self, name: str, axis: Axis, keepdims: bool, operands: Sequence[Array], out: Array
+    ) -> Made:
         function = getattr(self.module, name)
         return partial(function, *operands, axis=axis, out=out, keepdims=keepdims), ()
 
-    def take(self, axis: Any, operands: Any, out: Any) -> Any:
+    def take(self, axis: Axis, operands: Sequence[Array], out: Array) -> Made:
         return self.module.take, (*operands, axis, out)
 
-    def fill(self, value: Any, operands: Any, out: Any) -> Any:
+    def fill(self, value: Any, operands: Sequence[Array], out: Array) -> Made:
         return out.fill, (value,)
 
-    def joined(self, function: Any, axis: Any, operands: Any, out: Any) -> Any:
+    def joined(self, function: Function, axis: Axis, operands: Sequence[Array], out: Array) -> Made:
         if len(operands) > 8:  # CuPy then sends a list of them from the host
             raise recording.UnrecordableError("more than eight arrays are joined")
         return super().joined(function, axis, operands, out)
@@ -238,7 +240,7 @@ class _Program:
             raise BackendError("the fused kernels come to something else than CuPy's own")
 
     def run(
-        self, state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
+        self, state: State, data: tuple[Array, ...], order: Array, learning_rate: Rate
     ) -> tuple[State, Array]:
         """Like `eager.run`; the sum it returns is overwritten by the next chunk."""
         program = self.program
@@ -251,7 +253,7 @@ class _Program:
         return program.state, program.total
 
 
-def _close(x: Any, y: Any) -> bool:
+def _close(x: Array, y: Array) -> bool:
     """Whether two results differ by rounding at most."""
     same = (x == y) | ((x != x) & (y != y))
     if x.dtype.kind == "f" and x.size:

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from nnxp.arrays import Array, rows
-from nnxp.executors import Host, Report
-
-State = Any
-"""Nested tuples and lists of arrays; the first entry holds the parameters. Steps own it."""
-
-Step = Callable[[State, tuple[Array, ...], Any], tuple[State, Array]]
-"""step(state, batch, learning_rate) -> (state, loss): pure, except that it may write into state."""
-
-Runner = Callable[[State, tuple[Array, ...], Array, Any], tuple[State, Array]]
-"""run(state, data, order, learning_rate) -> (state, summed loss): a chunk of steps."""
+from nnxp.executors import Host, Rate, Report, Runner, State, Step
 
 
 def runner(step: Step, backend: Host, report: Report) -> Runner:
@@ -25,7 +14,7 @@ def runner(step: Step, backend: Host, report: Report) -> Runner:
 
 
 def run(
-    step: Step, state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
+    step: Step, state: State, data: tuple[Array, ...], order: Array, learning_rate: Rate
 ) -> tuple[State, Array]:
     """Run one step for each row of `order`.
 
@@ -42,7 +31,7 @@ def run(
     Returns:
         The new state, and the sum of the steps' losses as a 0-d array.
     """
-    total: Any = 0.0
+    total: Array = 0.0
     for k in range(order.shape[0]):
         state, loss = step(state, rows(data, order[k, ...]), learning_rate)
         total = total + loss

@@ -7,10 +7,11 @@ is put together is found among the calls that were recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from nnxp.executors.recording import ArrayOps, Call
+from nnxp.arrays import Array
+from nnxp.executors.recording import ArrayOps, Call, Function, Made
 
 
 class Group:
@@ -37,7 +38,7 @@ class Group:
         """Whether the order of the group and this call matters."""
         return any(True for _ in self._conflicts(call, library))
 
-    def _conflicts(self, call: Call, library: ArrayOps) -> Iterable[tuple[Any, Any]]:
+    def _conflicts(self, call: Call, library: ArrayOps) -> Iterable[tuple[Array, Array]]:
         """Pairs of arrays that share memory, and one of each pair is written."""
         for mine in self.calls:
             pairs = [(mine.writes, call.writes)]
@@ -65,8 +66,8 @@ def groups(calls: Iterable[Call], library: ArrayOps) -> list[Group]:
 
 
 def fused(
-    calls: Iterable[Call], kept: list[Any], library: ArrayOps, fuse: Callable[..., Any]
-) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+    calls: Iterable[Call], kept: list[Array], library: ArrayOps, fuse: Function
+) -> list[Made]:
     """Functions and their arguments that do what the calls do.
 
     Args:
@@ -99,9 +100,7 @@ def fused(
     return result
 
 
-def _one(
-    calls: list[Call], read_after: list[Any], library: ArrayOps
-) -> tuple[Callable[..., None], tuple[Any, ...]]:
+def _one(calls: list[Call], read_after: list[Array], library: ArrayOps) -> Made:
     """A function of all calls, and its arguments: what they read, and where they write."""
     arguments: dict[Any, Any] = {}
     written: dict[Any, Any] = {}

@@ -12,8 +12,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from nnxp.arrays import Array, rows
-from nnxp.executors import Host, Report
-from nnxp.executors.eager import Runner, State, Step
+from nnxp.executors import Host, Rate, Report, Runner, State, Step
 from nnxp.nested import shapes
 
 PROGRAMS = 32
@@ -28,7 +27,7 @@ def runner(step: Step, backend: Host, report: Report) -> Runner:
     """
 
     def run(
-        state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
+        state: State, data: tuple[Array, ...], order: Array, learning_rate: Rate
     ) -> tuple[State, Array]:
         program = _compiled(step, shapes((state, data, order)))
         return program(state, data, order, learning_rate)

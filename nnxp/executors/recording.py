@@ -9,7 +9,7 @@ the same order, hence the same bits, without the Python around it and without an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,22 +18,30 @@ import numpy as np
 
 from nnxp.arrays import Array
 from nnxp.errors import NnxpError
-from nnxp.executors.eager import State, Step
+from nnxp.executors import Rate, State, Step
 from nnxp.nested import leaves, rebuilt
+
+Function = Callable[..., Any]
+Made = tuple[Function, tuple[Any, ...]]
+"""A function, and the arguments to call it with."""
+DType = Any
+"""Of the array library."""
+Axis = int | tuple[int, ...] | None
+"""None for all."""
 
 
 class Call(NamedTuple):
     """A call of the library, which reads some arrays and numbers and writes one array."""
 
-    make: Callable[..., tuple[Callable[..., Any], tuple[Any, ...]]]
+    make: Callable[..., Made]
     """make(reads, writes): the function to call, and its arguments."""
-    reads: tuple[Any, ...]
-    writes: Any
-    formula: Callable[..., Any] | None
+    reads: tuple[Array, ...]
+    writes: Array
+    formula: Function | None
     """Of an elementwise call: from what it reads, element by element, to what it writes."""
 
     @property
-    def made(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    def made(self) -> Made:
         """The function to call, and its arguments."""
         return self.make(self.reads, self.writes)
 
@@ -54,55 +62,57 @@ class ArrayOps:
         self.namespace = _Namespace(self)
         self.array_type = type("Recorded", (Recorded,), {"__slots__": (), "library": self})
 
-    def empty(self, size: int) -> Any:
+    def empty(self, size: int) -> Array:
         """Bytes."""
         return self.module.empty(size, dtype=self.module.uint8)
 
-    def place(self, array: Any) -> Any:
+    def place(self, array: Array) -> Any:
         """Where an array's elements are; equal for arrays that are the same."""
         address = array.__array_interface__["data"][0]
         return address, array.shape, array.strides, array.dtype
 
-    def number(self, value: Any, dtype: Any) -> Any:
+    def number(self, value: Any, dtype: DType) -> Any:
         """A Python number as the operand of a ufunc, beside arrays of this dtype."""
         return np.asarray(value, dtype=dtype)
 
     # What follows makes calls: from operands and `out`, where the result goes, to a function and
     # its arguments.
 
-    def ufunc(self, function: Any, operands: Any, out: Any) -> Any:
+    def ufunc(self, function: Function, operands: Sequence[Array], out: Array) -> Made:
         if function in (np.maximum, np.minimum):  # these alone take `out` by name only
             return partial(function, *operands, out=out), ()
         return function, (*operands, out)
 
-    def product(self, operands: Any, out: Any) -> Any:
+    def product(self, operands: Sequence[Array], out: Array) -> Made:
         a, b = operands
         if a.shape[-1] == 1 and a.ndim == b.ndim == 2:  # BLAS has no fast way to an outer product
             return np.multiply, (a, b, out)
         return np.matmul, (a, b, out)
 
-    def reduction(self, name: str, axis: Any, keepdims: bool, operands: Any, out: Any) -> Any:
+    def reduction(
+        self, name: str, axis: Axis, keepdims: bool, operands: Sequence[Array], out: Array
+    ) -> Made:
         function = {"sum": np.add, "max": np.maximum, "min": np.minimum}[name].reduce
         return function, (*operands, axis, None, out, keepdims)
 
-    def take(self, axis: Any, operands: Any, out: Any) -> Any:
+    def take(self, axis: Axis, operands: Sequence[Array], out: Array) -> Made:
         # "clip" writes straight into `out`; all indices are in range.
         return np.take, (*operands, axis, out, "clip")
 
-    def cast(self, operands: Any, out: Any) -> Any:
+    def cast(self, operands: Sequence[Array], out: Array) -> Made:
         return self.module.copyto, (out, *operands, "unsafe")
 
-    def where(self, operands: Any, out: Any) -> Any:
+    def where(self, operands: Sequence[Array], out: Array) -> Made:
         return _where, (self.module.copyto, *operands, out)
 
-    def fill(self, value: Any, operands: Any, out: Any) -> Any:
+    def fill(self, value: Any, operands: Sequence[Array], out: Array) -> Made:
         return self.module.copyto, (out, value)
 
-    def joined(self, function: Any, axis: Any, operands: Any, out: Any) -> Any:
+    def joined(self, function: Function, axis: Axis, operands: Sequence[Array], out: Array) -> Made:
         return partial(function, operands, axis=axis, out=out), ()
 
 
-def _where(copyto: Any, condition: Any, x: Any, y: Any, out: Any) -> None:
+def _where(copyto: Function, condition: Array, x: Array, y: Array, out: Array) -> None:
     copyto(out, y)
     copyto(out, x, "same_kind", condition)
 
@@ -111,7 +121,7 @@ class Program:
     """The calls of one step for one size of batch, and the arrays that they work on.
 
     Args:
-        step: see `nnxp.executors.eager.Step`.
+        step: see `nnxp.executors.Step`.
         state: overwritten with what one step makes of it.
         data: arrays of one row per sample, from which batches are taken.
         rows: (batch,), the samples of the step that is run to record it.
@@ -129,7 +139,7 @@ class Program:
         data: tuple[Array, ...],
         rows: Array,
         library: ArrayOps,
-        learning_rate: Any = 0.0,
+        learning_rate: Rate = 0.0,
     ) -> None:
         module = library.module
         self.state = state
@@ -140,7 +150,7 @@ class Program:
         self.batch = [module.take(array, rows, axis=0) for array in data]
         self.calls = self._record(step, library)
 
-    def load_state(self, state: State, learning_rate: Any) -> None:
+    def load_state(self, state: State, learning_rate: Rate) -> None:
         """Go on from this state, with this rate and a sum of losses of 0."""
         copyto = self._library.module.copyto
         for mine, given in zip(self.leaves, leaves(state), strict=True):
@@ -169,31 +179,37 @@ class Program:
         return tape.calls
 
 
-def _same(x: Any) -> Any:
+def _same(x: Array) -> Array:
     return x
 
 
 class _Tape:
     """The calls so far, and memory to reuse: what nothing of the step refers to any more."""
 
-    def __init__(self, library: ArrayOps, parameters: list[Any]) -> None:
+    def __init__(self, library: ArrayOps, parameters: list[Array]) -> None:
         self.library = library
         self.calls: list[Call] = []
-        self.free: dict[int, list[Any]] = {}
+        self.free: dict[int, list[Array]] = {}
         self.columns = {a.shape for a in parameters if a.ndim == 2 and not a.flags.c_contiguous}
 
-    def call(self, make: Any, reads: Any, writes: Any, formula: Any = None) -> None:
+    def call(
+        self,
+        make: Callable[..., Made],
+        reads: Sequence[Array],
+        writes: Array,
+        formula: Function | None = None,
+    ) -> None:
         """Do it, and write it down."""
         call = Call(make, tuple(reads), writes, formula)
         function, arguments = call.made
         function(*arguments)
         self.calls.append(call)
 
-    def varying(self, array: Any) -> Recorded:
+    def varying(self, array: Array) -> Recorded:
         """An array with other values in each step."""
         return self.library.array_type(self, array, varies=True)
 
-    def result(self, like: Any, dtype: Any = None, order: str | None = None) -> Recorded:
+    def result(self, like: Array, dtype: DType = None, order: str | None = None) -> Recorded:
         """A place for an array of this shape, and of its dtype and layout if no other is given.
 
         NumPy lays a result as its operands lie. What lies otherwise than in an eager step would
@@ -205,12 +221,12 @@ class _Tape:
         array = block.memory.view(dtype).reshape(like.shape, order=order)
         return self.library.array_type(self, array, True, block)
 
-    def product_order(self, left: Any, value: Any) -> str:
+    def product_order(self, left: Array, value: Any) -> str:
         """How a product lies: the gradient of a weight, x^T dz, as the weight that it goes to."""
         return _order(left) if value.shape in self.columns else "C"
 
 
-def _order(array: Any) -> str:
+def _order(array: Array) -> str:
     """Whether an array lies by columns, "F", or by rows, "C"."""
     return "F" if array.ndim == 2 and array.strides[0] < array.strides[1] else "C"
 
@@ -237,7 +253,7 @@ class Recorded:
     __array_ufunc__ = None  # NumPy's own arrays leave operations with this one to it
     library: ArrayOps
 
-    def __init__(self, tape: Any, array: Any, varies: bool, block: _Block | None = None) -> None:
+    def __init__(self, tape: Any, array: Array, varies: bool, block: _Block | None = None) -> None:
         self.tape = tape
         self.array = array
         self.varies = varies
@@ -255,13 +271,13 @@ class Recorded:
     def device(self) -> Any:
         return getattr(self.array, "device", "cpu")
 
-    def view(self, array: Any) -> Recorded:
+    def view(self, array: Array) -> Recorded:
         """The same memory in another shape."""
         if not self.library.module.may_share_memory(array, self.array):
             raise UnrecordableError("an index that makes a copy")
         return type(self)(self.tape, array, self.varies, self.block)
 
-    def constant(self, array: Any) -> Recorded:
+    def constant(self, array: Array) -> Recorded:
         """What was made of constants alone."""
         return type(self)(None, array, False)
 
@@ -290,7 +306,7 @@ class Recorded:
     __bool__ = __float__ = __int__ = __index__ = __array__ = __setitem__ = _value
 
 
-def _elementwise(function: Any, *operands: Any) -> Recorded:
+def _elementwise(function: Function, *operands: Array) -> Recorded:
     """A ufunc of arrays and Python numbers, into memory of its own."""
     some, tape, arrays = _operands(operands)
     value = function(*arrays)
@@ -301,7 +317,7 @@ def _elementwise(function: Any, *operands: Any) -> Recorded:
     return out
 
 
-def _in_place(function: Any, target: Recorded, other: Any) -> Recorded:
+def _in_place(function: Function, target: Recorded, other: Any) -> Recorded:
     _, tape, arrays = _operands((target, other))
     if tape is not None and not target.varies:
         raise UnrecordableError("a constant is overwritten")
@@ -314,7 +330,7 @@ def _in_place(function: Any, target: Recorded, other: Any) -> Recorded:
     return target
 
 
-def _operands(operands: tuple[Any, ...]) -> tuple[Recorded, Any, list[Any]]:
+def _operands(operands: tuple[Any, ...]) -> tuple[Recorded, _Tape | None, list[Array]]:
     """One that is recorded, the tape if any varies, and all as a ufunc takes them."""
     recorded = [each for each in operands if isinstance(each, Recorded)]
     some = next((each for each in recorded if each.varies), recorded[0])
@@ -338,20 +354,20 @@ class _Namespace:
     def __init__(self, library: ArrayOps) -> None:
         self.library = library
 
-    def sum(self, x: Recorded, /, *, axis: Any = None, keepdims: bool = False) -> Recorded:
+    def sum(self, x: Recorded, /, *, axis: Axis = None, keepdims: bool = False) -> Recorded:
         return self._reduction("sum", x, axis, keepdims)
 
-    def max(self, x: Recorded, /, *, axis: Any = None, keepdims: bool = False) -> Recorded:
+    def max(self, x: Recorded, /, *, axis: Axis = None, keepdims: bool = False) -> Recorded:
         return self._reduction("max", x, axis, keepdims)
 
-    def min(self, x: Recorded, /, *, axis: Any = None, keepdims: bool = False) -> Recorded:
+    def min(self, x: Recorded, /, *, axis: Axis = None, keepdims: bool = False) -> Recorded:
         return self._reduction("min", x, axis, keepdims)
 
-    def mean(self, x: Recorded, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+    def mean(self, x: Recorded, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
         total: Any = self._reduction("sum", x, axis, keepdims)
         return total / (x.size // total.size)
 
-    def _reduction(self, name: str, x: Recorded, axis: Any, keepdims: bool) -> Recorded:
+    def _reduction(self, name: str, x: Recorded, axis: Axis, keepdims: bool) -> Recorded:
         make = partial(self.library.reduction, name, axis, keepdims)
         function, arguments = make((x.array,), None)
         value = function(*arguments)
@@ -361,7 +377,7 @@ class _Namespace:
         x.tape.call(make, (x.array,), out.array)
         return out
 
-    def astype(self, x: Recorded, dtype: Any, /, *, copy: bool = True) -> Recorded:
+    def astype(self, x: Recorded, dtype: DType, /, *, copy: bool = True) -> Recorded:
         if not x.varies:
             return x.constant(x.array.astype(dtype))
         if not copy and x.dtype == dtype:
@@ -401,13 +417,13 @@ class _Namespace:
     def expand_dims(self, x: Recorded, /, *, axis: int = 0) -> Recorded:
         return x.view(self.library.module.expand_dims(x.array, axis))
 
-    def concat(self, arrays: Any, /, *, axis: int = 0) -> Recorded:
+    def concat(self, arrays: Sequence[Recorded], /, *, axis: int = 0) -> Recorded:
         return self._joined(self.library.module.concatenate, arrays, axis)
 
-    def stack(self, arrays: Any, /, *, axis: int = 0) -> Recorded:
+    def stack(self, arrays: Sequence[Recorded], /, *, axis: int = 0) -> Recorded:
         return self._joined(self.library.module.stack, arrays, axis)
 
-    def _joined(self, function: Any, arrays: Any, axis: int) -> Recorded:
+    def _joined(self, function: Function, arrays: Sequence[Recorded], axis: int) -> Recorded:
         parts = tuple(each.array for each in arrays)
         varying = [each for each in arrays if each.varies]
         value = function(parts, axis=axis)
@@ -443,20 +459,20 @@ class _Namespace:
             return function
         return partial(self._unknown, name, function)
 
-    def _unknown(self, name: str, function: Any, *arguments: Any, **options: Any) -> Any:
+    def _unknown(self, name: str, function: Function, *arguments: Any, **options: Any) -> Any:
         """What does not concern values, such as `finfo`."""
         if any(isinstance(each, Recorded) for each in arguments):
             raise UnrecordableError(f"{name} is not recorded")
         return function(*arguments, **options)
 
-    def _constant(self, function: Any, *arguments: Any, **options: Any) -> Recorded:
+    def _constant(self, function: Function, *arguments: Any, **options: Any) -> Recorded:
         return self.library.array_type(None, function(*arguments, **options), False)
 
 
 _CREATION = ("arange", "empty", "full", "ones", "zeros")
 
 
-def _cast(dtype: Any, x: Any) -> Any:
+def _cast(dtype: DType, x: Array) -> Any:
     return x.astype(dtype)
 
 
@@ -485,7 +501,7 @@ _COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 def _give_operators(operator: str, name: str) -> None:
     """`Recorded` an operator in its forms: a + b, 1 + b and a += b."""
 
-    def of(array: Recorded) -> Any:
+    def of(array: Recorded) -> Array:
         return getattr(array.library.module, name)
 
     setattr(Recorded, f"__{operator}__", lambda a, b: _elementwise(of(a), a, b))

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterator
-from typing import Any
 
 import numpy as np
 
 from nnxp.arrays import Array
 from nnxp.errors import described
-from nnxp.executors import Host, Report, eager
-from nnxp.executors.eager import Runner, State, Step
+from nnxp.executors import Host, Rate, Report, Runner, State, Step, eager
 from nnxp.executors.fusion import groups
-from nnxp.executors.recording import ArrayOps, Call, Program, UnrecordableError
+from nnxp.executors.recording import ArrayOps, Call, Made, Program, UnrecordableError
 from nnxp.nested import leaves
 
-_Calls = list[tuple[Any, tuple[Any, ...]]]
+_Calls = list[Made]
 
 _NUMPY = ArrayOps()
 _BLOCK = 2**17
@@ -37,7 +35,7 @@ def runner(step: Step, backend: Host, report: Report) -> Runner:
     programs: dict[Hashable, tuple[Program, _Calls] | None] = {}
 
     def run(
-        state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
+        state: State, data: tuple[Array, ...], order: Array, learning_rate: Rate
     ) -> tuple[State, Array]:
         if not order.shape[0]:
             return eager.run(step, state, data, order, learning_rate)
@@ -81,7 +79,7 @@ def _replay(
     state: State,
     data: tuple[Array, ...],
     order: Array,
-    learning_rate: Any,
+    learning_rate: Rate,
 ) -> tuple[State, Array]:
     program.load_state(state, learning_rate)
     gathers = [(array.take, batch) for array, batch in zip(data, program.batch, strict=True)]
@@ -93,7 +91,7 @@ def _replay(
     return program.state, program.total.copy()
 
 
-def _by_blocks(calls: list[Call]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+def _by_blocks(calls: list[Call]) -> Iterator[Made]:
     """The calls; long rows of elementwise ones on large matrices a block of rows at a time."""
     shapes = Counter(call.writes.shape for call in calls if _is_large(call))
     if max(shapes.values(), default=0) < _WORTH_BLOCKS:
@@ -118,6 +116,6 @@ def _is_large(call: Call) -> bool:
     return elementwise and call.writes.ndim == 2 and call.writes.nbytes > _BLOCK
 
 
-def _cut(array: Any, shape: tuple[int, ...], block: slice) -> Any:
+def _cut(array: Array, shape: tuple[int, ...], block: slice) -> Array:
     """The part of an operand that goes with a block of rows of the result's shape."""
     return array[block] if array.ndim == 2 and len(array) == shape[0] else array

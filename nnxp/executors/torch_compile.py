@@ -8,8 +8,7 @@ from typing import Any
 
 from nnxp.arrays import Array, rows
 from nnxp.errors import BackendError, first_line
-from nnxp.executors import Host, Report
-from nnxp.executors.eager import Runner, State, Step
+from nnxp.executors import Host, Rate, Report, Runner, State, Step
 from nnxp.nested import shapes
 
 OPTIONS: dict[str, Any] = {"options": {"cpp_wrapper": True}}
@@ -26,7 +25,7 @@ def runner(step: Step, backend: Host, report: Report) -> Runner:
     import torch
 
     def run(
-        state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
+        state: State, data: tuple[Array, ...], order: Array, learning_rate: Rate
     ) -> tuple[State, Array]:
         compiled = _compiled(step, shapes((state, data, order[:1])))
         # A number would be compiled in, and each new rate compiled anew.

@@ -7,8 +7,7 @@ from functools import partial
 from typing import Any
 
 from nnxp.arrays import Array
-from nnxp.executors import Host, Report, cuda_graph, eager
-from nnxp.executors.eager import Runner, State, Step
+from nnxp.executors import Host, Report, Runner, State, Step, cuda_graph, eager
 
 
 def runner(step: Step, backend: Host, report: Report) -> Runner:
@@ -32,7 +31,7 @@ class TorchGraph:
         self.stream = torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
 
-    def place(self, array: Any) -> Hashable:
+    def place(self, array: Array) -> Hashable:
         return array.data_ptr(), array.stride()
 
     def steps(
