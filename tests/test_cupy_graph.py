@@ -119,6 +119,22 @@ def test_diagnostics_weights_and_a_single_output(gpu):
 
 
 @pytest.mark.usefixtures("no_warnings")
+def test_a_perceptron_is_captured(gpu):
+    """Its products are of vectors."""
+    x, _ = data()
+    t = (x[:, 0] > 0.1).astype(np.float32)
+    epochs, weights = [], []
+    for executor in ("eager", "graph"):
+        neuron = nnxp.Perceptron(6, backend=_open(executor))
+        epochs.append(neuron.train(x, t))
+        weights.append(to_numpy(neuron.weight))
+    assert epochs[0] == epochs[1] > 1
+    np.testing.assert_array_equal(*weights)
+    assert gpu.captures == 1
+    assert gpu.launches == epochs[1]
+
+
+@pytest.mark.usefixtures("no_warnings")
 def test_double_precision(gpu):
     found = []
     for executor in ("eager", "graph"):
@@ -541,7 +557,7 @@ def test_what_calls_refuse(gpu):
     assert calls.product((matrix, matrix), matrix)[0] is calls._product
     assert calls.product((one, one), one)[0] == gpu.cupy.dot
     for a, b in [
-        (matrix, gpu.cupy.zeros((2,), np.float32)),
+        (matrix, gpu.cupy.zeros((2, 2, 2), np.float32)),
         (matrix, gpu.cupy.zeros((2, 2), np.float64)),
     ]:
         with pytest.raises(recording.UnrecordableError, match="other than two like matrices"):

@@ -166,8 +166,12 @@ class Calls(recording.ArrayOps):
 
     def product(self, operands: Sequence[Array], out: Array) -> Made:
         a, b = operands
-        if not (a.ndim == b.ndim == 2 and a.dtype == b.dtype == out.dtype):
+        if not (a.ndim in (1, 2) and b.ndim in (1, 2) and a.dtype == b.dtype == out.dtype):
             raise recording.UnrecordableError("a product of other than two like matrices")
+        # Vectors are matrices of one row or one column.
+        a = a if a.ndim == 2 else a[None, :]
+        b = b if b.ndim == 2 else b[:, None]
+        out = out.reshape(a.shape[0], b.shape[1])
         if out.size == 1:  # a kernel of CuPy's own, which may be captured
             return self.module.dot, (a, b, out)
         return self._product, (a, b, out)
