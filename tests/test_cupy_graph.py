@@ -6,7 +6,9 @@ that does not wait for another, or a graph whose memory is not its own, shows as
 
 import gc
 import inspect
+import os
 import re
+import subprocess
 import sys
 import warnings
 import weakref
@@ -20,7 +22,7 @@ from conftest import REGULARIZATIONS, RULES, require
 import nnxp
 from nnxp import SGD, Adam, BackendError, backends, cli, objectives
 from nnxp.arrays import to_numpy
-from nnxp.executors import cuda_graph, cupy_graph, fusion, recording
+from nnxp.executors import cuda_graph, cupy_graph, eager, fusion, recording
 from nnxp.kernels import ACTIVATIONS
 from nnxp.nested import leaves
 from nnxp.objectives import LOSSES
@@ -344,6 +346,91 @@ def test_a_wait_in_a_capture_ends_it_and_leaves_the_stream_usable(chance, monkey
     monkeypatch.undo()
     library = stand_ins.install(monkeypatch)
     assert not library.capturing()
+
+
+class InvalidatedError(Exception):
+    """As CuPy's CUDADriverError where another thread waited for the whole device."""
+
+    def __str__(self):
+        return "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED: operation failed"
+
+
+def invalidated(monkeypatch, times):
+    """Let another thread invalidate the first captures; how many were begun."""
+    end, begun = stand_ins.Stream.end_capture, []
+
+    def ends(self):
+        graph = end(self)
+        begun.append(graph)
+        if len(begun) <= times:
+            raise InvalidatedError
+        return graph
+
+    monkeypatch.setattr(stand_ins.Stream, "end_capture", ends)
+    return begun
+
+
+@pytest.mark.usefixtures("no_warnings")
+def test_a_capture_that_another_thread_invalidates_is_tried_again(chance, monkeypatch):
+    _, run, state, arrays, chunks, expected = chance
+    begun = invalidated(monkeypatch, times=cupy_graph.ATTEMPTS - 1)
+    assert_same(run_all(run, state, arrays, chunks), expected)
+    assert len(begun) == cupy_graph.ATTEMPTS - 1 + 3
+
+
+def test_a_capture_that_is_always_invalidated_is_given_up(chance, monkeypatch):
+    *most, expected = chance
+    begun = invalidated(monkeypatch, times=10**9)
+    told(*most, "CAPTURE_INVALIDATED", expected)
+    assert len(begun) == cupy_graph.ATTEMPTS
+
+
+def test_a_failed_capture_gives_its_memory_back_before_eager_steps_run(chance, monkeypatch):
+    gpu, *most, expected = chance
+    held = []
+    run = eager.run
+
+    def runs(*arguments):
+        held.append(sum(ref() is not None and ref().total_bytes() for ref in pools))
+        return run(*arguments)
+
+    pools = []
+    free = stand_ins.MemoryPool.free_all_blocks
+
+    def freed(self):
+        if self is not gpu.default_pool:
+            pools.append(weakref.ref(self))
+        free(self)
+
+    monkeypatch.setattr(stand_ins.MemoryPool, "free_all_blocks", freed)
+    monkeypatch.setattr(eager, "run", runs)
+    gpu.blas.status["cublasGemmEx"] = 13
+    told(gpu, *most, "cublasGemmEx of cuBLAS failed", expected)
+    assert len(pools) == 2
+    assert held[0] == 0
+
+
+@pytest.mark.parametrize("megabytes", [60, 140])
+def test_on_the_emulation_eager_steps_have_the_memory_of_a_failed_capture(megabytes):
+    """64-2000-2000-10 trains eagerly in 60 MB, and cannot be captured in less than 300."""
+    require("cupy")
+    import cupy
+
+    if b"CUDA on a CPU" not in cupy.cuda.runtime.getDeviceProperties(0)["name"]:
+        pytest.skip("a GPU's memory cannot be made small")
+    code = (
+        "import numpy as np, nnxp\n"
+        "network = nnxp.MLP([64, 2000, 2000, 10], backend='cupy')\n"
+        "x, t = np.ones((256, 64), np.float32), np.arange(256) % 10\n"
+        "history = nnxp.train(network, x, t, epochs=2, batch_size=64)\n"
+        "print(history.fallbacks)"
+    )
+    environment = os.environ | {"CUDA_ON_CPU_MEMORY": str(megabytes * 10**6)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True, text=True, env=environment, check=True,
+    )  # fmt: skip
+    assert "run eagerly from here on: they cannot be captured (OutOfMemory" in done.stdout
 
 
 @pytest.mark.parametrize("value", [1.0, float("nan"), float("inf")])

@@ -41,6 +41,9 @@ class Fake:
         self.warm_ups += 1
         play()
 
+    def release(self):
+        self.released = True
+
     def capture(self, play):
         self.captures += 1
 

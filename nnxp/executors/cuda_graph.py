@@ -8,9 +8,9 @@ A captured chunk is compared with its warm-up before it is used; what cannot be 
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Hashable
-from functools import partial
 from typing import Protocol
 
 from nnxp.arrays import Array, device, namespace
@@ -56,6 +56,10 @@ class Capturer(Protocol):
         """
         ...
 
+    def release(self) -> None:
+        """Give back all memory that was taken to capture; nothing is captured or launched later."""
+        ...
+
 
 def runner(step: Step, capturer: Capturer, report: Report) -> Runner:
     """Launch captured chunks of `step`, like `eager.run`. Keeps what it captured.
@@ -96,16 +100,22 @@ def runner(step: Step, capturer: Capturer, report: Report) -> Runner:
             return eager.run(step, state, data, order, learning_rate)
         chunk = _Chunk(step, capturer, state, order)
         problem = chunk.prepare(data, order, learning_rate)
-        if problem:
-            given_up = True
-            chunks.clear()
-            line = f"steps run eagerly from here on: they cannot be captured ({problem})"
-            report(line)
-            warnings.warn(line, RuntimeWarning, stacklevel=2)
-        else:
+        if problem is None:
             captured.add(shapes)
             chunks[key] = chunk
-        return chunk.result()
+            return chunk.result()
+        given_up = True
+        state = chunk.state
+        # Eager steps get the memory that the attempt and the chunks before it held.
+        del chunk
+        chunks.clear()
+        capturer.release()
+        gc.collect()
+        result = eager.run(step, state, data, order, learning_rate)
+        line = f"steps run eagerly from here on: they cannot be captured ({problem})"
+        report(line)
+        warnings.warn(line, RuntimeWarning, stacklevel=2)
+        return result
 
     return run
 
@@ -142,22 +152,24 @@ class _Chunk:
         return self.state, _copy(self.total)
 
     def prepare(self, data: tuple[Array, ...], order: Array, learning_rate: Rate) -> str | None:
-        """Run the chunk once and capture it; why it cannot be captured, None if it can.
+        """Run the chunk once and capture it.
 
-        Either way the state and the sum are those of the chunk, run once. An error of the steps
-        themselves is raised as it is.
+        Returns:
+            None, or why the chunk cannot be captured. Then the state is as it was before.
         """
         self._fill(self.state, order, learning_rate)
-        before = [_copy(leaf) for leaf in self.leaves]
+        before: list[Array] = []
         causes: list[Exception] = []
         try:
+            before += [_copy(leaf) for leaf in self.leaves]
             self._capture(data, before, causes)
             return None
         except Exception as error:
-            cause = causes[0] if causes else error
-        _write(self.leaves, before)
-        self._play(partial(eager.run, self.step), data)
-        return described(cause)
+            problem = described(causes[0] if causes else error)
+        causes.clear()  # their tracebacks hold the arrays of the attempt
+        if before:
+            _write(self.leaves, before)
+        return problem
 
     def _capture(
         self, data: tuple[Array, ...], before: list[Array], causes: list[Exception]

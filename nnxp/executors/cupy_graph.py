@@ -8,6 +8,7 @@ is captured. What is left is a score or two of kernels a step, each with its arr
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
@@ -26,6 +27,15 @@ With every version, a captured chunk is used only after it gave the result of it
 
 _EXACT = ("--fmad=false",)
 """Round a multiplication and the addition after it apart, as eager calls do."""
+
+ATTEMPTS = 5
+"""Captures of one chunk that are begun. Work in another thread that waits for the whole device,
+such as the end of a thread that used cuBLAS (CuPy destroys the thread's handle), invalidates each
+capture in the process."""
+INVALIDATED = "CAPTURE_INVALIDATED"
+
+_capturing = threading.RLock()
+"""Held while a stream captures, and while a handle is destroyed, which would invalidate it."""
 
 
 def runner(step: Step, backend: Host, report: Report) -> Runner:
@@ -56,7 +66,7 @@ class CuPyGraph:
 
     def __del__(self) -> None:
         if "blas" in vars(self):
-            with suppress(BackendError):  # the process may be ending, and CUDA be gone
+            with suppress(BackendError), _capturing:  # the process may be ending, and CUDA be gone
                 self.blas.close()
 
     @cached_property
@@ -97,15 +107,41 @@ class CuPyGraph:
 
     def capture(self, play: Callable[[], None]) -> Callable[[], None]:
         size = self.pool.total_bytes()
-        with self.cupy.cuda.using_allocator(self.pool.malloc), self.stream, _no_collection():
-            self.stream.begin_capture()
+        for attempt in range(1, ATTEMPTS + 1):
             try:
-                play()
-            finally:
-                graph = self.stream.end_capture()  # ends it, and raises if the steps did
+                graph = self._captured(play)
+                break
+            except Exception as error:
+                if INVALIDATED not in str(error) or attempt == ATTEMPTS:
+                    raise
         if self.pool.total_bytes() != size:
             raise BackendError("memory was taken while the steps were captured")
         return partial(_launch, graph, self)
+
+    def _captured(self, play: Callable[[], None]) -> Any:
+        """Capture what `play` queues; a CUDA graph."""
+        own = self.cupy.cuda.using_allocator(self.pool.malloc), self.stream
+        with _capturing, own[0], own[1], _no_collection():
+            self.stream.begin_capture()
+            try:
+                play()
+            except BaseException:
+                with suppress(Exception):  # it says less than the error before it
+                    self.stream.end_capture()
+                raise
+            return self.stream.end_capture()
+
+    def release(self) -> None:
+        self.programs.clear()
+        own = vars(self)
+        own.pop("calls", None)
+        blas = own.pop("blas", None)
+        if blas is not None:
+            with suppress(BackendError), _capturing:  # after an error the device may refuse, too
+                blas.close()
+        own.pop("workspace", None)
+        for pool in (self.pool, self.persistent_pool, self.cupy.get_default_memory_pool()):
+            pool.free_all_blocks()
 
     @contextmanager
     def _on_capture_stream(self, pool: Any) -> Iterator[None]:

@@ -53,6 +53,10 @@ class TorchGraph:
         finally:  # what it began before an error must not outlast what puts the state right
             current.wait_stream(self.stream)
 
+    def release(self) -> None:
+        self.pool = None
+        self.torch.cuda.empty_cache()
+
     def capture(self, play: Callable[[], None]) -> Callable[[], None]:
         graph = self.torch.cuda.CUDAGraph()
         with self.torch.cuda.graph(
