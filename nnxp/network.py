@@ -161,10 +161,7 @@ class MLP:
     ) -> None:
         self.sizes = tuple(sizes)
         layers = len(self.sizes) - 2
-        names = (hidden,) * layers if isinstance(hidden, str) else tuple(hidden)
-        if len(names) != layers:
-            raise InputError(f"{len(names)} hidden activations for {layers} hidden layers")
-        self.hidden = names
+        self.hidden = options.per_layer(hidden, layers, "hidden activations")
         self.output = output
         self.backend = backends.get(backend, device)
         self.dtype = dtype

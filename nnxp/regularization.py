@@ -8,7 +8,6 @@ from typing import Any
 
 from nnxp import options
 from nnxp.arrays import Array, namespace
-from nnxp.errors import InputError
 from nnxp.kernels import dropout_mask
 from nnxp.linalg import vector_norm
 from nnxp.optimizers import Parameters
@@ -50,10 +49,7 @@ class Regularization:
 
     def shares(self, layers: int) -> tuple[float, ...]:
         """The share that is dropped of each hidden layer; nothing where none is dropped."""
-        each = self.dropout
-        shares = (each,) * layers if isinstance(each, float) else tuple(each)
-        if len(shares) != layers:
-            raise InputError(f"{len(shares)} dropout shares for {layers} hidden layers")
+        shares = options.per_layer(self.dropout, layers, "dropout shares")
         return shares if any(shares) else ()
 
     @property
