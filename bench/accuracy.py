@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-from markers import insert
+from report.markers import insert
 
 import nnxp
 from nnxp import cli, datasets, files

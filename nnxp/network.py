@@ -162,9 +162,7 @@ class MLP:
     ) -> None:
         self.sizes = tuple(sizes)
         layers = len(self.sizes) - 2
-        self.hidden = (hidden,) * layers if isinstance(hidden, str) else tuple(hidden)
-        if len(self.hidden) != layers:
-            raise InputError(f"{len(self.hidden)} hidden activations for {layers} hidden layers")
+        self.hidden = options.per_layer(hidden, layers, "hidden activations")
         self.output = output
         self.backend = backends.get(backend, device)
         self.dtype = dtype

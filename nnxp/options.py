@@ -14,6 +14,7 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -202,6 +203,14 @@ def one_or_each(rule: Rule) -> Rule:
         return rule.convert(value)
 
     return Rule(f"{rule.takes}, or a list of such", convert)
+
+
+def from_text(text: str) -> Any:
+    """`text` as a whole number or a number where it is one, for a rule to judge."""
+    for convert in (int, float):
+        with suppress(ValueError):
+            return convert(text)
+    return text
 
 
 def per_layer(values: Any, layers: int, what: str) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnxp import backends, files, objectives
+from nnxp import backends, files, objectives, options
 from nnxp.arrays import to_numpy
 from nnxp.datasets import Dataset, described
 from nnxp.errors import DataError, InputError
@@ -214,6 +214,7 @@ def boundary(network: MLP, data: Dataset) -> Figure:
 
 
 @styled()
+@options.checked(count=options.whole(1, LARGEST_GRID))
 def digits(network: MLP, data: Dataset, count: int = 25) -> Figure:
     """The first `count` test images that the network takes for another class than theirs.
 
@@ -221,8 +222,6 @@ def digits(network: MLP, data: Dataset, count: int = 25) -> Figure:
         InputError: the data are no images in classes, none is misread, or `count` is not from
             1 to 100.
     """
-    if not 1 <= count <= LARGEST_GRID:
-        raise InputError(f"can draw 1 to {LARGEST_GRID} images, not {count}")
     if len(data.shape) != 2:
         raise InputError(f"{data.name}: a sample has shape {data.shape}, not that of an image")
     classes = _classes(network, data)
@@ -247,6 +246,7 @@ def digits(network: MLP, data: Dataset, count: int = 25) -> Figure:
 
 
 @styled()
+@options.checked(shape=options.optional(options.several(options.whole(1), least=2)))
 def weights(network: MLP, shape: Sequence[int] | None = None) -> Figure:
     """What each unit of the first layer weighs its inputs by, as an image.
 
@@ -267,7 +267,7 @@ def weights(network: MLP, shape: Sequence[int] | None = None) -> Figure:
     if whitening is not None and whitening.shape[1] == len(weight):
         weight = whitening @ weight
     inputs, units = len(weight), network.sizes[1]
-    shape = tuple(map(int, shape or known.get("shape") or [math.isqrt(inputs)] * 2))
+    shape = tuple(shape or known.get("shape") or [math.isqrt(inputs)] * 2)
     if len(shape) != 2 or math.prod(shape) != inputs:
         raise InputError(
             f"the network's {inputs} inputs make no image of shape {shape}, (rows, columns)"

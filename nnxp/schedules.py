@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nnxp import options
-from nnxp.errors import InputError, unknown_name
+from nnxp.errors import unknown_name
 from nnxp.history import MONITOR, History, monitored
 
 
@@ -156,19 +156,15 @@ def get(text: str) -> Schedule:
     Raises:
         InputError: no schedule has this name, or it does not take one of the options.
     """
-    name, *options = (part.strip() for part in text.split(","))
+    name, *given = (part.strip() for part in text.split(","))
     if name not in SCHEDULES:
         raise unknown_name("schedule", name, SCHEDULES)
     fields = {field.name: field for field in dataclasses.fields(SCHEDULES[name])}
     arguments: dict[str, Any] = {}
-    for option in options:
+    for option in given:
         key, _, value = (part.strip() for part in option.partition("="))
         if key not in fields:
             raise unknown_name(f"option of schedule {name}", key, fields)
-        convert = {"int": int, "float": float, "str": str}[str(fields[key].type)]
-        try:
-            arguments[key] = convert(value)
-        except ValueError:
-            raise InputError(f"schedule {text!r}: {key}={value!r} is not a number") from None
+        arguments[key] = options.from_text(value)
     made: Schedule = SCHEDULES[name](**arguments)
     return made

@@ -10,7 +10,7 @@ import pytest
 from test_datasets import write_mnist
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "bench"))  # what stands beside it, it imports by name
+sys.path.insert(1, str(ROOT / "bench"))  # after tests/: both have a conftest
 spec = importlib.util.spec_from_file_location("accuracy", ROOT / "bench" / "accuracy.py")
 accuracy = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(accuracy)

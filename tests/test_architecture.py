@@ -1,11 +1,10 @@
 """The import rules of the package, read off its syntax trees."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import python
 
 import nnxp
 
@@ -128,7 +127,8 @@ def test_import_nnxp_is_light():
         "import sys, nnxp; [getattr(nnxp, name) for name in nnxp.__all__];"
         f"print([m for m in {heavy} if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python(code)
+    assert done.stderr == ""
     assert done.stdout.strip() == "[]"
 
 

@@ -16,6 +16,7 @@ import zipfile
 import numpy as np
 import pytest
 import safetensors.numpy
+from conftest import python
 
 import nnxp
 from nnxp import files
@@ -426,13 +427,7 @@ print("clean")
 
 def test_loading_opens_one_file_and_runs_nothing(tmp_path, model):
     hostile = hostile_files(tmp_path, tmp_path / "mark")
-    done = subprocess.run(
-        [sys.executable, "-c", "watching = False\n" + AUDITED, model, *hostile],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = python("watching = False\n" + AUDITED, model, *hostile)
     assert done.stderr == ""
     assert done.stdout == "clean\n"
 
@@ -529,13 +524,7 @@ assert path.read_bytes() == new
 def test_a_disk_that_fills_up_at_any_byte_leaves_the_old_file(model, tmp_path_factory):
     new = tmp_path_factory.mktemp("new") / "model"
     network(seed=1).save(new)
-    done = subprocess.run(
-        [sys.executable, "-c", WRITE_WITH_A_LIMIT, model, new],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = python(WRITE_WITH_A_LIMIT, model, new)
     assert done.stderr == ""
     assert done.returncode == 0
 
@@ -583,9 +572,7 @@ def test_a_disk_that_is_full_is_an_error_that_names_the_file(model):
         "try: files.write(sys.argv[1], bytes(99))\n"
         "except OSError as error: print(error.filename, error.filename2)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, model], capture_output=True, text=True, check=True
-    )
+    done = python(code, model)
     assert done.stdout == f"{model} None\n"
 
 

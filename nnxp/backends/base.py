@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nnxp import executors
+from nnxp import executors, options
 from nnxp.arrays import Array, device, is_array, namespace, to_numpy
 from nnxp.backends.staging import Layout, Staging
-from nnxp.errors import BackendError, InputError, NnxpError, first_line
+from nnxp.errors import BackendError, NnxpError, first_line
 from nnxp.executors import Runner, State, Step
 
 log = logging.getLogger("nnxp")
@@ -153,9 +153,7 @@ class Backend:
             InputError: nnxp does not train in this dtype.
             BackendError: the library, as it is set up, does not compute in it.
         """
-        if name not in ("float32", "float64"):
-            raise InputError(f"dtype must be float32 or float64, not {name!r}")
-        return getattr(self.xp, name)
+        return getattr(self.xp, options.DTYPE("dtype", name))
 
     def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
         """`x`, an array of any library or nested lists, as an array on this backend's device."""

@@ -16,14 +16,15 @@ from rich.console import Console
 from nnxp import backends, datasets, files, plots
 from nnxp.benchmark import picture, sweep, table
 from nnxp.benchmark.backend import entry
+from nnxp.benchmark.contender import Entry
 from nnxp.benchmark.machine import headline, machine
-from nnxp.benchmark.measure import Entry, Result, measure
+from nnxp.benchmark.measure import QUICK as _QUICK
+from nnxp.benchmark.measure import Result, measure
 from nnxp.benchmark.workloads import WORKLOADS, Workload, workload
 from nnxp.errors import InputError, unknown_name
 
 _REFERENCE = "numpy"
 _SMOKE = "smoke size: it shows that everything runs; the figures mean nothing"
-_QUICK: dict[str, Any] = {"repeat": 2, "min_seconds": 0.0, "steps": 8, "pause": 0.0}
 
 _console = Console(highlight=False, soft_wrap=True, markup=False)
 

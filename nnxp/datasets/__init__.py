@@ -251,16 +251,6 @@ def described(network_metadata: dict[str, Any], sizes: Sequence[int]) -> dict[st
     return {key: value for key, value in known.items() if value is not None}
 
 
-def _strings(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
-
-
-def _lengths(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and all(
-        type(each) is int and each > 0 for each in value
-    )
-
-
 def _is_preprocessing(value: Any) -> bool:
     if not (
         isinstance(value, dict)
@@ -282,14 +272,7 @@ def _is_preprocessing(value: Any) -> bool:
 
 def _finite(value: Any) -> np.ndarray | None:
     """A finite number, or a list of them, as float64, 0-d or 1-d; None for anything else."""
-    values = value if isinstance(value, (list, tuple)) else [value]
-    if not all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in values):
-        return None
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except OverflowError:
-        return None
-    return array if np.isfinite(array).all() else None
+    return np.asarray(_FIGURES.convert(value)) if _FIGURES.accepts(value) else None
 
 
 def _is_matrix(value: Any, features: tuple[int, ...]) -> bool:
@@ -311,12 +294,15 @@ def _columns(preprocessing: dict[str, Any] | None) -> int | None:
     return len(shift) if isinstance(shift, (list, tuple)) else None
 
 
+_FIGURES = options.one_or_each(options.FINITE)
+_STRINGS = options.several(options.TEXT, least=0)
+_LENGTHS = options.several(options.whole(1), least=0)
 _DESCRIPTION = {
     "task": targets.TASKS.__contains__,
-    "classes": _strings,
-    "features": _strings,
+    "classes": _STRINGS.accepts,
+    "features": _STRINGS.accepts,
     "target": lambda value: isinstance(value, str),
-    "shape": _lengths,
+    "shape": _LENGTHS.accepts,
     "preprocessing": _is_preprocessing,
     "split": is_split,
 }
