@@ -439,7 +439,7 @@ def test_on_the_emulation_eager_steps_have_the_memory_of_a_failed_capture(megaby
 
 
 @pytest.mark.parametrize("value", [1.0, float("nan"), float("inf")])
-def test_fused_kernels_that_come_to_something_else(chance, monkeypatch, value):
+def test_fused_kernels_that_give_another_result(chance, monkeypatch, value):
     run = stand_ins.Fused.__call__
 
     def wrong(self, *arrays):
@@ -449,7 +449,7 @@ def test_fused_kernels_that_come_to_something_else(chance, monkeypatch, value):
 
     monkeypatch.setattr(stand_ins.Fused, "__call__", wrong)
     *most, expected = chance
-    told(*most, "fused kernels come to something else than CuPy's own", expected)
+    told(*most, "fused kernels give another result than CuPy's own", expected)
 
 
 @pytest.mark.usefixtures("no_warnings")

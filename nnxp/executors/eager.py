@@ -1,4 +1,4 @@
-"""A chunk of training steps as a plain loop: right for every library."""
+"""A chunk of training steps as a plain loop, which works with every library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nnxp.executors import Host, Rate, Report, Runner, State, Step
 
 
 def runner(step: Step, backend: Host, report: Report) -> Runner:
-    """`run` of this step."""
+    """Return `run` with `step` as its first argument."""
     return partial(run, step)
 
 
@@ -18,14 +18,14 @@ def run(
 ) -> tuple[State, Array]:
     """Run one step for each row of `order`.
 
-    Nothing here reads a value back from the device, so the loop may run ahead of it.
+    The loop reads no value back from the device, so it may run ahead of it.
 
     Args:
         step: one step of training.
-        state: what the step works on, owned: steps may write into it.
-        data: on the device, the whole data set or the chunk's part of it; every array has one row
-            per sample.
-        order: (steps, batch), integers: the samples of each mini-batch.
+        state: the state of the training, which steps may overwrite.
+        data: arrays on the device with one row per sample, for the whole data set or the rows of
+            this chunk.
+        order: (steps, batch), integers: the rows of each mini-batch.
         learning_rate: of every step in this chunk, a number or a 0-d array.
 
     Returns:
