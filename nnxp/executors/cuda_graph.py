@@ -57,7 +57,7 @@ class Capturer(Protocol):
         ...
 
     def release(self) -> None:
-        """Give back all memory that was taken to capture; nothing is captured or launched later."""
+        """Free all memory that captures took. Nothing is captured or launched after this."""
         ...
 
 

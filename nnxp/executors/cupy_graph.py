@@ -1,8 +1,8 @@
-"""CuPy's part in capturing chunks of training steps: the calls of a recorded step, fused.
+"""CuPy's part in capturing chunks of training steps: the fused calls of a recorded step.
 
-A step's calls are recorded once, as `replay` records NumPy's; elementwise ones are put together by
-`cupy.fuse`; products go to a cuBLAS handle of their own, since CuPy refuses its own while a stream
-is captured. What is left is a score or two of kernels a step, each with its arrays, to capture.
+A step's calls are recorded once, as `replay` records NumPy's. `cupy.fuse` fuses the elementwise
+ones. Products use a cuBLAS handle of nnxp's own, because CuPy refuses products while a stream is
+captured. That leaves 20 to 40 kernels per step to capture.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from nnxp.executors.recording import Axis, DType, Function, Made
 from nnxp.nested import leaves
 
 VERIFIED_VERSIONS: tuple[str, ...] = ()
-"""Versions of CuPy whose captured steps gave the bits of eager ones on a GPU; `ci/gpu` finds out.
-With every version, a captured chunk is used only after it gave the result of its warm-up."""
+"""Versions of CuPy whose captured steps gave the same bits as eager steps on a GPU, by `ci/gpu`.
+With every version, a captured chunk is used only if it gives the same result as its warm-up."""
 
 _EXACT = ("--fmad=false",)
-"""Round a multiplication and the addition after it apart, as eager calls do."""
+"""Options that round a multiplication before the addition after it, as eager calls do."""
 
 ATTEMPTS = 5
-"""Captures of one chunk that are begun. Work in another thread that waits for the whole device,
-such as the end of a thread that used cuBLAS (CuPy destroys the thread's handle), invalidates each
-capture in the process."""
+"""Attempts to capture a chunk. A call in another thread that waits for the whole device invalidates
+every capture in the process. The end of a thread that used cuBLAS is such a call: CuPy destroys the
+thread's handle."""
 INVALIDATED = "CAPTURE_INVALIDATED"
 
 _capturing = threading.RLock()
@@ -39,7 +39,7 @@ _capturing = threading.RLock()
 
 
 def runner(step: Step, backend: Host, report: Report) -> Runner:
-    """Launch captured chunks of `step`, like `eager.run`."""
+    """Return a function like `eager.run` that captures chunks of `step` and launches them."""
     with backend.active():
         return cuda_graph.runner(step, CuPyGraph(report, backend.tf32), report)
 
@@ -47,8 +47,8 @@ def runner(step: Step, backend: Host, report: Report) -> Runner:
 class CuPyGraph:
     """A `nnxp.executors.cuda_graph.Capturer`.
 
-    Owns what its graphs use, as long as they live: a stream to capture on, private memory pools,
-    a cuBLAS handle with a workspace, the arrays between the kernels.
+    It owns everything that its graphs use: a stream to capture on, private memory pools, a cuBLAS
+    handle with a workspace, and the arrays between the kernels.
     """
 
     def __init__(self, report: Report, tf32: bool = False) -> None:
@@ -58,20 +58,20 @@ class CuPyGraph:
         self.report = report
         self.tf32 = tf32
         self.stream = cupy.cuda.Stream(non_blocking=True)
-        # Captured calls use their temporary memory again at each launch, so arrays that live
-        # longer come from another pool.
+        # Each launch of a graph reuses its temporary memory, so arrays that live longer come from
+        # another pool.
         self.pool = cupy.cuda.MemoryPool()
         self.persistent_pool = cupy.cuda.MemoryPool()
         self.programs: dict[Hashable, _Program] = {}
 
     def __del__(self) -> None:
         if "blas" in vars(self):
-            with suppress(BackendError), _capturing:  # the process may be ending, and CUDA be gone
+            with suppress(BackendError), _capturing:  # CUDA may be gone at the process's end
                 self.blas.close()
 
     @cached_property
     def blas(self) -> Cublas:
-        """Made with the first steps, so that where it cannot be, steps run eagerly."""
+        """The handle; made with the first steps, so that steps run eagerly if this fails."""
         self.workspace = self.cupy.cuda.alloc(WORKSPACE)
         newer = int(self.cupy.cuda.Device().compute_capability) >= 80
         return Cublas(self.stream.ptr, self.workspace.ptr, self.tf32, newer)
@@ -145,9 +145,9 @@ class CuPyGraph:
 
     @contextmanager
     def _on_capture_stream(self, pool: Any) -> Iterator[None]:
-        """On the stream that captures, with memory of this pool, in turn with the current stream.
+        """Work on the capturing stream with memory of this pool, in order with the current stream.
 
-        Products go to that stream alone, and it waits for no other by itself.
+        Products run on the capturing stream only, and it does not wait for others by itself.
         """
         current = self.cupy.cuda.get_current_stream()
         self.stream.wait_event(current.record())
@@ -160,7 +160,7 @@ class CuPyGraph:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """No collection of cycles: to destroy a handle waits for the GPU, and would end a capture."""
+    """Disable garbage collection: destroying a handle waits for the GPU, which ends a capture."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -171,14 +171,14 @@ def _no_collection() -> Iterator[None]:
 
 
 def _launch(graph: Any, owner: CuPyGraph) -> None:
-    """On the stream that is current, after what was asked of it before; `owner` is kept alive."""
+    """Launch on the current stream. The partial function that calls this keeps `owner` alive."""
     graph.launch()
 
 
 class Calls(recording.ArrayOps):
-    """Make calls of CuPy."""
+    """The calls of CuPy."""
 
-    # What is fused needs no memory between its calls, and what is not has its own.
+    # Fused calls need no memory between them, and the others have memory of their own.
     reuses_memory = False
 
     def __init__(self, product: Callable[[Any, Any, Any], None], report: Report) -> None:
@@ -208,7 +208,7 @@ class Calls(recording.ArrayOps):
         a = a if a.ndim == 2 else a[None, :]
         b = b if b.ndim == 2 else b[:, None]
         out = out.reshape(a.shape[0], b.shape[1])
-        if out.size == 1:  # a kernel of CuPy's own, which may be captured
+        if out.size == 1:  # CuPy has a kernel of its own for this, which can be captured
             return self.module.dot, (a, b, out)
         return self._product, (a, b, out)
 
@@ -225,18 +225,18 @@ class Calls(recording.ArrayOps):
         return out.fill, (value,)
 
     def joined(self, function: Function, axis: Axis, operands: Sequence[Array], out: Array) -> Made:
-        if len(operands) > 8:  # CuPy then sends a list of them from the host
+        if len(operands) > 8:  # CuPy then sends a list of pointers from the host
             raise recording.UnrecordableError("more than eight arrays are joined")
         return super().joined(function, axis, operands, out)
 
     def fuse(self, function: Callable[..., None], arrays: tuple[Any, ...]) -> Any:
-        """One kernel that does what `function` does to these arrays; None if CuPy cannot.
+        """Fuse `function` into one kernel for these arrays, and run it once, which compiles it.
 
-        Runs it, which compiles it. Reports why CuPy cannot: the calls are then run one by one.
+        Return None if CuPy cannot fuse it, and report why: the calls are then run one by one.
         """
         kernel = self.module.fuse(kernel_name="nnxp_fused")(function)
         try:
-            # On no elements it is traced, and not compiled yet.
+            # With no elements CuPy traces it and does not compile it yet.
             kernel(*(array[..., :0] if array.ndim else array for array in arrays))
             for compiled, _ in kernel._memo.values():
                 compiled.kwargs["options"] = _EXACT
@@ -263,26 +263,26 @@ class _Program:
         learning_rate: Array,
         calls: Calls,
     ) -> None:
-        own = leaves(state)
-        before = [leaf.copy() for leaf in own]
+        state_arrays = leaves(state)
+        before = [leaf.copy() for leaf in state_arrays]
         program = recording.Program(step, state, data, order[0, ...], calls, learning_rate)
         self.program = program
-        kept = [*own, program.total]
-        recorded = [array.copy() for array in kept]
-        self.kernels = fusion.fused(program.calls, kept, calls, calls.fuse)
-        program.calls.clear()  # and with them the results that are now in registers only
+        results = [*state_arrays, program.total]
+        recorded = [array.copy() for array in results]
+        self.kernels = fusion.fused(program.calls, results, calls, calls.fuse)
+        program.calls.clear()  # frees intermediate results, which are now only in registers
         self.take = calls.module.take
-        # What CuPy fuses, and how, is up to its version.
-        for leaf, old in zip(own, before, strict=True):
+        # Check the kernels: how CuPy fuses depends on its version.
+        for leaf, old in zip(state_arrays, before, strict=True):
             leaf[...] = old
         self.run(state, data, order[:1, ...], learning_rate)
-        if not all(map(_close, kept, recorded)):
-            raise BackendError("the fused kernels come to something else than CuPy's own")
+        if not all(map(_close, results, recorded)):
+            raise BackendError("the fused kernels give another result than CuPy's own")
 
     def run(
         self, state: State, data: tuple[Array, ...], order: Array, learning_rate: Rate
     ) -> tuple[State, Array]:
-        """Like `eager.run`; the sum it returns is overwritten by the next chunk."""
+        """Run a chunk like `eager.run`. The next chunk overwrites the returned sum."""
         program = self.program
         program.load_state(state, learning_rate)
         for k in range(order.shape[0]):
@@ -294,7 +294,7 @@ class _Program:
 
 
 def _close(x: Array, y: Array) -> bool:
-    """Whether two results differ by rounding at most."""
+    """Return whether two results differ only by rounding."""
     same = (x == y) | ((x != x) & (y != y))
     if x.dtype.kind == "f" and x.size:
         finite = y[abs(y) < float("inf")]
