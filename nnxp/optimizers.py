@@ -214,9 +214,9 @@ class Adam:
 
 
 def without_rate(optimizer: Optimizer) -> Optimizer:
-    """Return the optimizer with learning rate 0, as a key for steps, which take the rate.
+    """Return the optimizer with learning rate 0, so that one compiled step serves all rates.
 
-    A compiled step then serves all learning rates. A user's own optimizer is returned unchanged.
+    A step has the rate as an argument. A user's own optimizer is returned unchanged.
     """
     if type(optimizer) in (SGD, Adam):
         return dataclasses.replace(optimizer, learning_rate=0.0)  # type: ignore[type-var]

@@ -227,7 +227,7 @@ def _corrections(
 
 
 def _sums_to_zero(rows: np.ndarray) -> bool:
-    """Return whether the rows sum to zero exactly; `fsum` does not round before the end."""
+    """Return whether the rows sum to exactly zero; `fsum` rounds only the final sum."""
     return all(math.fsum(column) == 0 for column in rows.T)
 
 
