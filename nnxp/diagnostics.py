@@ -161,7 +161,10 @@ def _scalars(
     optimizer: Optimizer,
     regularization: Regularization,
 ) -> Callable[..., list[Array]]:
-    """Return the pure function of `DiagnosticsRecorder.scalars`, equal for equal arguments."""
+    """Return the pure function that computes `DiagnosticsRecorder.scalars`.
+
+    Equal arguments give the same function, as in `nnxp.step.training_step`.
+    """
 
     def scalars(
         state: Any, batch: tuple[Array, ...], learning_rate: Any, samples: Any

@@ -34,7 +34,7 @@ Callback = Callable[[MLP, History], Any]
 
 
 def _validation(value: Any) -> Any:
-    """Convert `validation` to a share, a float, or to a pair (x, targets)."""
+    """Convert `validation` to a float, a share of the data, or to a pair (x, targets)."""
     if isinstance(value, (int, float, np.number)):
         return options.SHARE.convert(value)
     if isinstance(value, (str, bytes)) or len(value) != 2:
