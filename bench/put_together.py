@@ -12,8 +12,8 @@ from gpu_report import goals
 from ratios import by_workload, result
 
 from nnxp import plots
-from nnxp.benchmark import picture
 from nnxp.benchmark.machine import headline
+from nnxp.benchmark.plots import bars, curves
 
 NAMES = ("ceilings", "kernels", "sweep", "mnist")
 """Of the parts beside the comparison."""
@@ -61,13 +61,13 @@ def draw(content: dict[str, Any], folder: Path, stem: str) -> dict[str, str]:
     everybody = [one for each in by_workload(content).values() for one in each]
     title, place = "Training, by contender", headline(content["machine"])
     drawn = {f"{stem}.png": title}
-    plots.save(picture.bars(everybody, f"{title}; {place}"), str(folder / f"{stem}.png"))
+    plots.save(bars(everybody, f"{title}; {place}"), str(folder / f"{stem}.png"))
     if content.get("sweep"):
         points = {
             point["point"]: [result(each) for each in point["results"]]
             for point in content["sweep"]["points"]
         }
         name, title = f"{stem}-batch-sizes.png", "Training small, by batch size"
-        plots.save(picture.curves("batch-size", points, f"{title}; {place}"), str(folder / name))
+        plots.save(curves("batch-size", points, f"{title}; {place}"), str(folder / name))
         drawn[name] = title
     return drawn

@@ -1,7 +1,7 @@
 """Benchmarks: workloads, whoever trains them, and how they are timed against each other.
 
 `measure` starts a process for each contender, compares their losses, and times them in turn.
-`nnxp bench` is `nnxp.benchmark.command`; `bench/peers` brings other libraries' contenders.
+`nnxp bench` is `nnxp.cli.bench`; `bench/peers` brings other libraries' contenders.
 """
 
 from nnxp.benchmark.contender import Contender
