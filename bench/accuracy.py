@@ -101,7 +101,7 @@ def measure(name: str, seed: int, backend: str, more: Sequence[str] = ()) -> dic
         report = Path(folder) / "report.json"
         added = [f"--seed={seed}", f"--backend={backend}", "--quiet", f"--report={report}"]
         arguments = [*shlex.split(command)[1:], *added, f"--save={folder}/m.safetensors"]
-        cli.app(arguments, standalone_mode=False)
+        cli.run(arguments)
         found = json.loads(report.read_text())
     validation = [epoch["validation_metric"] for epoch in found["history"]]
     if len(test) != len(validation) or test[-1] != found["test"]["accuracy"]:

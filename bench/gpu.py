@@ -85,7 +85,7 @@ def parts(work: Path, dry_run: bool) -> list[Part]:
 
     return [
         *([] if dry_run else [Part("driver", 5, ["nvidia-smi"])]),
-        Part("backends", 20, [python, "-m", "nnxp.cli", "backends"]),
+        Part("backends", 20, [python, "-m", "nnxp", "backends"]),
         *_tests(dry_run),
         bench("ceilings", 20, "--libraries", libraries, *to("ceilings.json")),
         bench(

@@ -28,7 +28,7 @@ def train(data: str, backend: str, device: str, folder: Path, *options: str) -> 
     library, _, executor = backend.partition(":")
     report = folder / f"{library}{executor}.json"
     command = [
-        *(sys.executable, "-m", "nnxp.cli", "train", data, *options),
+        *(sys.executable, "-m", "nnxp", "train", data, *options),
         *("--backend", library, "--device", "cpu" if library == "numpy" else device),
         *("--executor", executor or "auto", "--report", str(report)),
         *("--save", str(report.with_suffix(".safetensors")), "--quiet"),

@@ -12,8 +12,10 @@ from nnxp.diagnostics import Diagnosis
 from nnxp.errors import InputError
 from nnxp.metrics import format_figure
 
-MONITOR = options.name("monitor", ("loss", "validation_loss", "validation_metric"))
-"""The rule for the name of a figure that schedules and callbacks can monitor."""
+MONITORS = ("loss", "validation_loss", "validation_metric")
+"""The figures that schedules and callbacks can monitor."""
+MONITOR = options.name("monitor", MONITORS)
+"""The rule for the name of one of `MONITORS`."""
 LONGEST_TABLE = 40
 """The most rows of a history's table in a notebook, which then shows both ends."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import backends, checkpoint, initializers, metrics, objectives, options
+from nnxp import backends, checkpoint, initializers, metrics, objectives, options, weights
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
 from nnxp.data import checks, placement
 from nnxp.data.placement import NetworkSpec
@@ -374,6 +374,35 @@ class MLP:
         # A value that is finite in the file may overflow in the network's dtype.
         checkpoint.check_finite(path, network._model().tensors)
         return network
+
+    @classmethod
+    @options.checked(dtype=options.DTYPE)
+    def from_weights(
+        cls,
+        path: str | os.PathLike[str],
+        hidden: ActivationName | Sequence[ActivationName] = "relu",
+        output: ActivationName = "softmax",
+        *,
+        backend: str | backends.Backend | None = None,
+        device: str | None = None,
+        dtype: DTypeName = "float32",
+    ) -> MLP:
+        """Make a network of weights that were trained elsewhere.
+
+        Args:
+            path: an npz archive with `W1`, (inputs, units), `b1`, (units,), `W2`, `b2`, ...
+            hidden, output, backend, device, dtype: see `MLP`.
+
+        Raises:
+            DataError: the file is missing or damaged, or its arrays do not fit each other.
+            InputError: a name is not valid.
+        """
+        parameters = weights.read(path, dtype)
+        sizes = [parameters[0][0].shape[0], *(weight.shape[1] for weight, _ in parameters)]
+        return cls(
+            sizes, hidden, output, backend=backend, device=device, dtype=dtype,
+            parameters=parameters,
+        )  # fmt: skip
 
     def _model(self) -> checkpoint.Model:
         """Return the network as the content of a model file."""

@@ -5,6 +5,7 @@ What belongs to a process (signals, closed streams, terminals, /dev/stdout) need
 `run_process`, `conftest.started` or `subprocess`.
 """
 
+import csv
 import io
 import os
 import re
@@ -13,8 +14,11 @@ import sys
 from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout
 from unittest import mock
 
+import nnxp
 from nnxp.cli import main
 
+ROW = re.compile(r"^ +\d+ +\d+\.\d{4} ", re.MULTILINE)
+"""The row of an epoch."""
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\x9b]")
 
 
@@ -77,3 +81,21 @@ def fail(folder, *arguments, status=2, run=run, **variables):
     assert not CONTROL.search(done.stderr)
     assert done.returncode == status
     return done.stderr
+
+
+def figure(text, name="accuracy"):
+    return float(re.search(rf"{name} (-?\d+\.\d+)", text)[1])
+
+
+def table(text):
+    """A csv's header and its rows."""
+    header, *rows = csv.reader(io.StringIO(text))
+    return header, rows
+
+
+def moon_rows(n=200):
+    data = nnxp.datasets.moons.read(n)
+    return [(a, b, ("upper", "lower")[y]) for (a, b), y in zip(data.x, data.y, strict=True)]
+
+
+MOON_CSV = "a,b,moon\n" + "".join(f"{100 * a:.4f},{b:.4f},{moon}\n" for a, b, moon in moon_rows())

@@ -1,6 +1,7 @@
 """The array libraries that every test runs on, and what stands in for a GPU where there is none."""
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -8,10 +9,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command_line import MOON_CSV, figure, succeed
 
 from nnxp import SGD, Adam, Regularization, backends
 from nnxp.arrays import to_numpy
@@ -212,3 +215,36 @@ def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
 def _no_defaults_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NNXP_BACKEND", "NNXP_DEVICE"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def trained_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `nnxp train --report report.json` ran; what it printed is in `printed`."""
+    folder = tmp_path_factory.mktemp("digits")
+    text = succeed(folder, "train", "--report", "report.json")
+    (folder / "printed").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def printed(trained_digits: Path) -> str:
+    """What the training on the digits printed."""
+    return (trained_digits / "printed").read_text()
+
+
+@pytest.fixture
+def report(trained_digits: Path) -> Any:
+    """The report of the training on the digits."""
+    return json.loads((trained_digits / "report.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def trained_moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model of a csv file whose classes are text, and what training printed."""
+    folder = tmp_path_factory.mktemp("moons")
+    (folder / "data.csv").write_text(MOON_CSV)
+    options = ["--hidden", "16", "--epochs", "60", "--batch-size", "8"]
+    text = succeed(folder, "train", "data.csv", *options)
+    assert figure(text.partition("\ntest ")[2]) >= 0.95
+    (folder / "printed").write_text(text)
+    return folder

@@ -13,18 +13,18 @@ LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict"}
 FLOORS = [
     # From the ground up. A module imports from floors below its own, and from its own floor where
     # that makes no circle. A name stands for a module or for all modules of a folder.
-    {"arrays", "errors", "files", "names", "nested", "options", "randomness", "signals", "streams"},
+    {"arrays", "errors", "files", "names", "nested", "npz", "options", "randomness"},
     {"kernels", "linalg"},
     {"executors"},
     {"backends"},
     {"initializers", "objectives", "optimizers", "preprocessing", "regularization",
      "target_scaling"},
-    {"checkpoint", "data", "metrics"},
+    {"checkpoint", "data", "metrics", "predictions", "weights"},
     {"network"},
     {"perceptron", "state", "gradient_check"},
     {"diagnostics"},
     {"history"},
-    {"callbacks", "progress", "schedules", "step"},
+    {"callbacks", "progress", "reports", "schedules", "step"},
     {"training"},
     {"datasets"},
     {"plots"},

@@ -31,15 +31,15 @@ from nnxp.benchmark import (
     Workload,
     measure,
     memory,
-    picture,
+    plots,
     reference_loss,
     sweep,
     table,
     workload,
 )
 from nnxp.benchmark.backend import Products, Trainer, entry, products
-from nnxp.benchmark.command import bench
 from nnxp.benchmark.workloads import LEARNING_RATE
+from nnxp.cli.bench import bench
 from nnxp.errors import BackendError, InputError
 from nnxp.executors import recording
 
@@ -683,7 +683,7 @@ def test_a_sweep_does_not_start_a_failed_contender_again():
 def test_bars_are_medians_and_contenders_without_times_have_none():
     pytest.importorskip("matplotlib")
     found = [result("a", [1e-3, 2e-3, 4e-3]), result("b", []), result("c", [1e-2])]
-    panel = picture.bars(found, "title").axes[0]
+    panel = plots.bars(found, "title").axes[0]
     assert [bar.get_height() for bar in panel.patches] == [32_000, 6_400]
     assert panel.get_yscale() == "log"
     assert panel.get_ylim()[0] == 1_000
@@ -696,7 +696,7 @@ def test_curves_are_log_log():
         1: [result("a", [1e-3]), result("b", [1e-2])],
         4: [result("a", [2e-3, 1e-3, 4e-3]), result("b", [])],
     }
-    panel = picture.curves("batch-size", points, "title").axes[0]
+    panel = plots.curves("batch-size", points, "title").axes[0]
     assert (panel.get_xscale(), panel.get_yscale()) == ("log", "log")
     curves = {line.get_label(): line.get_xydata().tolist() for line in panel.lines}
     assert curves == {"a": [[1, 64_000], [4, 32_000]], "b": [[1, 6_400]]}
@@ -708,8 +708,8 @@ def test_curves_are_log_log():
 
 def test_results_without_times_are_drawn_empty():
     pytest.importorskip("matplotlib")
-    picture.bars([result("a", [])], "title").draw_without_rendering()
-    picture.curves("width", {16: [result("a", [])]}, "title").draw_without_rendering()
+    plots.bars([result("a", [])], "title").draw_without_rendering()
+    plots.curves("width", {16: [result("a", [])]}, "title").draw_without_rendering()
 
 
 # --- the command
@@ -717,7 +717,7 @@ def test_results_without_times_are_drawn_empty():
 
 def nnxp_bench(folder, *arguments):
     return subprocess.run(
-        [sys.executable, "-P", "-m", "nnxp.cli", "bench", *arguments],
+        [sys.executable, "-P", "-m", "nnxp", "bench", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -824,7 +824,7 @@ def test_other_libraries_learn_the_same_as_numpy(name):
 def test_bad_options_are_refused_before_anything_runs(options, message, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nnxp.benchmark.command.measure", None)
+    monkeypatch.setattr("nnxp.cli.bench.measure", None)
     with pytest.raises(InputError) as caught:
         bench(**options)
     assert message in str(caught.value)
@@ -850,7 +850,7 @@ def test_options_choose_workloads_and_backends(options, names, rows, monkeypatch
         asked.append((workload.name, [each.name for each in entries]))
         return [Result(each.name, workload.name, 1, problem="not run") for each in entries]
 
-    monkeypatch.setattr("nnxp.benchmark.command.measure", record)
+    monkeypatch.setattr("nnxp.cli.bench.measure", record)
     bench(**options)
     assert [name for name, _ in asked] == names
     assert rows is None or asked[0][1] == rows
@@ -862,7 +862,7 @@ def test_a_device_applies_to_all_backends_but_numpy():
 
 
 def test_a_backend_may_name_its_executor():
-    from nnxp.benchmark.command import _backends
+    from nnxp.cli.bench import _backends
 
     assert _backends("torch:compiled, numpy:eager") == ["torch:compiled", "numpy:eager"]
     with pytest.raises(BackendError, match="has no executor 'replay'"):

@@ -435,7 +435,7 @@ def test_the_bench_command_takes_tf32(tmp_path, monkeypatch, capsys):
         given.extend((each.name, each.options["tf32"]) for each in entries)
         return [Result(each.name, workload.name, 1, problem="not run") for each in entries]
 
-    monkeypatch.setattr("nnxp.benchmark.command.measure", measure)
+    monkeypatch.setattr("nnxp.cli.bench.measure", measure)
     monkeypatch.chdir(tmp_path)
     for flags in ["--tf32"], ["--no-tf32"], []:
         bench = ["bench", "--workload", "tiny", "--backends", "cupy", *flags]

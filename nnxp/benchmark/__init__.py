@@ -1,7 +1,7 @@
 """Times training: workloads, the contenders that train them, and the comparison of both.
 
 `measure` starts a process for each contender, compares their losses, and times them in turn.
-The command `nnxp bench` uses it; `bench/peers` adds contenders of other libraries.
+`nnxp.cli.bench` is its command line; `bench/peers` adds contenders of other libraries.
 """
 
 from nnxp.benchmark.contender import Contender, Entry

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,16 +11,12 @@ from typing import BinaryIO
 
 import numpy as np
 
+from nnxp import npz
 from nnxp.datasets.raw import Raw
-from nnxp.errors import DataError, first_line
+from nnxp.errors import DataError
 
 LONGEST_LINE = 2**24
 """Bytes; a longer line is no table, and is not read into memory to find out."""
-
-LARGEST_RATIO = 200
-"""Unpacked to packed; images and tables stay well under it, zeros come to 1000."""
-SMALLEST_BOMB = 2**26
-"""Bytes that are no harm at any ratio."""
 
 
 def read_csv(
@@ -178,7 +173,7 @@ def read_npz(path: Path, features_only: bool = False) -> Raw:
     Raises:
         DataError: damaged, an array missing or of the wrong shape, or a value not finite.
     """
-    arrays = load_npz(path)
+    arrays = npz.load(path)
     needed = ("x",) if features_only else ("x", "y")
     for name in needed:
         if name not in arrays:
@@ -198,56 +193,6 @@ def read_npz(path: Path, features_only: bool = False) -> Raw:
         None if x_test is None else x_test.reshape(len(x_test), -1), arrays.get("y_test"),
         from_file=True,
     )  # fmt: skip
-
-
-def load_npz(path: Path) -> dict[str, np.ndarray]:
-    """Every array of an npz archive; pickled objects are refused.
-
-    Raises:
-        DataError: missing, not an npz archive, damaged, or made to unpack into a great deal.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _check_sizes(path, archive)
-            arrays = {}
-            for member in archive.infolist():
-                with archive.open(member) as file:
-                    name = member.filename.removesuffix(".npy")
-                    arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
-            return arrays
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
-    except DataError:
-        raise
-    except Exception as error:  # a damaged archive can fail in any layer that unpacks it
-        raise DataError(
-            f"{path}: not a readable npz archive ({first_line(error)}): write it with numpy.savez"
-        ) from None
-
-
-def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse, before unpacking, what declares more than it holds or holds little but air."""
-    unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > SMALLEST_BOMB and unpacked > LARGEST_RATIO * path.stat().st_size:
-        raise DataError(
-            f"{path}: would unpack into {unpacked:,} bytes, over {LARGEST_RATIO} times its size: "
-            "write it with numpy.savez, uncompressed, if that is meant"
-        )
-    for member in archive.infolist():
-        with archive.open(member) as file:
-            version = np.lib.format.read_magic(file)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }.get(version)
-            if read is None:
-                raise ValueError(f"array format {version}")
-            shape, _, dtype = read(file)
-            declared = math.prod(shape) * dtype.itemsize
-            if not dtype.hasobject and declared != member.file_size - file.tell():
-                raise DataError(
-                    f"{path}: {member.filename} declares {declared:,} bytes and does not hold them"
-                )
 
 
 def _check_pair(path: Path, arrays: dict[str, np.ndarray], x_name: str, y_name: str) -> None:

@@ -10,63 +10,101 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated, Any
 
-import typer
-from rich.console import Console
-
 from nnxp import backends, datasets, files, plots
-from nnxp.benchmark import picture, sweep, table
+from nnxp.benchmark import sweep, table
 from nnxp.benchmark.backend import entry
 from nnxp.benchmark.contender import Entry
 from nnxp.benchmark.machine import headline, machine
 from nnxp.benchmark.measure import QUICK as _QUICK
 from nnxp.benchmark.measure import Result, measure
+from nnxp.benchmark.plots import bars, curves
 from nnxp.benchmark.workloads import WORKLOADS, Workload, workload
+from nnxp.cli.options import DEVICE, OUTPUT, either, flag, number, text, whole
+from nnxp.cli.outputs import console
 from nnxp.errors import InputError, unknown_name
 
 _REFERENCE = "numpy"
 _SMOKE = "smoke size: it shows that everything runs; the figures mean nothing"
 
-_console = Console(highlight=False, soft_wrap=True, markup=False)
+MEASUREMENT = "Measurement"
+"""A panel of `--help`."""
 
 
 def bench(
     workload_names: Annotated[
         list[str] | None,
-        typer.Option("--workload", help=", ".join(WORKLOADS) + "; all but those for GPUs"),
+        text(
+            MEASUREMENT,
+            "NAME",
+            f"Workload to train, {either(WORKLOADS)}; may be repeated. All but those for GPUs if "
+            "not given.",
+            "--workload",
+        ),
     ] = None,
+    data: Annotated[
+        str,
+        text(
+            MEASUREMENT,
+            "NAME",
+            "Data to train on: made, or mnist, which is searched for in $NNXP_DATA_DIR and else "
+            "downloaded.",
+        ),
+    ] = "made",
+    repeat: Annotated[
+        int, whole(MEASUREMENT, "Number of rounds, in each of which every backend runs.")
+    ] = 7,
+    min_seconds: Annotated[
+        float, number(MEASUREMENT, "Seconds that a backend runs in a round, at least.")
+    ] = 0.3,
+    axis: Annotated[
+        str | None,
+        text(
+            MEASUREMENT,
+            "NAME",
+            "Size to vary, batch-size or width, of one workload; samples per second are shown for "
+            "each.",
+            "--sweep",
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        flag(
+            MEASUREMENT,
+            "Show in seconds that everything runs; the figures mean nothing.",
+            "--quick",
+        ),
+    ] = False,
     backend_names: Annotated[
         str,
-        typer.Option(
-            "--backends", help="which to compare with numpy; torch:compiled names the executor too"
+        text(
+            DEVICE,
+            "NAMES",
+            "Backends to compare with numpy; torch:compiled names the executor too.",
+            "--backends",
         ),
     ] = "numpy,cupy,torch,jax",
     device: Annotated[
         str | None,
-        typer.Option(
-            "--device", envvar="NNXP_DEVICE", help="of all but numpy: cpu, cuda, cuda:1, mps"
+        text(
+            DEVICE,
+            "NAME",
+            "Device of all backends but numpy: cpu, cuda, cuda:1 or mps.",
+            "--device",
+            envvar="NNXP_DEVICE",
         ),
     ] = None,
     tf32: Annotated[
-        bool, typer.Option("--tf32/--no-tf32", help="float32 products in TF32, where there is any")
+        bool,
+        flag(DEVICE, "Compute float32 products in TF32 where there is any.", "--tf32/--no-tf32"),
     ] = False,
-    repeat: Annotated[int, typer.Option(help="rounds, in each of which every backend runs")] = 7,
-    min_seconds: Annotated[float, typer.Option(help="that a backend runs in a round")] = 0.3,
-    data: Annotated[
-        str, typer.Option(help="made, or mnist: from $NNXP_DATA_DIR, else downloaded")
-    ] = "made",
-    axis: Annotated[
-        str | None,
-        typer.Option("--sweep", help="batch-size or width: samples/s against it, one workload"),
-    ] = None,
     report: Annotated[
-        str | None, typer.Option("--json", help="where every figure of every round goes")
+        str | None,
+        text(OUTPUT, "FILE", "File for every figure of every round, as JSON.", "--json"),
     ] = None,
     plot: Annotated[
-        str | None, typer.Option(help="a picture; of a sweep, bench-SWEEP.png if not given")
+        str | None,
+        text(OUTPUT, "FILE", "File for a picture; bench-SWEEP.png for a sweep if not given."),
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="see in seconds that it runs; the figures mean nothing")
-    ] = False,
 ) -> None:
     """Time training on every backend: nnxp bench --workload small --backends torch,jax."""
     if repeat < 1:
@@ -89,7 +127,7 @@ def bench(
     found = machine()
     content: dict[str, Any] = {"machine": found, "quick": quick, "data": data, "options": options}
     _print(textwrap.fill(headline(found), table.WIDTH), *([_SMOKE] if quick else []))
-    with _console.status("") as status:
+    with console.status("") as status:
         options = options | {"progress": status.update}
         if axis:
             figure = _sweep(axis, points, entries, options, content)
@@ -123,7 +161,7 @@ def _compare(
     _print("", *table.LEGEND)
     content["workloads"] = [asdict(each) for each in workloads]
     content["results"] = [result.to_dict() for result in results]
-    return lambda: picture.bars(results, _caption("Training, by backend", content))
+    return lambda: bars(results, _caption("Training, by backend", content))
 
 
 def _sweep(
@@ -151,25 +189,25 @@ def _sweep(
         }
         for point, results in found.items()
     ]
-    return lambda: picture.curves(axis, found, _caption(title, content))
+    return lambda: curves(axis, found, _caption(title, content))
 
 
-def _caption(text: str, content: dict[str, Any]) -> str:
-    return f"{text}; {headline(content['machine'])}" + (f"; {_SMOKE}" if content["quick"] else "")
+def _caption(title: str, content: dict[str, Any]) -> str:
+    return f"{title}; {headline(content['machine'])}" + (f"; {_SMOKE}" if content["quick"] else "")
 
 
 def _print(*lines: str) -> None:
-    _console.print("\n".join(lines))
+    console.print("\n".join(lines))
 
 
-def _backends(text: str) -> list[str]:
-    names = [name.strip().lower().replace("_", "-") for name in text.split(",") if name.strip()]
+def _backends(asked: str) -> list[str]:
+    names = [name.strip().lower().replace("_", "-") for name in asked.split(",") if name.strip()]
     for name in names:
         library, _ = backends.parse(name)
         if library not in backends.BACKENDS:
             raise unknown_name("backend", library, backends.BACKENDS)
     if not names:
-        raise InputError(f"--backends {text!r}: names none of {', '.join(backends.BACKENDS)}")
+        raise InputError(f"--backends {asked!r}: names none of {', '.join(backends.BACKENDS)}")
     return list(dict.fromkeys(names))
 
 
@@ -183,7 +221,7 @@ def _entries(names: list[str], device: str | None, tf32: bool, workload: Workloa
 def _workloads(
     asked: list[str] | None, device: str | None, data: str, axis: str | None
 ) -> list[Workload]:
-    names = [name.strip() for text in asked or [] for name in text.split(",") if name.strip()]
+    names = [name.strip() for each in asked or [] for name in each.split(",") if name.strip()]
     cuda = device is not None and device.startswith("cuda")
     if axis and len(names) > 1:
         raise InputError(f"--sweep takes one --workload, not {', '.join(names)}")

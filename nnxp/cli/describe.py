@@ -1,0 +1,106 @@
+"""What commands say of networks, data and results, in lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nnxp.datasets import Dataset
+from nnxp.datasets.tables import finite_number
+from nnxp.history import Epoch
+from nnxp.metrics import format_figure
+from nnxp.network import MLP
+
+
+def network(network: MLP, loss: str) -> str:
+    """Say sizes, activations and loss: "64-30-10, relu, softmax with quadratic"."""
+    sizes = "-".join(map(str, network.sizes))
+    hidden = ", ".join(dict.fromkeys(network.hidden)) or "no hidden layer"
+    return f"{sizes}, {hidden}, {network.output} with {loss.replace('_', ' ')}"
+
+
+def figures(figures: dict[str, float]) -> str:
+    """Say what `MLP.evaluate` returned, the loss last."""
+    metrics = (name for name in figures if name != "loss")
+    return ", ".join(f"{name} {format_figure(figures[name])}" for name in (*metrics, "loss"))
+
+
+def task(dataset: Dataset) -> str:
+    """Say the task, whether it was guessed, and the target column."""
+    said = dataset.describe_task()
+    if dataset.task_guessed:
+        said += f" (guessed; --task {'classify' if dataset.task == 'regress' else 'regress'})"
+    return said + (f"; target {_name(dataset.target)}" if dataset.target else "")
+
+
+def header(dataset: Dataset) -> str:
+    """Say a csv's first line, which was taken for its header; "" for other data."""
+    if dataset.header is None:
+        return ""
+    names = [_name(name) for name in dataset.header[:8]]
+    if len(dataset.header) > 8:
+        names += ["...", f"{_name(dataset.header[-1])} ({len(dataset.header):,} columns)"]
+    line = f"header, the first line: {', '.join(names)}"
+    if any(finite_number(name) is not None for name in dataset.header):
+        line += "; it has numbers: if it is data, put a line of names above it"
+    return line
+
+
+def _name(text: str) -> str:
+    """A name from a file, as it can be printed."""
+    return text if text and text.isprintable() else repr(text)
+
+
+def missing_rows(dataset: Dataset, validated: int, validation: float) -> Iterator[str]:
+    """Say of each part that has fewer rows than its share how many it has, and why.
+
+    Args:
+        dataset: what is trained on.
+        validated: how many rows are validated on.
+        validation: the share that they should be.
+    """
+    samples, tested = len(dataset.x), len(dataset.x_test)
+    parts = [("validate", validated, validation, samples)]
+    if dataset.split:
+        parts.append(("test", tested, dataset.split.share, samples + tested))
+    for verb, rows, share, of in parts:
+        if rows < (asked := round(share * of)):
+            yield (
+                f"{rows:,} rows to {verb} on and not {asked:,}, a share of {share:g}: each class "
+                "keeps a row to train on"
+            )
+        elif share and not rows:
+            yield f"no rows to {verb} on: a share of {share:g} of {of:,} is less than one"
+
+
+def tested_on(dataset: Dataset) -> str:
+    """Say how many rows were evaluated, and what training knew of them."""
+    rows = f"{len(dataset.x_test):,}"
+    if dataset.split is None:
+        return f"{rows} samples"
+    if dataset.trained_on:
+        return f"{rows} samples, none of which was trained on"
+    if dataset.trained_on is None:
+        return f"{rows} samples; the model does not say what it was trained on"
+    return f"{rows} samples; the content is not that which the model was trained on"
+
+
+def layers(epoch: Epoch) -> str:
+    """Say what `--diagnose` found in an epoch, a line for each layer."""
+    assert epoch.diagnosis is not None
+    lines = [
+        f"\nepoch {epoch.epoch}",
+        f"{'layer':>5} {'activation':<11} {'dead':>5} {'saturated':>9} {'gradient':>9} "
+        f"{'update':>9}",
+    ]
+    for i, layer in enumerate(epoch.diagnosis.layers, 1):
+        dead, saturated = (
+            "" if share is None else f"{share:.0%}" for share in (layer.dead, layer.saturated)
+        )
+        lines.append(
+            f"{i:>5} {layer.activation:<11} {dead:>5} {saturated:>9} "
+            f"{layer.gradient:>9.1e} {layer.update:>9.1e}"
+        )
+    ratio = epoch.diagnosis.gradient_ratio
+    if ratio is not None:
+        lines.append(f"gradient of the first layer over the last's: {ratio:.1e}")
+    return "\n".join(lines)

@@ -1,0 +1,186 @@
+"""What is done with a model: evaluate, predict, import its weights, check its gradients."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from nnxp import backends, datasets, files, objectives, predictions
+from nnxp import gradcheck as check_gradients
+from nnxp.cli import describe, inputs, options, outputs
+from nnxp.cli.options import DATA, NETWORK, OUTPUT, TRAINING
+from nnxp.cli.outputs import console
+from nnxp.errors import DataError, GradientError, InputError
+from nnxp.gradient_check import TOLERANCE, Check
+from nnxp.network import MLP
+from nnxp.randomness import Purpose, generator
+
+
+def evaluate(
+    model: options.Model,
+    data: options.Data = "digits",
+    data_dir: options.DataDir = None,
+    target: options.Target = None,
+    test_share: Annotated[
+        float | None,
+        options.number(
+            DATA,
+            "Share of the rows to test on; all that were not trained on if not given.",
+            metavar="SHARE",
+        ),
+    ] = None,
+    backend: options.Backend = "auto",
+    device: options.Device = None,
+    tf32: options.TF32 = False,
+) -> None:
+    """Evaluate a model on rows that it was not trained on.
+
+    These are a set's test part, the rows that training kept apart from a file, found again by the
+    file's content, or all rows of any other file. What training validated on is not among them:
+    early stopping and schedules may have chosen by it.
+    """
+    network = MLP.load(model, backends.get(backend, device, tf32=tf32))
+    known = datasets.described(network.metadata, network.sizes)
+    dataset = datasets.load(
+        data, data_dir, target=target, test_share=test_share, like=known, test_only=True
+    )
+    if not len(dataset.x_test):
+        why = (
+            "every row was trained on"
+            if test_share is None
+            else f"a share of {test_share:g} is less than a row that was not trained on"
+        )
+        raise DataError(f"{data}: nothing to test on: {why}")
+    inputs.check_width(network, dataset.x_test, model, data)
+    figures = describe.figures(network.evaluate(dataset.x_test, dataset.y_test))
+    if header := describe.header(dataset):
+        console.print(header)
+    where = network.backend.describe()
+    console.print(f"{data}: {figures} ({describe.tested_on(dataset)}, {where})")
+
+
+def predict(
+    model: options.Model,
+    data: Annotated[str, typer.Argument(help="Data as for train; a file needs no targets.")],
+    data_dir: options.DataDir = None,
+    backend: options.Backend = "auto",
+    device: options.Device = None,
+    tf32: options.TF32 = False,
+    output: Annotated[
+        str | None,
+        options.text(OUTPUT, "FILE", "File for the csv; standard output if not given."),
+    ] = None,
+) -> None:
+    """Write a csv: each sample's prediction, then every output of the network."""
+    if output is None and sys.stdout is None:
+        raise InputError("standard output is closed: name a file with --output")
+    outputs.check({"--output": output}, [model, data])
+    network = MLP.load(model, backends.get(backend, device, tf32=tf32))
+    known = datasets.described(network.metadata, network.sizes)
+    x = datasets.load_features(data, data_dir, like=known, count=network.sizes[0])
+    inputs.check_width(network, x, model, data)
+    text = predictions.to_csv(
+        network.predict(x), known.get("classes"), task=known.get("task", "classify")
+    )
+    if output is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        files.write(output, text.encode())
+        console.print(f"wrote {len(x):,} predictions to {output}")
+
+
+def import_weights(
+    file: Annotated[
+        str,
+        typer.Argument(help="Npz file of weights: W1, b1, W2, b2 and so on."),
+    ],
+    hidden_activation: options.Activation = "relu",
+    output_activation: options.OutputActivation = "softmax",
+    dtype: options.DType = "float32",
+    save: options.Save = "model.safetensors",
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Make a model of weights that were trained elsewhere."""
+    outputs.check({"--save": save}, [file])
+    outputs.check_model(save)
+    network = MLP.from_weights(
+        file,
+        options.activations(hidden_activation),
+        output_activation,
+        backend="numpy",
+        device="cpu",
+        dtype=dtype,
+    )
+    replaced = outputs.replaces(save, network, overwrite)
+    network.save(save)
+    console.print(f"{outputs.saved(save, replaced)}: {describe.network(network, network.loss)}")
+
+
+def gradcheck(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="Model file that 'nnxp train' saved; a new network if not given."),
+    ] = None,
+    inputs: Annotated[int, options.whole(NETWORK, "Inputs of the new network.")] = 8,
+    hidden: Annotated[
+        str, options.text(NETWORK, "SIZES", "Sizes of its hidden layers; '' for none.")
+    ] = "6,5",
+    outputs: Annotated[int, options.whole(NETWORK, "Outputs of the new network.")] = 3,
+    activation: options.Activation = "tanh",
+    output_activation: options.OutputActivation = "softmax",
+    loss: options.Loss = "auto",
+    samples: Annotated[int, options.whole(TRAINING, "Number of samples, which are drawn.")] = 16,
+    seed: Annotated[int, options.whole(TRAINING, "Seed of network, samples and targets.")] = 0,
+    backend: options.Backend = "auto",
+    device: options.Device = None,
+) -> None:
+    """Compare backpropagation with central differences; exit with 1 where they disagree."""
+    opened = backends.get(backend, device)
+    if model is not None:
+        network = MLP.load(model, opened)
+    else:
+        network = MLP(
+            (inputs, *options.layers(hidden), outputs),
+            options.activations(activation),
+            output_activation,
+            backend=opened,
+            seed=seed,
+        )
+    if not 1 <= samples <= 1_000_000:
+        raise InputError(f"--samples must be from 1 to 1,000,000, not {samples}")
+    rng = generator(seed, Purpose.SAMPLES)
+    x = rng.standard_normal((samples, network.sizes[0]))
+    # Rows that sum to one are targets that every loss takes.
+    targets = rng.dirichlet(np.ones(network.sizes[-1]), samples)
+    checks = check_gradients(network, x, targets, loss, seed=seed)
+    loss = objectives.get(loss, network.output).loss
+    console.print(f"{describe.network(network, loss)}, float64")
+    console.print(f"on {opened.describe()}; {samples} random samples\n")
+    for line in _comparison(checks):
+        console.print(line)
+    wrong = [check.name for check in checks if not check.passed]
+    if wrong:
+        raise GradientError(
+            f"backpropagation disagrees with central differences on {', '.join(wrong)}: "
+            "the mistake is in a backward kernel above the last of them"
+        )
+    small = any(check.error > TOLERANCE for check in checks)
+    console.print(
+        f"\nall within {TOLERANCE:g}" + (", or a gradient as small as rounding errors" * small)
+    )
+
+
+def _comparison(checks: list[Check]) -> list[str]:
+    """A line for each parameter array, under a heading."""
+    lines = [f"{'array':<20} {'shape':<14} {'compared':>8} {'difference':>10} {'relative':>9}"]
+    for check in checks:
+        verdict = "" if check.error <= TOLERANCE else "  too small to tell"
+        lines.append(
+            f"{check.name:<20} {check.shape!s:<14} {check.checked:>8} {check.difference:>10.1e} "
+            f"{check.error:>9.1e}{verdict if check.passed else '  WRONG'}"
+        )
+    return lines

@@ -1,0 +1,103 @@
+"""`nnxp plot`: pictures of activations, of trainings and of models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nnxp import backends, plots
+from nnxp.cli import inputs, options, outputs
+from nnxp.cli.options import OUTPUT
+from nnxp.errors import DataError
+from nnxp.network import MLP
+
+app = typer.Typer(
+    help="Draw pictures, as PNG, SVG or PDF by the file's suffix.",
+    no_args_is_help=True,
+    cls=options.Group,
+)
+
+
+@app.command(cls=options.Command)
+def activations(
+    backend: options.Backend = "auto",
+    device: options.Device = None,
+    save: options.Picture = "activations.png",
+) -> None:
+    """Draw every activation with its derivative, on [-5, 5], as the kernels compute them."""
+    _check(save, [])
+    _save(plots.activations(backend, device), save)
+
+
+@app.command(cls=options.Command)
+def history(
+    report: Annotated[str, typer.Argument(help="Report that 'nnxp train --report' wrote.")],
+    save: options.Picture = "history.png",
+) -> None:
+    """Draw loss and metric after each epoch."""
+    _check(save, [report])
+    try:
+        content = json.loads(Path(report).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{report}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{report}: not JSON ({error}): 'nnxp train --report' makes one") from None
+    try:
+        figure = plots.history(content)
+    except DataError as error:
+        raise DataError(f"{report}: {error}") from None
+    _save(figure, save)
+
+
+@app.command(cls=options.Command)
+def boundary(
+    model: options.Model,
+    data: options.Data = "moons",
+    backend: options.Backend = "auto",
+    device: options.Device = None,
+    save: options.Picture = "boundary.png",
+) -> None:
+    """Draw the classes that a network with two inputs assigns, and the data's points."""
+    _check(save, [model, data])
+    _save(plots.boundary(*inputs.model_and_data(model, data, None, backend, device)), save)
+
+
+@app.command(cls=options.Command)
+def digits(
+    model: options.Model,
+    data: options.Data = "digits",
+    data_dir: options.DataDir = None,
+    backend: options.Backend = "auto",
+    device: options.Device = None,
+    save: options.Picture = "digits.png",
+    count: Annotated[int, options.whole(OUTPUT, "Number of images at most.")] = 25,
+) -> None:
+    """Draw test images that were read wrongly, each with what was read."""
+    _check(save, [model, data])
+    network, dataset = inputs.model_and_data(model, data, data_dir, backend, device)
+    _save(plots.digits(network, dataset, count), save)
+
+
+@app.command(cls=options.Command)
+def weights(
+    model: options.Model,
+    backend: options.Backend = "auto",
+    device: options.Device = None,
+    save: options.Picture = "weights.png",
+) -> None:
+    """Draw the first layer's weights, each unit's as an image."""
+    _check(save, [model])
+    _save(plots.weights(MLP.load(model, backends.get(backend, device))), save)
+
+
+def _check(save: str, read: list[str]) -> None:
+    outputs.check({"--save": save}, read)
+    plots.check(save)
+
+
+def _save(figure: Any, save: str) -> None:
+    plots.save(figure, save)
+    outputs.console.print(f"saved {save}")

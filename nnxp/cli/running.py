@@ -1,0 +1,53 @@
+"""How a command runs and ends: errors as one line, exit statuses, signals, streams."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import typer
+
+from nnxp.cli import signals, streams
+from nnxp.errors import DivergenceError, GradientError, NnxpError, first_line
+
+
+def leave_after(run: Callable[[], int]) -> None:
+    """Call `run` and leave with its status; every foreseen error is one line on stderr.
+
+    The exit status is 2 for bad input, 1 for training that diverged or a disk that refused, 130
+    for Ctrl-C, 143 for SIGTERM.
+    """
+    streams.prepare()
+    with signals.handled(signals.interrupt):
+        status = _status(run)
+        if not status and (problem := streams.problem()):
+            status = _fail(f"standard output: {problem.strerror}", 1)
+    sys.exit(status)
+
+
+def _status(run: Callable[[], int]) -> int:
+    usage_error: Any = typer.BadParameter.__base__  # click's, wherever typer keeps it
+    try:
+        return run()
+    except usage_error as error:
+        text = error.format_message().strip()
+        return _fail(" ".join(text.split()) + " (nnxp --help)", 2) if text else 2
+    except (DivergenceError, GradientError) as error:
+        return _fail(str(error), 1)
+    except NnxpError as error:
+        return _fail(str(error), 2)
+    except MemoryError as error:
+        return _fail(f"out of memory ({first_line(error)}): choose smaller sizes or batches", 2)
+    except OSError as error:
+        return _fail(f"{error.filename or 'disk'}: {error.strerror or error}", 1)
+    except signals.Interrupted as error:
+        return _fail(str(error), 128 + error.number)
+
+
+def _fail(message: str, status: int) -> int:
+    if sys.stderr is not None:
+        with suppress(OSError):  # nobody reads it
+            print(f"nnxp: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return status

@@ -1,0 +1,472 @@
+"""`nnxp train`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import nnxp
+from nnxp import backends, datasets, executors, files, objectives, optimizers, reports, schedules
+from nnxp.callbacks import EarlyStopping
+from nnxp.cli import describe, options, outputs, signals
+from nnxp.cli.options import DATA, DEVICE, NETWORK, OUTPUT, REGULARISATION, TRAINING, either
+from nnxp.data import batches
+from nnxp.datasets import Dataset
+from nnxp.errors import InputError, shown
+from nnxp.history import MONITORS, History
+from nnxp.initializers import INITIALIZERS
+from nnxp.kernels import ACTIVATIONS
+from nnxp.network import MLP
+from nnxp.progress import EpochTable, new_console
+from nnxp.regularization import Regularization
+
+DEFAULT_RATES = {"sgd": 0.1, "adam": 0.001}
+"""The learning rate of each optimizer, where none is given."""
+DEFAULT_OUTPUTS = {"classify": "softmax", "multilabel": "sigmoid", "regress": "identity"}
+"""The output activation for each task, where none is given."""
+
+
+def _executors() -> str:
+    """Each executor in words: "replay (numpy) to record ..."."""
+    told = []
+    for each in executors.EXECUTORS:
+        libraries = ", ".join(name for name in each.modules if name)
+        place = f"{libraries} on {each.device}" if each.device else libraries
+        told.append(f"{each.name}{f' ({place})' if place else ''} to {each.summary}")
+    return "; ".join(told)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The options of `nnxp train`."""
+
+    data: options.Data = "digits"
+    data_dir: options.DataDir = None
+    target: options.Target = None
+    task: Annotated[
+        str | None,
+        options.text(
+            DATA,
+            "NAME",
+            f"Task: {either(datasets.targets.TASKS)}. Guessed if not given: text is classes; whole "
+            "numbers are classes if there are 2 distinct ones, or up to "
+            f"{datasets.targets.MOST_CLASSES} in {datasets.targets.ROWS_PER_CLASS} rows or more "
+            "each, on average; other numbers are regressed on.",
+        ),
+    ] = None
+    preprocess: Annotated[
+        str,
+        options.text(
+            DATA,
+            "NAME",
+            f"Preprocessing of the features: {either(datasets.PREPROCESS)}. pca and zca whiten; "
+            "auto scales pixels to [0, 1] and standardises the features of files.",
+        ),
+    ] = "auto"
+    test_share: Annotated[
+        float | None,
+        options.number(
+            DATA,
+            f"Share of a file's rows to keep for testing; {datasets.TEST_SHARE} if not given.",
+            metavar="SHARE",
+        ),
+    ] = None
+    validation: Annotated[
+        float,
+        options.number(DATA, "Share of the training rows to validate on.", metavar="SHARE"),
+    ] = 0.1
+    scale_targets: Annotated[
+        bool | None,
+        options.flag(
+            DATA,
+            "Scale real-valued targets to mean 0 and deviation 1 for training. If neither is "
+            "given, they are where the output is identity and the loss quadratic.",
+            "--scale-targets/--no-scale-targets",
+        ),
+    ] = None
+
+    hidden: Annotated[
+        str, options.text(NETWORK, "SIZES", "Sizes of the hidden layers; '' for none.")
+    ] = "128,64"
+    activation: options.Activation = "relu"
+    output_activation: Annotated[
+        str,
+        options.text(
+            NETWORK,
+            "NAME",
+            f"Activation of the output: {either(ACTIVATIONS)}; auto takes "
+            "softmax for classes, sigmoid for labels and identity for values.",
+        ),
+    ] = "auto"
+    initializer: Annotated[
+        str,
+        options.text(
+            NETWORK,
+            "NAME",
+            f"Initial weights: {either(INITIALIZERS)}; auto fits each layer's activation.",
+        ),
+    ] = "auto"
+    dtype: options.DType = "float32"
+
+    loss: options.Loss = "auto"
+    optimizer: Annotated[
+        str, options.text(TRAINING, "NAME", f"Optimizer: {either(optimizers.OPTIMIZERS)}.")
+    ] = "sgd"
+    learning_rate: Annotated[
+        float | None,
+        options.number(
+            TRAINING,
+            "Learning rate. If not given: "
+            + ", ".join(f"{rate:g} for {name}" for name, rate in DEFAULT_RATES.items())
+            + ".",
+        ),
+    ] = None
+    momentum: Annotated[float, options.number(TRAINING, "Momentum of sgd, from 0 up to 1.")] = 0.0
+    nesterov: Annotated[
+        bool,
+        options.flag(TRAINING, "Take the gradient where momentum leads (Nesterov).", "--nesterov"),
+    ] = False
+    schedule: Annotated[
+        str,
+        options.text(
+            TRAINING,
+            "NAME",
+            f"Schedule of the learning rate: {either(schedules.SCHEDULES)}, with options as in "
+            "cosine,warmup=5.",
+        ),
+    ] = "constant"
+    epochs: Annotated[int, options.whole(TRAINING, "Number of passes over the data.")] = 40
+    batch_size: Annotated[
+        str, options.text(TRAINING, "SIZE", "Samples in a batch; 'all' for one batch.")
+    ] = "32"
+    seed: Annotated[
+        int,
+        options.whole(TRAINING, "Seed of weights, batches, validation rows and dropout."),
+    ] = 0
+
+    weight_decay: Annotated[
+        float, options.number(REGULARISATION, "Decay of the weights, in each step.")
+    ] = 0.0
+    l1: Annotated[float, options.number(REGULARISATION, "L1 penalty in the loss.")] = 0.0
+    l2: Annotated[float, options.number(REGULARISATION, "L2 penalty in the loss.")] = 0.0
+    max_norm: Annotated[
+        float | None,
+        options.number(REGULARISATION, "Bound on the norm of the weights into a unit."),
+    ] = None
+    dropout: Annotated[
+        str,
+        options.text(
+            REGULARISATION,
+            "SHARES",
+            "Share of the hidden units to drop, one for all layers or one for each.",
+        ),
+    ] = "0"
+    early_stopping: Annotated[
+        int | None,
+        options.whole(
+            REGULARISATION,
+            "Stop after this number of epochs without a better --monitor, and keep the best "
+            "epoch's weights.",
+        ),
+    ] = None
+    monitor: Annotated[
+        str,
+        options.text(
+            REGULARISATION,
+            "NAME",
+            f"Figure that early stopping watches: {either(MONITORS)}.",
+        ),
+    ] = "validation_loss"
+
+    backend: options.Backend = "auto"
+    device: options.Device = None
+    executor: Annotated[
+        str,
+        options.text(
+            DEVICE,
+            "NAME",
+            f"Way to run steps: {_executors()}. auto takes the first of them that the device has.",
+        ),
+    ] = "auto"
+    tf32: options.TF32 = False
+    stream: Annotated[
+        bool | None,
+        options.flag(
+            DEVICE,
+            "Keep the data on the host and send it by chunks. If neither is given, that is done "
+            "where the data does not fit on the device.",
+            "--stream/--no-stream",
+        ),
+    ] = None
+
+    save: options.Save = "model.safetensors"
+    overwrite: options.Overwrite = False
+    report: Annotated[
+        str | None, options.text(OUTPUT, "FILE", "File for options and history, as JSON.")
+    ] = None
+    diagnose: Annotated[
+        bool,
+        options.flag(
+            OUTPUT,
+            "Measure dead and saturated units, gradients and updates in every epoch.",
+            "--diagnose",
+        ),
+    ] = False
+    verbose: Annotated[
+        bool,
+        options.flag(OUTPUT, "Say how steps run and where the data is.", "--verbose", "-v"),
+    ] = False
+    quiet: Annotated[bool, options.flag(OUTPUT, "Print nothing but errors.", "--quiet", "-q")] = (
+        False
+    )
+
+
+@options.from_record
+def train(given: TrainOptions) -> None:
+    """Train a network: nnxp train mnist --hidden 128 --backend torch."""
+    outputs.check({"--save": given.save, "--report": given.report}, [given.data])
+    outputs.check_model(given.save)
+    arguments = _arguments(given)
+    stopping = _early_stopping(given)
+    backend = backends.get(given.backend, given.device, given.executor, given.tf32)
+    dataset = _dataset(given)
+    network = _network(given, dataset, backend)
+    replaces = outputs.replaces(given.save, network, given.overwrite)
+    console = new_console(quiet=True) if given.quiet else outputs.console
+    validated = len(batches.split(batches.strata(dataset.y), given.validation, given.seed)[1])
+    for line in _introduction(given, dataset, network, validated):
+        console.print(line)
+
+    stop, path, test = _Stop(), given.save, {}
+    with signals.handled(stop.receive):
+        table = EpochTable(console, given.epochs, log=given.verbose)
+        table.expect(len(dataset.x) - validated)
+        history = _history(network, dataset, arguments, table, stopping, stop)
+        if given.diagnose and history.epochs:
+            console.print(describe.layers(history.epochs[-1]))
+        for each in stopping:
+            console.print(f"\nthe parameters are those of epoch {each.best_epoch}, the best")
+        if stop.number is None and len(dataset.x_test):
+            test = network.evaluate(dataset.x_test, dataset.y_test)
+        if stop.number is not None and replaces and not given.overwrite:
+            # What was not trained to its end must not cost what was.
+            path, replaces = _interrupted_path(path), False
+        network.save(path)
+        if given.report is not None:
+            _write_report(given.report, given, arguments, dataset, network, history, test)
+    if test:
+        console.print(f"\ntest {describe.figures(test)}")
+    console.print(outputs.saved(path, replaces))
+    if stop.number is not None:
+        raise stop.after(history, given.epochs, path)
+    console.print(f"next: {_next_command(given, bool(test))}")
+
+
+def _arguments(given: TrainOptions) -> dict[str, Any]:
+    """The arguments of `nnxp.train` that the options make, without data and callbacks.
+
+    Raises:
+        InputError: an option has a wrong value.
+    """
+    if given.epochs < 0:
+        raise InputError(f"--epochs must be 0 or more, not {given.epochs}")
+    if not 0 <= given.validation < 1:
+        raise InputError(f"--validation must be a share from 0 to 1, not {given.validation:g}")
+    batch_size = _batch_size(given.batch_size)
+    layers = options.layers(given.hidden)
+    optimizer = _optimizer(given)
+    regularization = Regularization(given.l1, given.l2, given.max_norm, _shares(given.dropout))
+    regularization.shares(len(layers))
+    return {
+        "loss": given.loss,
+        "optimizer": optimizer,
+        "epochs": given.epochs,
+        "batch_size": batch_size,
+        "seed": given.seed,
+        "validation": given.validation,
+        "schedule": schedules.get(given.schedule),
+        "regularization": regularization,
+        "diagnose": given.diagnose,
+        "stream": given.stream,
+        "scale_targets": "auto" if given.scale_targets is None else given.scale_targets,
+    }
+
+
+def _optimizer(given: TrainOptions) -> optimizers.Optimizer:
+    name = given.optimizer.lower()
+    rate = DEFAULT_RATES.get(name, 0.1) if given.learning_rate is None else given.learning_rate
+    # What was left at zero need not exist in every optimizer.
+    optional = {"momentum": given.momentum, "nesterov": given.nesterov}
+    return optimizers.get(
+        name,
+        learning_rate=rate,
+        weight_decay=given.weight_decay,
+        **{key: value for key, value in optional.items() if value},
+    )
+
+
+def _early_stopping(given: TrainOptions) -> list[EarlyStopping]:
+    if given.early_stopping is None:
+        return []
+    return [EarlyStopping(given.monitor, given.early_stopping)]
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "all":
+        return None
+    size = options.positive(text)
+    if size is None:
+        raise InputError(f"--batch-size {shown(text)}: give a whole number, 1 or more, or 'all'")
+    return size
+
+
+def _shares(text: str) -> float | tuple[float, ...]:
+    """The share of each hidden layer's units to drop, or of all."""
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--dropout {text!r}: give a share like 0.5, or one per layer") from None
+    return shares if len(shares) > 1 else shares[0]
+
+
+def _dataset(given: TrainOptions) -> Dataset:
+    return datasets.load(
+        given.data,
+        given.data_dir,
+        target=given.target,
+        task=given.task,
+        preprocess=given.preprocess,
+        test_share=given.test_share,
+    )
+
+
+def _network(given: TrainOptions, dataset: Dataset, backend: backends.Backend) -> MLP:
+    automatic = given.output_activation == "auto"
+    network = MLP(
+        (dataset.x.shape[1], *options.layers(given.hidden), dataset.outputs),
+        options.activations(given.activation),
+        DEFAULT_OUTPUTS[dataset.task] if automatic else given.output_activation,
+        initializer=given.initializer,
+        backend=backend,
+        dtype=given.dtype,
+        seed=given.seed,
+    )
+    network.metadata = dataset.metadata()
+    return network
+
+
+def _introduction(
+    given: TrainOptions, dataset: Dataset, network: MLP, validated: int
+) -> Iterator[str]:
+    """Say what is trained, where and on what, and what was guessed."""
+    yield describe.network(network, objectives.get(given.loss, network.output).loss)
+    yield (
+        f"on {network.backend.describe()}, {given.dtype}"
+        + (" (auto)" if given.backend == "auto" else "")
+        + f"; {len(dataset.x) - validated:,} samples to train on, {validated:,} to validate, "
+        f"{len(dataset.x_test):,} to test"
+    )
+    yield describe.task(dataset)
+    if header := describe.header(dataset):
+        yield header
+    yield from describe.missing_rows(dataset, validated, given.validation)
+    yield ""
+    if given.verbose:
+        yield f"steps: {network.backend.executor}"
+
+
+class _Stop(signals.Deferred):
+    """Ends a training on SIGINT or SIGTERM between chunks of steps; what is left is the network
+    of the last epoch that was complete."""
+
+    history: History | None = None
+
+    def __call__(self, network: MLP, history: History) -> bool:
+        """As a callback: remember the epoch, and end there if a signal came."""
+        self.history = history
+        return self.number is not None
+
+    def trained(self, interrupted: signals.Interrupted) -> History:
+        """The history so far; raise the signal again if no epoch is complete."""
+        if self.history is None:
+            message = f"{interrupted} before the first epoch was complete: nothing is saved"
+            raise signals.Interrupted(interrupted.number, message)
+        return self.history
+
+    def after(self, history: History, epochs: int, path: str) -> signals.Interrupted:
+        """The signal with what it left."""
+        assert self.number is not None
+        word, done = signals.NAMES[signal.Signals(self.number)], len(history.epochs)
+        return signals.Interrupted(
+            self.number, f"{word} after epoch {done} of {epochs}: saved {path}"
+        )
+
+
+def _history(
+    network: MLP,
+    dataset: Dataset,
+    arguments: dict[str, Any],
+    table: EpochTable,
+    stopping: list[EarlyStopping],
+    stop: _Stop,
+) -> History:
+    """Train, until the end or a signal."""
+
+    def progress(samples: int) -> None:
+        table.advance(samples)
+        stop.check()
+
+    try:
+        with table:
+            return nnxp.train(
+                network,
+                dataset.x,
+                dataset.y,
+                callbacks=[table.row, *stopping, stop],
+                progress=progress,
+                **arguments,
+            )
+    except signals.Interrupted as interrupted:
+        history = stop.trained(interrupted)
+        for each in stopping:
+            each.finish(network, history)
+        return history
+
+
+def _interrupted_path(save: str) -> str:
+    """Where a training that was interrupted goes when an earlier model is at `save`."""
+    path = Path(save)
+    return str(path.with_name(f"{path.stem}.interrupted{path.suffix}"))
+
+
+def _write_report(
+    path: str,
+    given: TrainOptions,
+    arguments: dict[str, Any],
+    dataset: Dataset,
+    network: MLP,
+    history: History,
+    test: dict[str, float],
+) -> None:
+    of_this_run = ("data", "report", "quiet", "verbose")
+    used = {name: value for name, value in asdict(given).items() if name not in of_this_run}
+    used |= {
+        "learning_rate": arguments["optimizer"].learning_rate,
+        "batch_size": arguments["batch_size"],
+        "task": dataset.task,
+        "task_guessed": dataset.task_guessed,
+        "test_share": dataset.split.share if dataset.split else None,
+    }
+    content = reports.training(network, history, data=given.data, options=used, test=test)
+    files.write(path, json.dumps(content, indent=2).encode())
+
+
+def _next_command(given: TrainOptions, tested: bool) -> str:
+    verb = "evaluate" if tested else "predict"
+    where = ["--data-dir", given.data_dir] if given.data_dir else []
+    return shlex.join(["nnxp", verb, given.save, given.data, *where])

@@ -1,0 +1,68 @@
+"""Read npz archives of arrays: nothing in them is run, and none unpacks into a great deal."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from nnxp.errors import DataError, first_line
+
+LARGEST_RATIO = 200
+"""Unpacked to packed; images and tables stay well under it, zeros come to 1000."""
+SMALLEST_BOMB = 2**26
+"""Bytes that are no harm at any ratio."""
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read every array of an npz archive; pickled objects are refused.
+
+    Raises:
+        DataError: missing, not an npz archive, damaged, or made to unpack into a great deal.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_sizes(path, archive)
+            arrays = {}
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    name = member.filename.removesuffix(".npy")
+                    arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+            return arrays
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive can fail in any layer that unpacks it
+        raise DataError(
+            f"{path}: not a readable npz archive ({first_line(error)}): write it with numpy.savez"
+        ) from None
+
+
+def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse, before unpacking, what declares more than it holds or holds little but air."""
+    unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > SMALLEST_BOMB and unpacked > LARGEST_RATIO * path.stat().st_size:
+        raise DataError(
+            f"{path}: would unpack into {unpacked:,} bytes, over {LARGEST_RATIO} times its size: "
+            "write it with numpy.savez, uncompressed, if that is meant"
+        )
+    for member in archive.infolist():
+        with archive.open(member) as file:
+            version = np.lib.format.read_magic(file)
+            read = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }.get(version)
+            if read is None:
+                raise ValueError(f"array format {version}")
+            shape, _, dtype = read(file)
+            declared = math.prod(shape) * dtype.itemsize
+            if not dtype.hasobject and declared != member.file_size - file.tell():
+                raise DataError(
+                    f"{path}: {member.filename} declares {declared:,} bytes and does not hold them"
+                )

@@ -1,0 +1,62 @@
+"""Reports: what was trained, on what, how, and what came of it, for JSON."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import nnxp
+from nnxp.history import History
+from nnxp.network import MLP
+
+
+def training(
+    network: MLP,
+    history: History,
+    *,
+    data: str = "",
+    options: Mapping[str, Any] | None = None,
+    test: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Return the report of a training, which JSON can hold; `nnxp.plots.history` draws it.
+
+    It has the backend with its device and executor, the fall-backs, the versions, the network, the
+    options and every epoch.
+
+    Args:
+        network: what was trained.
+        history: what `nnxp.train` returned.
+        data: the name of the data set.
+        options: how it was trained: "optimizer", "learning_rate", "batch_size", "task", and
+            whatever else there is to remember. What network and history know is put in its place:
+            "hidden", "activation", "output_activation" and "loss".
+        test: what `MLP.evaluate` returned for the test data.
+    """
+    backend = network.backend
+    return {
+        "data": data,
+        "backend": backend.name,
+        "device": backend.device_name,
+        "executor": backend.executor,
+        "fallbacks": history.fallbacks,
+        "versions": {
+            "nnxp": nnxp.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            backend.name: backend.version,
+        },
+        "dtype": network.dtype,
+        "sizes": list(network.sizes),
+        "options": {
+            **(options or {}),
+            "hidden": list(network.sizes[1:-1]),
+            "activation": list(network.hidden),
+            "output_activation": network.output,
+            "loss": network.loss,
+        },
+        "history": history.to_list(),
+        "test": dict(test or {}),
+    }

@@ -1,0 +1,96 @@
+"""`--help`, completion and the version."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import typer.main
+from command_line import environment, succeed
+
+import nnxp
+from nnxp import backends, datasets, optimizers, schedules
+from nnxp.cli import COMMANDS, app
+from nnxp.executors import EXECUTORS
+from nnxp.history import MONITORS
+from nnxp.initializers import INITIALIZERS
+from nnxp.kernels import ACTIVATIONS
+from nnxp.objectives import LOSSES
+
+HELP = [*([name] for name in COMMANDS), ["plot", "digits"], []]
+
+
+@pytest.mark.parametrize("words", HELP, ids=" ".join)
+def test_every_command_has_help(tmp_path, words):
+    text = succeed(tmp_path, *words, "--help", COLUMNS=200)
+    assert " ".join(["nnxp", *words, "[OPTIONS]"]) in text
+    assert text == succeed(tmp_path, *words, "-h", COLUMNS=200)
+    assert "<bool>" not in text
+
+
+def test_what_helps_with_an_option_is_a_phrase():
+    commands = [typer.main.get_command(app())]
+    for command in commands:  # which grows
+        commands += getattr(command, "commands", {}).values()
+        assert command.help.endswith((".", "torch", "torch,jax", "disagree"))
+        for parameter in command.params:
+            assert re.fullmatch(r"[A-Z].*[\w)]\.", parameter.help, re.DOTALL), parameter.name
+    assert len(commands) == 1 + len(COMMANDS) + 5
+
+
+def test_the_options_of_training_are_in_panels(tmp_path):
+    text = succeed(tmp_path, "train", "--help", COLUMNS=80)
+    panels = re.findall(r"^╭─ (\w+) ─", text, re.MULTILINE)
+    assert panels == [
+        "Arguments", "Data", "Network", "Training", "Regularisation", "Device", "Output",
+    ]  # fmt: skip
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_help_names_all_that_can_be_chosen(tmp_path):
+    text = succeed(tmp_path, "train", "--help", COLUMNS=1000)
+    told = {line.split()[1]: line for line in text.splitlines() if line.startswith("│ --")}
+    for option, names in {
+        "--activation": ACTIVATIONS,
+        "--output-activation": ACTIVATIONS,
+        "--initializer": INITIALIZERS,
+        "--loss": LOSSES,
+        "--optimizer": optimizers.OPTIMIZERS,
+        "--schedule": schedules.SCHEDULES,
+        "--monitor": MONITORS,
+        "--backend": backends.BACKENDS,
+        "--preprocess": datasets.PREPROCESS,
+        "--executor": [text for each in EXECUTORS for text in (each.name, each.summary)],
+    }.items():
+        for name in names:
+            assert name in told[option]
+    assert all(name in text for name in datasets.NAMES)
+
+
+def test_a_command_imports_no_other_commands_files(tmp_path):
+    code = "import sys; from nnxp import cli; cli.run(sys.argv[1:]); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", "--epochs", "0"], cwd=tmp_path,
+        env=environment(tmp_path), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "nnxp.cli.train" in loaded
+    assert not {"nnxp.cli.models", "nnxp.cli.bench", "nnxp.benchmark", "nnxp.plots"} & loaded
+
+
+def test_the_version_is_printed(tmp_path):
+    assert nnxp.__version__ in succeed(tmp_path, "--version")
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"), [("nnxp tra", "train"), ("nnxp train --lear", "--learning-rate")]
+)
+def test_the_shell_completes_commands_and_options(tmp_path, words, completed):
+    asked = {"_NNXP_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.argv = ['nnxp']; from nnxp import cli; cli.main()"],
+        env=environment(tmp_path, COMP_CWORD=words.count(" "), **asked),
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert (done.stdout.split(), done.stderr) == ([completed], "")
+    assert "--install-completion" in succeed(tmp_path, "--help")
