@@ -1,11 +1,11 @@
-"""The digits of Nielsen's book: every row an `nnxp train mnist` command, run exactly as it stands.
+"""Reproduces the results of Nielsen's book: every row is an `nnxp train mnist` command.
 
     python bench/accuracy.py --seeds 0,1,2          # all rows: writes results and docs/accuracy.md
     python bench/accuracy.py --rows a,c             # some rows: prints their table, writes nothing
     python bench/accuracy.py --seeds 0,1,2 --resume     # what today's results still lack
 
-MNIST is looked for where `nnxp train mnist` looks. A callback besides the command's own measures
-the test accuracy after each epoch; nothing is chosen by it. The book holds out the last 10,000 of
+MNIST is looked for where `nnxp train mnist` looks. An additional callback measures the test
+accuracy after each epoch; it influences nothing. The book holds out the last 10,000 of
 the 60,000 training digits; here the seed draws 10,000, in proportion from every class.
 
 The book's figures are from chapters 1 and 3. Those of chapter 3 (c to f) stand before its section
@@ -45,7 +45,7 @@ END = "<!-- /accuracy -->"
 
 
 class Row(NamedTuple):
-    """A command, and the figure that it should reach."""
+    """A command and the accuracy that it should reach."""
 
     options: str
     goal: float
@@ -83,7 +83,7 @@ ROWS = {
 
 
 def measure(name: str, seed: int, backend: str, more: Sequence[str] = ()) -> dict[str, Any]:
-    """Run a row's command, with more options after it; its accuracies after each epoch."""
+    """Run a row's command with additional options; return its accuracies after each epoch."""
     command = shlex.join([*shlex.split(ROWS[name].command), *more])
     data = datasets.load("mnist")
     test: list[float] = []
@@ -122,20 +122,20 @@ def measure(name: str, seed: int, backend: str, more: Sequence[str] = ()) -> dic
 
 
 def reached(name: str, runs: list[dict[str, Any]]) -> list[int]:
-    """The seeds with which a row reached its goal, to the four decimals that it is given in."""
+    """Return the seeds with which a row reached its goal, compared in four decimals."""
     figure = "test_best" if ROWS[name].book else "test_last"
     return [run["seed"] for run in runs if round(run[figure], 4) >= ROWS[name].goal]
 
 
 def by_row(runs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The runs of every row that has some, rows as in ROWS and seeds ascending."""
+    """Group the runs by row, rows in the order of ROWS and seeds ascending."""
     runs = sorted(runs, key=lambda run: run["seed"])
     found = {name: [run for run in runs if run["row"] == name] for name in ROWS}
     return {name: runs for name, runs in found.items() if runs}
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results as Markdown; several seeds' figures in the order of the seeds."""
+    """Return the results as a Markdown table; figures are in the order of the seeds."""
     rows = by_row(results["runs"])
     lines = [
         "| | command | book, or goal | test, best epoch | test, epoch best on validation | "
@@ -161,7 +161,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run the rows, say which were reached and, if it was all of them, write what was found."""
+    """Run the rows, print which reached their goals and, if all rows ran, write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", default="0", help="separated by commas")
     parser.add_argument("--rows", default=",".join(ROWS), help="separated by commas; else all")

@@ -1,4 +1,4 @@
-"""The interface of what trains a workload in a benchmark: a backend of nnxp, or a peer."""
+"""Defines what trains a workload in a benchmark: a backend of nnxp, or a peer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Contender(Timed, Protocol):
     """
 
     name: str
-    """The name in tables."""
+    """Its name in tables."""
     note: str
     """A remark for the reader of a table, such as initial weights that cannot be set; else ''."""
 
