@@ -39,7 +39,7 @@ from nnxp.benchmark import (
 )
 from nnxp.benchmark.backend import Products, Trainer, entry, products
 from nnxp.benchmark.command import bench
-from nnxp.benchmark.workloads import LEARNING_RATE
+from nnxp.benchmark.workloads import LEARNING_RATE, select
 from nnxp.errors import BackendError, InputError
 from nnxp.executors import recording
 
@@ -667,6 +667,13 @@ def test_the_points_of_a_sweep():
         sweep.points("widht", SMALL)
     with pytest.raises(InputError, match="no hidden layer"):
         sweep.points("width", replace(SMALL, sizes=(12, 4)))
+    assert sweep.quick(sizes) == {size: sizes[size].quick() for size in (1, 2)}
+
+
+def test_workloads_are_selected_by_name_or_by_what_suits_the_device():
+    assert [each.name for each in select(["wide", "tiny", "wide"], gpu=False)] == ["wide", "tiny"]
+    assert list(WORKLOADS.values()) == select([], gpu=True)
+    assert "huge" not in {each.name for each in select([], gpu=False)}
 
 
 def test_a_sweep_does_not_start_a_failed_contender_again():

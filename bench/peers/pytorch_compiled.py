@@ -27,7 +27,7 @@ class PyTorchCompiled(PyTorch):
         options = {"cpp_wrapper": True} if self.device.type == "cpu" else None
         self.compiled = torch.compile(self.apply_step, fullgraph=True, options=options)
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def train(self, order: np.ndarray) -> None:
         for rows in torch.from_numpy(order).to(self.device).unbind():
             self.compiled(self.weights, self.x, self.t, rows)
