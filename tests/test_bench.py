@@ -220,7 +220,7 @@ def test_a_report_on_a_gpu_has_its_own_columns_and_tables(on_gpu):
 def test_new_tables_replace_the_old_ones_and_nothing_else(kind, content, on_gpu, tmp_path):
     readme = (BENCH / "README.md").read_text("utf-8")
     written = content if kind == "cpu" else on_gpu
-    once = writing.write_readme(written, tmp_path).read_text("utf-8")
+    once = writing.write_readme(written, tmp_path / "new").read_text("utf-8")
     begin, end = tables.MARKERS[kind]
     assert once.startswith(readme.split(begin)[0])
     assert once.endswith(readme.split(end)[1])
