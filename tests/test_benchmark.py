@@ -36,10 +36,11 @@ from nnxp.benchmark import (
     sweep,
     table,
     workload,
+    workloads,
 )
 from nnxp.benchmark.backend import Products, Trainer, entry, products
 from nnxp.benchmark.command import bench
-from nnxp.benchmark.workloads import LEARNING_RATE, select
+from nnxp.benchmark.workloads import LEARNING_RATE
 from nnxp.errors import BackendError, InputError
 from nnxp.executors import recording
 
@@ -671,9 +672,12 @@ def test_the_points_of_a_sweep():
 
 
 def test_workloads_are_selected_by_name_or_by_what_suits_the_device():
-    assert [each.name for each in select(["wide", "tiny", "wide"], gpu=False)] == ["wide", "tiny"]
-    assert list(WORKLOADS.values()) == select([], gpu=True)
-    assert "huge" not in {each.name for each in select([], gpu=False)}
+    assert [each.name for each in workloads.select(["wide", "tiny", "wide"], gpu=False)] == [
+        "wide",
+        "tiny",
+    ]
+    assert list(WORKLOADS.values()) == workloads.select([], gpu=True)
+    assert "huge" not in {each.name for each in workloads.select([], gpu=False)}
 
 
 def test_a_sweep_does_not_start_a_failed_contender_again():
