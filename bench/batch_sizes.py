@@ -8,14 +8,12 @@ contenders at once to be done within a minute. Sizes that do not fit the budget 
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from compare import chosen_entries, options
+from arguments import parser, run
+from contenders import OPTIONS, chosen_entries
 from report.gpu import pays
 from report.writing import write_json
 
@@ -27,18 +25,13 @@ AXIS = "batch-size"
 
 def main() -> int:
     """Measure, print and write; return 1 if a contender failed or a size was left out."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options(parser)
-    parser.add_argument("--repeat", type=int, default=3, help="rounds")
-    parser.add_argument("--min-seconds", type=float, default=0.1, help="of training in a round")
-    parser.add_argument("--budget", type=float, default=3600.0, help="seconds")
-    parser.add_argument("--output", type=Path, help="where the JSON goes")
-    chosen = parser.parse_args()
+    command = parser(__doc__, *OPTIONS, "output", repeat=3, min_seconds=0.1, budget=3600.0)
+    chosen = command.parse_args()
     first = workload(chosen.workload or "small")
     points = dict(list(sweep.points(AXIS, first).items())[::2])
     timing: dict[str, Any] = {"repeat": chosen.repeat, "min_seconds": chosen.min_seconds}
     if chosen.quick:
-        points = {size: points[size].quick() for size in list(points)[:2]}
+        points = sweep.quick(points)
         timing = QUICK
 
     entries = chosen_entries(chosen, first)
@@ -53,10 +46,7 @@ def main() -> int:
         content = {
             "axis": AXIS,
             "workload": asdict(first),
-            "points": [
-                {"point": point, "results": [result.to_dict() for result in results]}
-                for point, results in found.items()
-            ],
+            "points": sweep.to_list(points, found),
         }
         if chosen.output:
             write_json(content, chosen.output)
@@ -74,4 +64,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -11,16 +11,14 @@ library gets a row that says so.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from arguments import parser, run
 from report.gpu import ceilings
 from report.mdtable import table
 from report.writing import write_json
@@ -110,14 +108,9 @@ def numbers(rows: int) -> np.ndarray:
 
 def main() -> int:
     """Measure, print and write; return 1 if a library could not be measured."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
-    parser.add_argument("--libraries", default="numpy", help="backends, separated by commas")
-    parser.add_argument(
-        "--quick", action="store_true", help="check that it runs; the figures mean nothing"
-    )
-    parser.add_argument("--output", type=Path, help="where the JSON goes")
-    chosen = parser.parse_args()
+    command = parser(__doc__, "device", "quick", "output")
+    command.add_argument("--libraries", default="numpy", help="backends, separated by commas")
+    chosen = command.parse_args()
     size = QUICK if chosen.quick else CPU if chosen.device == "cpu" else GPU
     found = [measure(name, chosen.device, size) for name in chosen.libraries.split(",")]
     if chosen.output:
@@ -127,4 +120,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -16,60 +16,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from peers import PEERS
-from report.ratios import OURS
+from arguments import parser, run
+from contenders import OPTIONS, chosen_entries
 from report.tables import markdown
 from report.writing import BENCH, write_readme, write_results
 from rich.console import Console
 
-from nnxp.benchmark import QUICK, WORKLOADS, Entry, Result, Workload, measure, workload
-from nnxp.benchmark.backend import entry
+from nnxp.benchmark import QUICK, Entry, Result, Workload, measure
 from nnxp.benchmark.machine import machine
-from nnxp.errors import NnxpError, unknown_name
-
-_BACKENDS = {
-    "cpu": ["numpy", "torch", "torch:compiled", "jax"],
-    "cuda": ["numpy", "cupy:eager", "cupy:graph", "torch", "jax"],
-}
-
-
-def entries(each: Workload, backends: list[str], peers: list[str], device: str) -> list[Entry]:
-    """Return the contenders of a workload: first nnxp[numpy], with which the others are compared.
-
-    A workload for GPUs has no nnxp[numpy], which would take minutes for a chunk.
-    """
-    kind = device.partition(":")[0]
-    names = [name for name in backends if name.partition(":")[0] != "numpy" or not each.gpu]
-    ours = [replace(entry(name, device), name=f"{OURS}{name}]") for name in names or backends]
-    theirs = [
-        Entry(peer.name, peer.contender, device if peer.device == "any" else peer.device)
-        for peer in (PEERS[name] for name in peers)
-        if peer.device != "cuda" or kind == "cuda"
-        if peer.device != "cpu" or not each.gpu
-        if not peer.workloads or each.name in peer.workloads
-    ]
-    return ours + theirs
-
-
-def chosen_entries(chosen: argparse.Namespace, each: Workload) -> list[Entry]:
-    """Return the contenders of a workload that the command line chooses.
-
-    Raises:
-        InputError: a peer is unknown.
-    """
-    peers = chosen.peers.split(",") if chosen.peers else []
-    for name in peers:
-        if name not in PEERS:
-            raise unknown_name("peer", name, PEERS)
-    default = _BACKENDS["cuda" if chosen.device.startswith("cuda") else "cpu"]
-    asked = ["numpy", *chosen.backends.split(",")] if chosen.backends else default
-    return entries(each, list(dict.fromkeys(asked)), peers, chosen.device)
+from nnxp.benchmark.workloads import select
 
 
 def described() -> dict[str, Any]:
@@ -79,40 +39,23 @@ def described() -> dict[str, Any]:
     return found | {"environment": kept}
 
 
-def options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose contenders, workloads and device."""
-    parser.add_argument("--workload", help="separated by commas; default: all but those for GPUs")
-    parser.add_argument("--backends", help="nnxp's, besides numpy; default: all for the device")
-    parser.add_argument(
-        "--peers", default=",".join(PEERS), help="separated by commas; default: all"
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
-    parser.add_argument("--quick", action="store_true", help="smoke size; needs --output")
-
-
 def main() -> int:
     """Measure or read a report, and write it; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options(parser)
-    parser.add_argument("--repeat", type=int, default=7, help="rounds")
-    parser.add_argument("--min-seconds", type=float, default=0.3, help="of training in a round")
-    parser.add_argument("--pause", type=float, default=0.2, help="seconds between contenders")
-    parser.add_argument(
+    command = parser(__doc__, *OPTIONS, "budget", repeat=7, min_seconds=0.3)
+    command.add_argument("--pause", type=float, default=0.2, help="seconds between contenders")
+    command.add_argument(
         "--timeout", type=float, default=600.0, help="seconds until a contender is stopped"
     )
-    parser.add_argument("--together", action="store_true", help="start all contenders at once")
-    parser.add_argument(
-        "--budget", type=float, help="seconds; workloads that do not fit are left out"
-    )
-    parser.add_argument(
+    command.add_argument("--together", action="store_true", help="start all contenders at once")
+    command.add_argument(
         "--output", type=Path, help="folder for results and README; default: bench/"
     )
-    parser.add_argument(
+    command.add_argument(
         "--from", dest="source", type=Path, help="read this JSON instead of measuring"
     )
-    chosen = parser.parse_args()
+    chosen = command.parse_args()
     if chosen.quick and not chosen.output:
-        parser.error("--quick needs --output DIR: its figures do not belong in bench/")
+        command.error("--quick needs --output DIR: its figures do not belong in bench/")
 
     source = chosen.source
     content = json.loads(source.read_text("utf-8")) if source else compare(chosen)
@@ -124,9 +67,7 @@ def main() -> int:
 def compare(chosen: argparse.Namespace) -> dict[str, Any]:
     """Measure and write, workload by workload; return the JSON's content."""
     cuda = chosen.device.startswith("cuda")
-    names = [each.name for each in WORKLOADS.values() if cuda or not each.gpu]
-    names = chosen.workload.split(",") if chosen.workload else names
-    workloads = [workload(name) for name in names]
+    workloads = select(chosen.workload.split(",") if chosen.workload else (), gpu=cuda)
     contenders = {each.name: chosen_entries(chosen, each) for each in workloads}
     timing = {name: getattr(chosen, name) for name in ("repeat", "min_seconds", "pause")}
     if chosen.quick:
@@ -171,7 +112,4 @@ def _left_out(other: Entry, each: Workload, chosen: argparse.Namespace) -> Resul
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except NnxpError as error:
-        sys.exit(f"compare: {error}")
+    run(main)

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from compare import chosen_entries, options
+from arguments import parser, run
+from contenders import OPTIONS, chosen_entries
 from report.gpu import kernels
 from report.mdtable import table
 from report.writing import write_json
@@ -95,12 +94,9 @@ def one(spec: str) -> int:
 
 def main() -> int:
     """Count, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options(parser)
-    parser.add_argument("--budget", type=float, default=60.0, help="seconds for all contenders")
-    parser.add_argument("--output", type=Path, help="where the JSON goes")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
+    command = parser(__doc__, *OPTIONS, "output", budget=60.0)
+    command.add_argument("--one", help=argparse.SUPPRESS)
+    chosen = command.parse_args()
     if chosen.one:
         return one(chosen.one)
     each = workload(chosen.workload or "small")
@@ -115,4 +111,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

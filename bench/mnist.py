@@ -8,14 +8,13 @@ their shape are made: then the time is still valid, and the accuracy means nothi
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from arguments import parser, run
 from report.gpu import trained
 from report.writing import write_json
 from run_cli import train
@@ -50,12 +49,9 @@ def summary(backend: str, found: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> int:
     """Train on each backend, print and write; return 1 if a backend failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", help="where all but numpy train")
-    parser.add_argument("--backends", default="numpy", help="separated by commas")
-    parser.add_argument("--quick", action="store_true", help="little data, one epoch")
-    parser.add_argument("--output", type=Path, help="where the JSON goes")
-    chosen = parser.parse_args()
+    command = parser(__doc__, "device", "quick", "output")
+    command.add_argument("--backends", default="numpy", help="separated by commas")
+    chosen = command.parse_args()
     epochs = 1 if chosen.quick else 10
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -78,4 +74,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

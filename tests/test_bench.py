@@ -1,6 +1,5 @@
 """bench/: the contenders, the tables made from measurements, and the parts run on a GPU."""
 
-import argparse
 import json
 import os
 import re
@@ -22,8 +21,9 @@ from nnxp.errors import InputError
 BENCH = Path(__file__).parent.parent / "bench"
 sys.path.insert(1, str(BENCH))  # after tests/: both have a conftest
 
-ceilings, compare, gpu, kernels, mnist = map(
-    import_module, ("ceilings", "compare", "gpu", "kernels", "mnist")
+arguments, batch_sizes, ceilings, compare, contenders, gpu, kernels, mnist = map(
+    import_module,
+    ("arguments", "batch_sizes", "ceilings", "compare", "contenders", "gpu", "kernels", "mnist"),
 )
 assemble, gpu_report, markers, tables, writing = (
     import_module(f"report.{name}") for name in ("assemble", "gpu", "markers", "tables", "writing")
@@ -220,7 +220,7 @@ def test_a_report_on_a_gpu_has_its_own_columns_and_tables(on_gpu):
 def test_new_tables_replace_the_old_ones_and_nothing_else(kind, content, on_gpu, tmp_path):
     readme = (BENCH / "README.md").read_text("utf-8")
     written = content if kind == "cpu" else on_gpu
-    once = writing.write_readme(written, tmp_path).read_text("utf-8")
+    once = writing.write_readme(written, tmp_path / "new").read_text("utf-8")
     begin, end = tables.MARKERS[kind]
     assert once.startswith(readme.split(begin)[0])
     assert once.endswith(readme.split(end)[1])
@@ -255,7 +255,7 @@ def test_every_peer_is_listed_by_its_file_and_has_one_name():
 
 
 def names(workload, backends, device, peers=PEERS):
-    found = compare.entries(WORKLOADS[workload], backends, list(peers), device)
+    found = contenders.entries(WORKLOADS[workload], backends, list(peers), device)
     return {each.name: each.device for each in found}
 
 
@@ -282,19 +282,35 @@ def test_a_cpu_has_no_graphs_and_the_loop_has_only_small_workloads():
 
 
 def test_the_command_line_chooses_the_contenders():
-    parser = argparse.ArgumentParser()
-    compare.options(parser)
+    parser = arguments.parser("Tests.", *contenders.OPTIONS)
 
     def entries(*words):
-        return compare.chosen_entries(parser.parse_args(words), WORKLOADS["tiny"])
+        return contenders.chosen_entries(parser.parse_args(words), WORKLOADS["tiny"])
 
     default = [each.name for each in entries("--device", "cuda", "--peers", "")]
     ours = ("numpy", "cupy:eager", "cupy:graph", "torch", "jax")
     assert default == [f"nnxp[{name}]" for name in ours]
     asked = [each.name for each in entries("--backends", "torch", "--peers", "jax_scan")]
     assert asked == ["nnxp[numpy]", "nnxp[torch]", "JAX jit + scan"]
+    every = {each.name for each in entries()}
+    assert {"JAX jit", "scikit-learn", "per-sample loop"} <= every
     with pytest.raises(InputError, match="unknown peer 'pytorhc': did you mean 'pytorch'"):
         entries("--peers", "pytorhc")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--peers", "pytorhc"], "batch_sizes: unknown peer 'pytorhc': did you mean 'pytorch'"),
+        (["--repeat", "0"], "batch_sizes: repeat must be a whole number, 1 or more, not 0"),
+        (["--workload", "smal"], "batch_sizes: unknown workload 'smal': did you mean 'small'"),
+    ],
+)
+def test_a_wrong_option_ends_a_benchmark_with_one_line(words, says, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["bench/batch_sizes.py", *words])
+    with pytest.raises(SystemExit, match=says) as caught:
+        arguments.run(batch_sizes.main)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_budget_leaves_out_workloads_and_keeps_finished_measurements(tmp_path, monkeypatch):

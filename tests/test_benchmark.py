@@ -36,6 +36,7 @@ from nnxp.benchmark import (
     sweep,
     table,
     workload,
+    workloads,
 )
 from nnxp.benchmark.backend import Products, Trainer, entry, products
 from nnxp.benchmark.workloads import LEARNING_RATE
@@ -667,6 +668,16 @@ def test_the_points_of_a_sweep():
         sweep.points("widht", SMALL)
     with pytest.raises(InputError, match="no hidden layer"):
         sweep.points("width", replace(SMALL, sizes=(12, 4)))
+    assert sweep.quick(sizes) == {size: sizes[size].quick() for size in (1, 2)}
+
+
+def test_workloads_are_selected_by_name_or_by_what_suits_the_device():
+    assert [each.name for each in workloads.select(["wide", "tiny", "wide"], gpu=False)] == [
+        "wide",
+        "tiny",
+    ]
+    assert list(WORKLOADS.values()) == workloads.select([], gpu=True)
+    assert "huge" not in {each.name for each in workloads.select([], gpu=False)}
 
 
 def test_a_sweep_does_not_start_a_failed_contender_again():

@@ -32,6 +32,7 @@ def write_readme(content: dict[str, Any], folder: Path) -> Path:
     """Write bench/README.md, with this report in its section, into the folder; return its path."""
     text = (BENCH / "README.md").read_text("utf-8")
     target = folder / "README.md"
+    folder.mkdir(parents=True, exist_ok=True)
     files.write(target, insert(text, markdown(content), *MARKERS[section(content)]).encode())
     return target
 

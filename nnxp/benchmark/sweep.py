@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from nnxp.benchmark.contender import Entry
@@ -43,6 +43,23 @@ def points(axis: str, workload: Workload) -> dict[int, Workload]:
     return {
         width: replace(workload, sizes=(first, *(width for _ in hidden), last)) for width in WIDTHS
     }
+
+
+def quick(points: dict[int, Workload]) -> dict[int, Workload]:
+    """Return the first two points on little data: to see that a sweep runs, not how fast."""
+    return {point: points[point].quick() for point in list(points)[:2]}
+
+
+def to_list(points: dict[int, Workload], found: dict[int, list[Result]]) -> list[dict[str, Any]]:
+    """Return each measured point with its workload and results, for JSON."""
+    return [
+        {
+            "point": point,
+            "workload": asdict(points[point]),
+            "results": [result.to_dict() for result in results],
+        }
+        for point, results in found.items()
+    ]
 
 
 def sweep(

@@ -6,7 +6,7 @@ same ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count, pairwise
@@ -133,3 +133,17 @@ def workload(name: str) -> Workload:
     if name not in WORKLOADS:
         raise unknown_name("workload", name, WORKLOADS)
     return WORKLOADS[name]
+
+
+def select(names: Iterable[str], gpu: bool) -> list[Workload]:
+    """Return the workloads called `names`, each once.
+
+    Args:
+        names: none for all that suit the device.
+        gpu: whether the device is a GPU, which all workloads suit.
+
+    Raises:
+        InputError: a name is unknown.
+    """
+    names = list(names) or [each.name for each in WORKLOADS.values() if gpu or not each.gpu]
+    return [workload(name) for name in dict.fromkeys(names)]
