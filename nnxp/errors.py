@@ -1,11 +1,11 @@
-"""The errors nnxp raises on purpose: one line that names the value, the place and the cure."""
+"""The errors that nnxp raises: one line that names the value, the place and the cure."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class NnxpError(Exception):
-    """Base of every error that nnxp raises about its input or surroundings."""
+    """The base class of all errors that nnxp raises about its input or environment."""
 
 
 class InputError(NnxpError, ValueError):
@@ -13,23 +13,23 @@ class InputError(NnxpError, ValueError):
 
 
 class DataError(NnxpError, ValueError):
-    """A data file is missing, damaged or holds something that cannot be trained on."""
+    """A data file is missing, damaged or cannot be trained on."""
 
 
 class ModelError(NnxpError, ValueError):
-    """A model file is missing, damaged or not one of nnxp's."""
+    """A model file is missing, damaged or not written by nnxp."""
 
 
 class BackendError(NnxpError, RuntimeError):
-    """A backend or device that was asked for cannot be used here."""
+    """A requested backend or device cannot be used here."""
 
 
 class DivergenceError(NnxpError, ArithmeticError):
-    """Training left the finite numbers."""
+    """The loss or a parameter became infinite or NaN in training."""
 
 
 class GradientError(NnxpError, ArithmeticError):
-    """Backpropagation disagrees with the differences it should equal."""
+    """The gradients of backpropagation differ from finite differences."""
 
 
 class NotSeparableError(NnxpError, ArithmeticError):
@@ -37,18 +37,18 @@ class NotSeparableError(NnxpError, ArithmeticError):
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, if that runs to pages; of one that says nothing, its kind."""
+    """Return the first line of an error's message; if the message is empty, the error's class."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def described(error: Exception) -> str:
-    """`first_line`, after the error's kind unless it is one of nnxp's own."""
+    """Return `first_line`, preceded by the error's class unless it is an error of nnxp."""
     kind = "" if isinstance(error, NnxpError) else f"{type(error).__name__}: "
     return kind + first_line(error)
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
-    """The error for a name that nobody knows, with the nearest one that somebody does."""
+    """Return the error for an unknown name, which suggests the closest known name."""
     known = list(known)
     near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
@@ -56,7 +56,7 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
 
 
 def shown(value: object) -> str:
-    """A value in an error: its repr, of one line and 60 characters at most."""
+    """Return a value's repr for an error, cut to one line and 60 characters."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     lines = repr(value).splitlines() or [""]

@@ -1,8 +1,8 @@
 """Norms, Gram-Schmidt and whitening, for batches of matrices of any library.
 
-Pure functions on real floating arrays: the last axes are the vector's or the matrix's, those
-before them the batch's. No value is read back to the host. All but the norms and factors by
-SVD need nothing but the standard's core; SVD is in its linalg extension.
+All functions are pure and take real floating arrays. The last axes are the vector's or matrix's,
+the axes before them the batch's. No value is read back to the host. Norms 2 and "nuc" of matrices
+and whitening use an SVD, from the standard's linalg extension; the rest needs only its core.
 """
 
 from math import inf, sqrt
@@ -20,18 +20,18 @@ def vector_norm(
     axis: int | tuple[int, ...] | None = -1,
     keepdims: bool = False,
 ) -> Array:
-    """The norm of vectors; of order 0, what is called one.
+    """Return the norm of vectors. Order 0 counts nonzero elements, and is not a norm.
 
         0: the number of x_i that are not 0        1: sum |x_i|        2: sqrt(sum x_i^2)
         inf: max |x_i|        -inf: min |x_i|
 
-    The 2-norm squares x / max |x_i|, so it neither overflows nor underflows before its value does.
+    The 2-norm squares x / max |x_i|, so it overflows or underflows only if its value does.
 
     Args:
         x: any shape, floating.
         order: 0, 1, 2, inf or -inf.
-        axis: which axis holds the vectors; several, or None for all, make one vector of them.
-        keepdims: keep `axis` with length 1.
+        axis: the axis of the vectors; several axes, or None for all, are joined to one vector.
+        keepdims: whether to keep `axis` with length 1.
 
     Returns:
         x's shape without `axis`, x's dtype.
@@ -63,7 +63,7 @@ def vector_norm(
 
 
 def matrix_norm(x: Array, order: str | float = "fro") -> Array:
-    """The norm of matrices, s being the singular values.
+    """Return the norm of matrices, where s are the singular values.
 
         "fro": sqrt(sum x_ij^2)        1: max_j sum_i |x_ij|        inf: max_i sum_j |x_ij|
         2: max s        "nuc": sum s
@@ -76,8 +76,8 @@ def matrix_norm(x: Array, order: str | float = "fro") -> Array:
         (...), x's dtype.
 
     Raises:
-        InputError: another order; x is not real floating, or no matrix, or has no elements;
-            for 2 and "nuc", the library has no linalg extension.
+        InputError: another order; x is not real floating, is no matrix or has no elements; for 2
+            and "nuc", the library has no linalg extension.
 
     Source: Golub and Van Loan, section 2.3.
     """
@@ -93,25 +93,26 @@ def matrix_norm(x: Array, order: str | float = "fro") -> Array:
 
 
 def gram_schmidt(a: Array) -> tuple[Array, Array]:
-    """Orthonormal columns that span what a's columns span, by modified Gram-Schmidt.
+    """Return orthonormal columns that span a's range, by modified Gram-Schmidt.
 
         v_j = a_j - sum_{i<j} (q_i . a_j) q_i        q_j = v_j / |v_j|
 
-    Modified: each q_i is taken out of all later columns at once, from what the earlier ones
-    left. Every v_j is then made orthogonal to q_1 .. q_(j-1) once more, and twice is enough:
-    |Q^T Q - I| is rounding however near a's columns come to depending on each other.
+    The modified algorithm subtracts each q_i from all later columns at once. Each v_j is then made
+    orthogonal to q_1 .. q_(j-1) a second time, and twice is enough: |Q^T Q - I| is of the size of
+    rounding errors, even if a's columns are nearly dependent.
 
-    A column depends on those before it where |v_j| <= 10 max(m, n) eps |a_j|. Its q_j is zero;
-    so Q^T Q then has a zero on the diagonal, and Q Q^T still projects onto a's range.
+    A column counts as dependent on the columns before it if |v_j| <= 10 max(m, n) eps |a_j|. Its
+    q_j is zero, so Q^T Q has a zero on the diagonal, and Q Q^T still projects onto a's range.
 
     Args:
-        a: (..., m, n), floating. For jax.jit: the loop over the n columns is unrolled.
+        a: (..., m, n), floating. jax.jit unrolls the loop over the n columns.
 
     Returns:
-        q, (..., m, n), a's dtype, and rank, (...), integers: how many of its columns are not zero.
+        q, (..., m, n), a's dtype, and rank, (...), integers: the number of columns of q that are
+        not zero.
 
     Raises:
-        InputError: a is not real floating, or no matrix, or has no elements.
+        InputError: a is not real floating, is no matrix or has no elements.
 
     Source: Golub and Van Loan, section 5.2.8; Giraud, Langou and Rozloznik, The loss of
     orthogonality in the Gram-Schmidt orthogonalization process, 2005.
@@ -119,57 +120,58 @@ def gram_schmidt(a: Array) -> tuple[Array, Array]:
     xp = _floating(a, "gram_schmidt", 2)
     m, n = a.shape[-2:]
     tolerance = 10 * max(m, n) * float(xp.finfo(a.dtype).eps)
-    # Columns of length one: one test for dependence then fits all, and nothing overflows.
+    # With columns of length 1, the same test for dependence fits all and nothing overflows.
     for order in (inf, 2):
         norm = vector_norm(a, order, axis=-2, keepdims=True)
         a = a / _or_one(norm, norm > 0)
     columns: list[Array] = []
-    found = []
+    independents = []
     for _ in range(n):
         v, a = a[..., :1], a[..., 1:]
         if columns:
-            # Made by a sum, v has one value. A difference is computed anew by XLA for each of its
-            # uses, with other roundings, and then what is taken out here is not what v holds.
+            # The sum gives v one value. XLA would compute the difference again for each use, with
+            # other rounding, and the projection below would be that of another v.
             v = xp.sum(xp.stack([v, xp.zeros_like(v)]), axis=0)
             q = xp.concat(columns, axis=-1)
             v = v - xp.sum(q * xp.sum(q * v, axis=-2, keepdims=True), axis=-1, keepdims=True)
         norm = vector_norm(v, axis=-2, keepdims=True)
         independent = norm > tolerance
         q = v / _or_one(norm, independent) * xp.astype(independent, v.dtype)
-        # Products by sum and not by matmul, which may carry few bits on a GPU.
+        # Use sums instead of matmul, which may have few bits on a GPU.
         a = a - q * xp.sum(q * a, axis=-2, keepdims=True)
         columns.append(q)
-        found.append(independent[..., 0, 0])
-    rank = xp.sum(xp.astype(xp.stack(found, axis=-1), index_dtype(xp)), axis=-1)
+        independents.append(independent[..., 0, 0])
+    rank = xp.sum(xp.astype(xp.stack(independents, axis=-1), index_dtype(xp)), axis=-1)
     return xp.concat(columns, axis=-1), rank
 
 
 @options.checked(method=options.name("whitening", ("pca", "zca")), epsilon=options.NOT_NEGATIVE)
 def whitening(x: Array, method: str = "pca", epsilon: float = 0.0) -> tuple[Array, Array]:
-    """What makes the features of x uncorrelated and of variance one: (x - mean) @ matrix.
+    """Return mean and matrix that make x's features uncorrelated, with variance 1.
 
+        whitened = (x - mean) @ matrix
         x - mean = U diag(s) V^T        d = sqrt(s^2 / (samples - 1) + epsilon)
         pca: V diag(1 / d)        zca: V diag(1 / d) V^T
 
-    PCA turns to the principal axes, widest first, each with its largest entry (in magnitude)
-    positive; ZCA turns back, and of all whitenings stays nearest to x. With epsilon 0 the
-    covariance, sums divided by samples - 1, is the identity, provided that x has full rank.
+    PCA rotates to the principal axes, largest variance first, with each axis's entry of largest
+    magnitude positive. ZCA rotates back, and is the whitening closest to x. With epsilon 0 and x
+    of full rank, the covariance (divided by samples - 1) is the identity.
 
-    Directions with s <= max(samples, features) eps max s carry rounding and nothing else, and
-    are dropped: PCA gives them a column of zeros, ZCA projects them out of x.
+    Directions with s <= max(samples, features) eps max s are rounding errors and are dropped: PCA
+    gives them a column of zeros, ZCA projects them out of x.
 
     Args:
         x: (..., samples, features), floating, finite, two samples or more.
         method: "pca" or "zca".
-        epsilon: added to each variance, so in x's unit squared: keeps directions that hardly
-            vary in x, but may elsewhere, from being blown up.
+        epsilon: added to each variance, in x's unit squared. It limits the amplification of
+            directions that have little variance in x but may have more in other data.
 
     Returns:
         mean, (..., 1, features), and matrix, (..., features, k) with k = min(samples, features)
         for PCA, (..., features, features) for ZCA; x's dtype.
 
     Raises:
-        InputError: x, the method or epsilon is not as above; the library has no linalg
+        InputError: x, the method or epsilon is not as above, or the library has no linalg
             extension.
 
     Source: Kessy, Lewin and Strimmer, Optimal whitening and decorrelation, 2018.
@@ -185,7 +187,7 @@ def whitening(x: Array, method: str = "pca", epsilon: float = 0.0) -> tuple[Arra
     kept = s > tolerance * xp.max(s, axis=-1, keepdims=True)
     deviation = xp.hypot(s / sqrt(samples - 1), xp.full_like(s, sqrt(epsilon)))
     scale = xp.astype(kept, x.dtype) / _or_one(deviation, kept)
-    # SVD leaves the sign of each axis open, and libraries choose differently.
+    # SVD does not determine the sign of each axis, and libraries choose differently.
     positive = xp.max(vt, axis=-1, keepdims=True) >= -xp.min(vt, axis=-1, keepdims=True)
     v = xp.matrix_transpose(xp.where(positive, vt, -vt))
     matrix = v * scale[..., None, :]
@@ -193,13 +195,13 @@ def whitening(x: Array, method: str = "pca", epsilon: float = 0.0) -> tuple[Arra
 
 
 def _or_one(x: Array, condition: Array) -> Array:
-    """x where the condition holds, else 1: something to divide by."""
+    """Return x where the condition holds and 1 elsewhere, as a divisor."""
     xp = namespace(x)
     return xp.where(condition, x, xp.ones_like(x))
 
 
 def _floating(x: Array, name: str, axes: int) -> Any:
-    """x's namespace, its dtype and shape checked."""
+    """Check x's dtype and shape; return its namespace."""
     xp = namespace(x)
     if not xp.isdtype(x.dtype, "real floating"):
         raise InputError(f"{name} takes float32 or float64, not {x.dtype}: convert x first")

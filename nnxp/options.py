@@ -1,10 +1,11 @@
-"""Checks and converts options in one declarative way: a table of rules, one line per option.
+"""Declarative checks and conversions of options: one rule per option.
 
     @checked(epochs=whole(0), batch_size=optional(whole(1)))
     def train(*, epochs, batch_size): ...
 
-A rule returns the value as the function wants it (an int for a NumPy integer) or the error names
-the option, the value and what the option takes. A wrong option fails before any work starts.
+A rule returns the value in the type that the function needs (an int for a NumPy integer), or raises
+an error that names the option, the value and the valid values. A wrong option fails before any work
+starts.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from nnxp.errors import InputError, shown, unknown_name
 
 LARGEST = 2**63 - 1
-"""The largest whole number that an option takes: what an int64 holds."""
+"""The largest whole number that an option takes: the largest int64."""
 
 _REFUSALS = (TypeError, ValueError, OverflowError)
 
@@ -32,19 +33,20 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Rule:
-    """What one option takes.
+    """A rule for the values of one option.
 
     Args:
         takes: a phrase that follows "must be": "a whole number, 1 or more".
-        convert: returns the value as the function wants it; raises TypeError, ValueError or
-            OverflowError where the option does not take it. An InputError passes as it is.
+        convert: convert(value) returns the value in the type that the function needs. It raises
+            TypeError, ValueError or OverflowError if the option does not take the value. An
+            InputError is raised unchanged.
     """
 
     takes: str
     convert: Callable[[Any], Any]
 
     def __call__(self, name: str, value: Any) -> Any:
-        """The converted value of the option called `name`.
+        """Convert a value of the option called `name`.
 
         Raises:
             InputError: the option does not take the value.
@@ -66,7 +68,7 @@ class Rule:
 
 
 def checked(**rules: Rule) -> Callable[[Function], Function]:
-    """A decorator that passes each named argument through its rule. Defaults are not checked."""
+    """Decorate a function to pass each named argument through its rule, except defaults."""
 
     def decorate(function: Function) -> Function:
         signature = inspect.signature(function)
@@ -88,14 +90,14 @@ def checked(**rules: Rule) -> Callable[[Function], Function]:
 
 
 def check_fields(record: Any, **rules: Rule) -> None:
-    """Pass fields of a dataclass, frozen or not, through their rules."""
+    """Pass the fields of a dataclass, frozen or not, through their rules."""
     for name, rule in rules.items():
         label = f"{type(record).__name__}: {name}"
         object.__setattr__(record, name, rule(label, getattr(record, name)))
 
 
 def whole(low: int, high: int = LARGEST) -> Rule:
-    """A whole number from `low` to `high`, as an int; True and 1.0 are none."""
+    """Return a rule for a whole number from `low` to `high`, as an int; not True and not 1.0."""
 
     def convert(value: Any) -> int:
         if isinstance(value, (bool, np.bool_)):
@@ -110,11 +112,13 @@ def whole(low: int, high: int = LARGEST) -> Rule:
 
 
 def number(low: float = 0.0, high: float = math.inf, closed: str = "left") -> Rule:
-    """A finite number in an interval, as a float: a `np.float64` would upcast float32 arrays.
+    """Return a rule for a finite number in an interval, as a float.
+
+    It converts, because a `np.float64` would upcast float32 arrays.
 
     Args:
-        low, high: the interval's ends; both infinite, or `high` alone, for an end that is open.
-        closed: "left", "both" or "neither", which of the ends belong to it.
+        low, high: the ends of the interval; both infinite, or `high` alone, for an open end.
+        closed: "left", "both" or "neither": the ends that belong to the interval.
     """
     if low == -math.inf:
         closed = "neither"
@@ -139,7 +143,10 @@ def number(low: float = 0.0, high: float = math.inf, closed: str = "left") -> Ru
 
 
 def name(kind: str, known: Iterable[str]) -> Rule:
-    """One of the names in `known`, in lower case with underscores. `kind` says what they name."""
+    """Return a rule for one of the names in `known`, in lower case with underscores.
+
+    `kind` is what they name, for the error.
+    """
     known = tuple(known)
 
     def convert(value: Any) -> str:
@@ -152,7 +159,7 @@ def name(kind: str, known: Iterable[str]) -> Rule:
 
 
 def made(takes: str, fits: Callable[[Any], bool], by_name: Callable[[str], Any]) -> Rule:
-    """An object for which `fits` is true, or a name of which `by_name` makes one."""
+    """Return a rule for an object with fits(object), or a name for by_name(name) to make it of."""
 
     def convert(value: Any) -> Any:
         if isinstance(value, str):
@@ -165,7 +172,7 @@ def made(takes: str, fits: Callable[[Any], bool], by_name: Callable[[str], Any])
 
 
 def instance(kind: type, takes: str) -> Rule:
-    """An instance of the class `kind`."""
+    """Return a rule for an instance of the class `kind`."""
 
     def convert(value: Any) -> Any:
         if not isinstance(value, kind):
@@ -176,12 +183,12 @@ def instance(kind: type, takes: str) -> Rule:
 
 
 def optional(rule: Rule) -> Rule:
-    """None, or what `rule` takes."""
+    """Return a rule for None or a value that `rule` takes."""
     return Rule(f"{rule.takes}, or None", lambda x: None if x is None else rule.convert(x))
 
 
 def several(rule: Rule, least: int) -> Rule:
-    """A list of `least` or more of what `rule` takes; as a tuple."""
+    """Return a rule for a list of `least` or more values that `rule` takes, as a tuple."""
 
     def convert(value: Any) -> tuple[Any, ...]:
         if isinstance(value, (str, bytes, dict, set, frozenset)):  # no list, though each iterates
@@ -195,7 +202,7 @@ def several(rule: Rule, least: int) -> Rule:
 
 
 def one_or_each(rule: Rule) -> Rule:
-    """What `rule` takes, or a list of it; a list as a tuple."""
+    """Return a rule for a value that `rule` takes, or a list of such values, as a tuple."""
 
     def convert(value: Any) -> Any:
         if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1:
@@ -244,7 +251,7 @@ def _function(value: Any) -> Any:
 
 
 def _dtype(value: Any) -> str:
-    """The name of a dtype, from NumPy's own forms of it too."""
+    """Return the name of a dtype, which may also be given as NumPy's dtype."""
     name = value if isinstance(value, str) else np.dtype(value).name
     if value is None or name not in ("float32", "float64"):
         raise ValueError

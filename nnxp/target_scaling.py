@@ -1,8 +1,8 @@
-"""Real-valued targets scaled to mean 0 and deviation 1 for training, and outputs scaled back.
+"""Scaling of real-valued targets to mean 0 and deviation 1 for training, and of outputs back.
 
-Gradient descent with a usual learning rate diverges on targets of 10^4, and learns nothing from
-targets of 10^-4. So `nnxp.train` learns t' = (t - shift) / scale; `predict` and `evaluate` answer
-in the targets' own unit.
+Gradient descent with a usual learning rate diverges on targets of 10^4 and learns nothing from
+targets of 10^-4. So `nnxp.train` learns t' = (t - shift) / scale. `predict` and `evaluate` return
+values in the unit of the targets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nnxp.objectives import Objective
 from nnxp.preprocessing import standardize
 
 LARGEST, SMALLEST = 1e150, 1e-150
-"""Scales whose squares, and so losses, float64 holds."""
+"""The scales whose squares, and so losses, fit in float64."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class TargetScaling:
 
     @classmethod
     def fit(cls, targets: np.ndarray, dtype: str) -> TargetScaling:
-        """The mean and the deviation of each column; a column that never varies has scale 1.
+        """Fit the mean and the deviation of each column; a constant column has scale 1.
 
         Args:
             targets: (samples, outputs), float64, finite.
-            dtype: of the network, in which it predicts.
+            dtype: the network's dtype, in which it predicts.
 
         Raises:
             InputError: predictions would overflow or underflow in `dtype`.
@@ -60,18 +60,18 @@ class TargetScaling:
         size = float(np.abs(targets).max())
         if size > high:
             raise InputError(f"targets go up to {size:g}, too large for {dtype}: {cure}")
-        done = standardize(targets)
-        made = cls(tuple(np.atleast_1d(done.shift)), tuple(np.atleast_1d(done.scale)))
-        if (least := min(made.scale)) < low:
+        fitted = standardize(targets)
+        scaling = cls(tuple(np.atleast_1d(fitted.shift)), tuple(np.atleast_1d(fitted.scale)))
+        if (least := min(scaling.scale)) < low:
             raise InputError(f"targets deviate by {least:g} only, too little for {dtype}: {cure}")
-        return made
+        return scaling
 
     def apply(self, targets: np.ndarray) -> np.ndarray:
-        """t' of t, (samples, outputs), float64."""
+        """Return t' from t, (samples, outputs), float64."""
         return (targets - np.asarray(self.shift)) / np.asarray(self.scale)
 
     def invert(self, y: Array) -> Array:
-        """t of t', (samples, outputs), in y's library and dtype."""
+        """Return t from t' = y, (samples, outputs), in y's library and dtype."""
         xp = namespace(y)
         shift, scale = (
             xp.asarray(each, dtype=y.dtype, device=device(y)) for each in (self.shift, self.scale)
@@ -80,20 +80,20 @@ class TargetScaling:
 
     @property
     def unit(self) -> float:
-        """The largest scale. Losses in the targets' own unit are unit^2 times those of training."""
+        """The largest scale. Losses in the targets' unit are unit^2 times those of training."""
         return max(self.scale)
 
     @property
     def relative(self) -> np.ndarray | None:
-        """Each output's scale over the largest, (outputs,); None where all are equal.
+        """Each output's scale divided by the largest, (outputs,); None if all are equal.
 
-        The loss sums squared errors over outputs, so each must be in its own unit first.
+        The loss sums squared errors over outputs, so each error must first be in its own unit.
         """
         relative = np.asarray(self.scale) / self.unit
         return None if (relative == 1).all() else relative
 
     def describe(self) -> str:
-        """Shift and scale of each output; of many, the first."""
+        """Return the shift and the scale of the outputs, of the first three if there are more."""
 
         def text(values: Sequence[float]) -> str:
             return ", ".join(f"{value:.4g}" for value in values[:3]) + (
@@ -110,17 +110,17 @@ def choose(
     targets: np.ndarray,
     dtype: str,
 ) -> TargetScaling | None:
-    """How the targets of a training are scaled; None for not at all.
+    """Return the scaling of a training's targets; None for no scaling.
 
     Args:
         asked: `scale_targets` of `nnxp.train`.
-        objective: of the training; only linear outputs with the quadratic loss are scaled.
-        known: the scaling that the network has from an earlier training.
-        targets: those that are trained on, as the loss takes them.
-        dtype: of the network.
+        objective: the training's; only linear outputs with the quadratic loss are scaled.
+        known: the network's scaling from an earlier training.
+        targets: the targets to train on, in the form that the loss takes.
+        dtype: the network's dtype.
 
     Raises:
-        InputError: True is asked for with another output or loss, or see `TargetScaling.fit`.
+        InputError: `asked` is True with another output or loss, or see `TargetScaling.fit`.
     """
     linear = objective.output == "identity" and objective.loss == "quadratic"
     if asked is True and not linear:

@@ -49,7 +49,7 @@ def split(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.n
     by_label = rows[np.argsort(labels[rows], kind="stable")]
     if share < 1:
         sorted_labels = labels[by_label]
-        by_label = by_label[1:][sorted_labels[1:] == sorted_labels[:-1]]  # no label's first
+        by_label = by_label[1:][sorted_labels[1:] == sorted_labels[:-1]]  # without each first
     count = min(round(share * len(rows)), len(by_label))
     # Rows evenly spaced in an order sorted by label are in proportion to each label's rows.
     places = (np.arange(count) + 0.5) * (len(by_label) / max(count, 1))

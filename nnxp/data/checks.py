@@ -133,19 +133,19 @@ def sample_weight(weight: Any, samples: int) -> np.ndarray:
     return weight
 
 
-def unit_mean(weight: np.ndarray, kept: np.ndarray | None = None) -> np.ndarray:
+def unit_mean(weight: np.ndarray, train_rows: np.ndarray | None = None) -> np.ndarray:
     """Scale weights to a mean of one, so that the learning rate keeps its meaning.
 
-    The mean is over the rows `kept`; None means all.
+    The mean is over the rows `train_rows`; None means all.
 
     Raises:
         InputError: all these weights are zero.
     """
-    train_weight = weight if kept is None else weight[kept]
+    train_weight = weight if train_rows is None else weight[train_rows]
     if not train_weight.any():
         raise InputError("sample_weight is zero everywhere: nothing is left to train on")
     weight = weight / weight.max()  # so that no sum overflows
-    train_weight = weight if kept is None else weight[kept]
+    train_weight = weight if train_rows is None else weight[train_rows]
     scaled: np.ndarray = weight / train_weight.mean()
     return scaled
 

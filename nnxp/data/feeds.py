@@ -28,7 +28,7 @@ class Feed:
         backend: the backend that runs the steps.
         data: arrays with a row per sample.
         batch_size: samples per step; None for all.
-        kept: the rows to train on; None for all.
+        train_rows: the rows to train on; None for all.
     """
 
     def __init__(
@@ -36,12 +36,12 @@ class Feed:
         backend: Backend,
         data: Sequence[Array],
         batch_size: int | None,
-        kept: np.ndarray | None = None,
+        train_rows: np.ndarray | None = None,
     ) -> None:
         self.backend = backend
         self.data = tuple(data)
-        self.kept = kept
-        self.samples: int = data[0].shape[0] if kept is None else len(kept)
+        self.train_rows = train_rows
+        self.samples: int = data[0].shape[0] if train_rows is None else len(train_rows)
         self.batch_size = min(int(batch_size or self.samples), self.samples)
 
     def chunks(self, order: np.ndarray) -> Iterator[Chunk]:
@@ -49,7 +49,7 @@ class Feed:
         raise NotImplementedError
 
     def _rows(self, order: np.ndarray, most: int) -> Iterator[np.ndarray]:
-        order = order if self.kept is None else self.kept[order]
+        order = order if self.train_rows is None else self.train_rows[order]
         return batches.chunks(order, self.batch_size, most)
 
 
@@ -66,8 +66,8 @@ class Streamed(Feed):
     """Data on the host that is sent by chunks, one chunk ahead of the steps.
 
     Args:
-        backend, data, batch_size, kept: see `Feed`. The data are NumPy arrays of any dtype, which
-            are never copied as a whole.
+        backend, data, batch_size, train_rows: see `Feed`. The data are NumPy arrays of any dtype,
+            which are never copied as a whole.
         dtypes: the dtype of each array on the device.
         room: bytes of the device's memory that are available; None for no limit.
     """
@@ -77,11 +77,11 @@ class Streamed(Feed):
         backend: Backend,
         data: Sequence[np.ndarray],
         batch_size: int | None,
-        kept: np.ndarray | None,
+        train_rows: np.ndarray | None,
         dtypes: Sequence[np.dtype],
         room: int | None,
     ) -> None:
-        super().__init__(backend, data, batch_size, kept)
+        super().__init__(backend, data, batch_size, train_rows)
         self.dtypes = dtypes
         self.batch_bytes = self.batch_size * sum(
             dtype.itemsize * math.prod(array.shape[1:])

@@ -167,22 +167,29 @@ def _feed(
     where: Placement,
     on_host: bool,
     x: Array,
-    beside: list[np.ndarray],
+    targets_and_weights: list[np.ndarray],
     batch_size: int | None,
-    kept: np.ndarray | None,
+    train_rows: np.ndarray | None,
 ) -> Feed:
     """Make a feed of x, the targets and the weights."""
     network = where.network
     if on_host:
         # One row on the device shows the dtype that its library uses.
-        dtypes = [to_numpy(network.targets(array[:1])).dtype for array in beside]
+        dtypes = [to_numpy(network.targets(array[:1])).dtype for array in targets_and_weights]
         dtypes.insert(0, np.dtype(network.dtype))
         return Streamed(
-            network.backend, (x, *beside), batch_size, kept, dtypes, where.available_bytes
+            network.backend,
+            (x, *targets_and_weights),
+            batch_size,
+            train_rows,
+            dtypes,
+            where.available_bytes,
         )
     if isinstance(x, np.ndarray):
         x = np.ascontiguousarray(x)  # a gather from another layout copies the whole array
-    return Resident(network.backend, (x, *map(network.targets, beside)), batch_size, kept)
+    return Resident(
+        network.backend, (x, *map(network.targets, targets_and_weights)), batch_size, train_rows
+    )
 
 
 def _describe_feed(feed: Feed, where: Placement) -> str:

@@ -1,6 +1,7 @@
-"""Data sets by name or by file: training and test arrays, ready to train on.
+"""Data sets by name or file: training and test arrays, ready to train on.
 
-A new named set is a module here with a `read(...)` that returns a `Raw`, and a line in `NAMES`.
+To add a named set, write a module here with a `read(...)` that returns a `Raw`, and add its name
+to `NAMES`.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from nnxp.preprocessing import KINDS, Preprocessing, pixels, standardize, whiten
 __all__ = ["NAMES", "Dataset", "load", "load_features"]
 
 NAMES = ("digits", "moons", "mnist", "fashion-mnist")
-"""The sets that go by name; everything else is the path of a .csv or .npz file."""
+"""The named sets; any other string is the path of a .csv or .npz file."""
 
 PREPROCESS = ("auto", "none", "standardize", "pca", "zca")
-"""What can be asked for to be done to the features; see `load`."""
+"""The choices for the preprocessing of features; see `load`."""
 
 TEST_SHARE = 0.2
-"""Of data that comes in one piece, what part is kept for testing."""
+"""The default share of test rows, for data without a test part."""
 
 log = logging.getLogger("nnxp")
 
@@ -47,15 +48,15 @@ class Dataset:
             real values.
         task: "classify", "multilabel" or "regress".
         classes: the name of each class; None for other tasks.
-        shape: of one sample before it was flattened: (28, 28), (4,).
-        preprocessing: what was done to the features.
-        features: the name of each feature, where the file named them.
-        target: the name of the target column, likewise.
-        header: the first line of a csv, which was taken for the columns' names.
-        task_guessed: whether the task was told from the targets, which would allow another too.
-        split: how the test rows were chosen; None where the data has a test part of its own.
-        trained_on: of data in one piece, loaded `like` a model's: whether the model was trained
-            on rows of it, none of which is in `x_test` then. None where that is not known.
+        shape: the shape of one sample before it was flattened: (28, 28), (4,).
+        preprocessing: the preprocessing of the features.
+        features: the name of each feature, if the file names them.
+        target: the name of the target column, if the file names it.
+        header: the first line of a csv, which is read as the columns' names.
+        task_guessed: whether the task was guessed from the targets, which also allow another.
+        split: how the test rows were chosen; None if the data has its own test part.
+        trained_on: for data without a test part that was loaded `like` a model's: whether the
+            model was trained on rows of it, which are then not in `x_test`. None if unknown.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Dataset:
     trained_on: bool | None = None
 
     def metadata(self) -> dict[str, Any]:
-        """What a model trained on this must know of it to be used on other data, for JSON."""
+        """Return the metadata, for JSON, that a model needs to be used on other data."""
         return {
             "data": self.name,
             "task": self.task,
@@ -89,11 +90,11 @@ class Dataset:
 
     @property
     def outputs(self) -> int:
-        """How many units the output layer of a network for this data has."""
+        """The number of units in the output layer of a network for this data."""
         return len(self.classes) if self.classes else int(self.y.shape[1])
 
     def describe_task(self) -> str:
-        """The task and what it is about: "classify, 3 classes"."""
+        """Describe the task and its outputs: "classify, 3 classes"."""
         if self.task == "regress":
             return "regress" + (f", {self.outputs} values" if self.outputs > 1 else "")
         kind = "classes" if self.task == "classify" else "labels"
@@ -137,41 +138,41 @@ def load(
     like: dict[str, Any] | None = None,
     test_only: bool = False,
 ) -> Dataset:
-    """Load a data set, split into training and test data and preprocessed.
+    """Load a data set, split it into training and test data and preprocess it.
 
-    What was taken for granted on the way (a csv's header, the task, fewer test rows than asked
-    for) is logged by "nnxp", as INFO.
+    Assumptions (a csv's header, the task, fewer test rows than requested) are logged by "nnxp" at
+    level INFO.
 
     Args:
         name_or_path: "digits" (8x8 handwritten digits, bundled), "moons" (two interleaving
-            half circles, made here), "mnist", "fashion-mnist", or the path of a file:
+            half circles, generated), "mnist", "fashion-mnist", or the path of a file:
             `.npz` with arrays `x, y` and optionally `x_test, y_test`, or `.csv`, whose first line
-            is taken for the columns' names.
-        data_dir: where to look first for a folder called after the set; then come
+            is read as the columns' names.
+        data_dir: the first place to look for a folder with the set's name, before
             `$NNXP_DATA_DIR`, Debian's folder, the download cache and the public mirrors.
-        target: the csv's target column; by default the last.
-        task: "classify", "regress" or "multilabel". By default it is told from the targets: text
-            is classes; whole numbers are if there are two distinct ones, or up to 20 in two rows
-            or more each, on average; other numbers are regressed on; rows of 0 and 1 are classes
-            or, with several 1s, labels.
-        preprocess: what is done to the features, by the training part's figures: "none",
-            "standardize", "pca", "zca" (see `nnxp.preprocessing`), or "auto": pixels are scaled
-            to [0, 1], features from files standardised, the moons left alone.
-        test_share: of data in one piece, what part is kept for testing, drawn evenly from each
-            class, of which one row at least is left to train on; 0.2 by default. With `like`:
-            what part is tested on at most; by default all rows that the model was not trained on.
-        n, noise, seed: of moons; see `nnxp.datasets.moons.read`. `seed` is also that of a
+        target: the csv's target column; the last by default.
+        task: "classify", "regress" or "multilabel". By default it is guessed from the targets.
+            Text is classes. Whole numbers are classes if there are two distinct ones, or up to 20
+            with an average of two rows or more each. Other numbers are regressed on. Rows of 0
+            and 1 are classes or, if a row has several 1s, labels.
+        preprocess: the preprocessing of the features, with statistics of the training part:
+            "none", "standardize", "pca", "zca" (see `nnxp.preprocessing`), or "auto": pixels are
+            scaled to [0, 1], features from files are standardised, the moons are unchanged.
+        test_share: for data without a test part, the share of rows to test on, equal for each
+            class, which keeps at least one row to train on; 0.2 by default. With `like`: the
+            largest share to test on; by default all rows that the model was not trained on.
+        n, noise, seed: for moons; see `nnxp.datasets.moons.read`. `seed` is also the seed of a
             file's split.
-        like: what a trained model knows of its data (`MLP.metadata`): the classes, features and
-            preprocessing to use instead of this data's own, and the split. Where the content is
-            that which the model was trained on, `x` has the rows that were kept for training then
-            (those that `nnxp.train` validated on among them) and `x_test` the others; of any
-            other content, `x_test` has every row.
-        test_only: leave the training part out, `x` and `y` empty, and save its memory; needs
-            `like`.
+        like: the metadata of a trained model (`MLP.metadata`): the classes, features and
+            preprocessing to use instead of this data's own, and the split. If the model was
+            trained on the same content, `x` has the rows that were kept for training (including
+            those that `nnxp.train` validated on) and `x_test` the others. With other content,
+            `x_test` has all rows.
+        test_only: whether to leave the training part out and save its memory, with empty `x` and
+            `y`; needs `like`.
 
     Raises:
-        InputError: nothing goes by this name, or an option has a wrong value.
+        InputError: no set has this name, or an option has a wrong value.
         DataError: a file is missing, damaged or cannot be trained on; names the place.
     """
     new = like is None
@@ -207,48 +208,50 @@ def load(
             f"{raw.name}: only one class, {classes[0]!r}: there is nothing to tell apart"
         )
 
-    done = _preprocessing(raw, x, preprocess) if new else _done(raw, like)
+    preprocessing = _fit_preprocessing(raw, x, preprocess) if new else _saved_or_pixels(raw, like)
     if test_only:
         x, y = x[:0], y[:0]
     dataset = Dataset(
-        raw.name, _apply(raw, done, x), y, _apply(raw, done, x_test), y_test, task, classes,
-        raw.shape, done, raw.features, raw.target, raw.header, guessed and new, split, trained_on,
+        raw.name, _apply(raw, preprocessing, x), y, _apply(raw, preprocessing, x_test), y_test,
+        task, classes, raw.shape, preprocessing, raw.features, raw.target, raw.header,
+        guessed and new, split, trained_on,
     )  # fmt: skip
     if dataset.task_guessed:
         log.info("%s: %s (guessed; see task)", raw.name, dataset.describe_task())
-    if new and split and len(y_test) < (asked := round(split.share * (len(y) + len(y_test)))):
+    if new and split and len(y_test) < (wanted := round(split.share * (len(y) + len(y_test)))):
         log.info(
             "%s: %d rows to test on, not %d: each class keeps a row to train on",
-            raw.name, len(y_test), asked,
+            raw.name, len(y_test), wanted,
         )  # fmt: skip
     return dataset
 
 
 def described(network_metadata: dict[str, Any], sizes: Sequence[int]) -> dict[str, Any]:
-    """A model's metadata, checked: what `Dataset.metadata` wrote, or nothing of the kind.
+    """Check the entries of a model's metadata that `Dataset.metadata` writes; return those present.
 
     Args:
-        network_metadata: of the model.
-        sizes: of its network's layers.
+        network_metadata: the model's metadata.
+        sizes: the sizes of its network's layers.
 
     Raises:
-        ModelError: a value is not of its kind or does not fit the network, so the file was written
-            by something else.
+        ModelError: a value has a wrong type or does not fit the network, so another program wrote
+            the file.
     """
-    known = {key: network_metadata.get(key) for key in _DESCRIPTION}
+    values = {key: network_metadata.get(key) for key in _DESCRIPTION}
     for key, fits in _DESCRIPTION.items():
-        if known[key] is not None and not fits(known[key]):
+        if values[key] is not None and not fits(values[key]):
             raise ModelError(
-                f"the model's metadata has {key} {shown(known[key])}: not one of nnxp's"
+                f"the model's metadata has {key} {shown(values[key])}: not one of nnxp's"
             )
-    if known["classes"] is not None and len(known["classes"]) != sizes[-1]:
-        raise ModelError(f"the model names {len(known['classes'])} classes for {sizes[-1]} outputs")
-    columns = _columns(known["preprocessing"])
+    classes = values["classes"]
+    if classes is not None and len(classes) != sizes[-1]:
+        raise ModelError(f"the model names {len(classes)} classes for {sizes[-1]} outputs")
+    columns = _columns(values["preprocessing"])
     if columns not in (None, sizes[0]):
         raise ModelError(
             f"the model's preprocessing makes {columns} features for {sizes[0]} inputs"
         )
-    return {key: value for key, value in known.items() if value is not None}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _is_preprocessing(value: Any) -> bool:
@@ -263,7 +266,7 @@ def _is_preprocessing(value: Any) -> bool:
         return False
     if value["kind"] in ("none", "pixels"):
         with np.errstate(over="ignore", under="ignore"):
-            scale = scale.astype(np.float32)  # in which `Preprocessing.apply` divides by it
+            scale = scale.astype(np.float32)  # the dtype in which `Preprocessing.apply` divides
     if not (np.isfinite(scale) & (scale > 0)).all():
         return False
     whitens = value["kind"] in ("pca", "zca")
@@ -271,7 +274,7 @@ def _is_preprocessing(value: Any) -> bool:
 
 
 def _finite(value: Any) -> np.ndarray | None:
-    """A finite number, or a list of them, as float64, 0-d or 1-d; None for anything else."""
+    """Convert a finite number or a list of them to float64, 0-d or 1-d; else return None."""
     return np.asarray(_FIGURES.convert(value)) if _FIGURES.accepts(value) else None
 
 
@@ -285,7 +288,7 @@ def _is_matrix(value: Any, features: tuple[int, ...]) -> bool:
 
 
 def _columns(preprocessing: dict[str, Any] | None) -> int | None:
-    """How many features come of preprocessing; None where as many as go in, and any."""
+    """Return the number of features after preprocessing; None if it takes any number."""
     if preprocessing is None:
         return None
     if preprocessing.get("matrix") is not None:
@@ -321,39 +324,39 @@ def load_features(
     like: dict[str, Any],
     count: int | None = None,
 ) -> np.ndarray:
-    """The features of a set's test part, or of a whole file, as a trained model takes them.
+    """Load the features of a set's test part or of a whole file, preprocessed for a trained model.
 
     A file needs no targets.
 
     Args:
         name_or_path, data_dir: see `load`.
         like: the model's `metadata`.
-        count: how many features the model takes; a csv with just as many columns has no target.
+        count: the number of features of the model; a csv with this many columns has no target.
     """
-    done = _saved(like, "preprocessing")
-    if done is not None and done.features is not None:
-        count = done.features
+    saved = _saved_preprocessing(like)
+    if saved is not None and saved.features is not None:
+        count = saved.features
     raw = _read(name_or_path, data_dir, None, moons.N, moons.NOISE, 0, like, count, test_only=True)
     x = raw.x if raw.x_test is None else raw.x_test
     if raw.x_test is None and raw.classes is not None and raw.y is not None:
         x = x[_split(raw, like, None, 0, new=False)[0].rows(raw.y)[1]]
-    return _apply(raw, _done(raw, like), x)
+    return _apply(raw, _saved_or_pixels(raw, like), x)
 
 
 def _encoded(
     raw: Raw, target: str | None, task: TaskName | None, like: dict[str, Any], new: bool
 ) -> targets.Encoded:
-    """The targets in numbers: classes as the model numbers them, if it is not a new one."""
+    """Encode the targets as numbers; an existing model's classes keep their numbers."""
     assert raw.y is not None
     parts = [raw.y] if raw.y_test is None else [raw.y, raw.y_test]
-    known = like.get("classes")
+    model_classes = like.get("classes")
     if raw.classes is None:
-        numbered = not new and not known
-        return targets.encode(raw.name, parts, like.get("task", task), known, numbered)
-    # A named set: its classes are numbered already.
+        numbered = not new and not model_classes
+        return targets.encode(raw.name, parts, like.get("task", task), model_classes, numbered)
+    # The classes of a named set are numbered already.
     if target is not None or task not in (None, "classify"):
         raise InputError(f"{raw.name} has classes: a target or another task is for files")
-    if tuple(known or raw.classes) != raw.classes:
+    if tuple(model_classes or raw.classes) != raw.classes:
         raise DataError(f"{raw.name}: its classes are not those that the model was trained on")
     return targets.Encoded("classify", raw.classes, parts, guessed=False)
 
@@ -379,8 +382,8 @@ def _read(
         return mnist.read(name, data_dir, test_only)
     path = Path(name)
     if path.suffix.lower() == ".csv":
-        known = like or {}
-        return tables.read_csv(path, target or known.get("target"), known.get("features"), count)
+        model = like or {}
+        return tables.read_csv(path, target or model.get("target"), model.get("features"), count)
     if path.suffix.lower() == ".npz":
         if target is not None:
             raise InputError(f"{name}: an npz has its targets in y; target {target!r} is for csv")
@@ -392,24 +395,23 @@ def _read(
     raise unknown_name("data set", name, [*NAMES, "FILE.csv", "FILE.npz"])
 
 
-def _done(raw: Raw, like: dict[str, Any]) -> Preprocessing:
-    """What the model's training did to its features; what this data's would do to pixels, if it
-    is not said."""
-    saved = _saved(like, "preprocessing")
+def _saved_or_pixels(raw: Raw, like: dict[str, Any]) -> Preprocessing:
+    """Return the model's preprocessing; if it has none, scale pixels."""
+    saved = _saved_preprocessing(like)
     return saved or (pixels(raw.largest_pixel) if raw.largest_pixel else Preprocessing())
 
 
-def _apply(raw: Raw, done: Preprocessing, x: np.ndarray) -> np.ndarray:
-    if done.features not in (None, x.shape[1]):
+def _apply(raw: Raw, preprocessing: Preprocessing, x: np.ndarray) -> np.ndarray:
+    if preprocessing.features not in (None, x.shape[1]):
         raise DataError(
-            f"{raw.name} has {x.shape[1]} features a sample, the model takes {done.features}: "
-            "it was trained on other data"
+            f"{raw.name} has {x.shape[1]} features a sample, the model takes "
+            f"{preprocessing.features}: it was trained on other data"
         )
-    prepared = done.apply(x)
+    prepared = preprocessing.apply(x)
     if raw.from_file and not np.isfinite(prepared).all():
         row, column = (int(i) for i in np.argwhere(~np.isfinite(prepared))[0])
-        if done.matrix is not None:
-            column = int(np.argmax(np.abs(done.standardized(x[row]))))
+        if preprocessing.matrix is not None:
+            column = int(np.argmax(np.abs(preprocessing.standardized(x[row]))))
         name = repr(raw.features[column]) if raw.features else f"feature {column}"
         raise DataError(
             f"{raw.name}: {name} of sample {row} is {x[row, column]:g}, more than float32 holds: "
@@ -421,7 +423,7 @@ def _apply(raw: Raw, done: Preprocessing, x: np.ndarray) -> np.ndarray:
 def _split(
     raw: Raw, like: dict[str, Any], share: float | None, seed: int, new: bool
 ) -> tuple[Split, bool | None]:
-    """How data in one piece is split, and whether a model was trained on it; see `Dataset`."""
+    """Return the split, and whether a model was trained on the data; see `Dataset`."""
     content = content_hash(raw)
     saved = Split(**like["split"]) if like.get("split") else None
     if saved and saved.content == content:
@@ -431,16 +433,16 @@ def _split(
     return Split(share, seed, content), False if saved else None
 
 
-def _saved(like: dict[str, Any], key: str) -> Preprocessing | None:
-    return Preprocessing(**like[key]) if like.get(key) else None
+def _saved_preprocessing(like: dict[str, Any]) -> Preprocessing | None:
+    return Preprocessing(**like["preprocessing"]) if like.get("preprocessing") else None
 
 
-def _preprocessing(raw: Raw, x: np.ndarray, wanted: str) -> Preprocessing:
-    """What is to be done to the features of this data, learnt from its training part."""
-    if wanted == "auto":
+def _fit_preprocessing(raw: Raw, x: np.ndarray, kind: str) -> Preprocessing:
+    """Fit the preprocessing on the training features `x`; `kind` is one of `PREPROCESS`."""
+    if kind == "auto":
         if raw.largest_pixel:
             return pixels(raw.largest_pixel)
-        wanted = "standardize" if raw.from_file else "none"
-    if wanted == "standardize":
+        kind = "standardize" if raw.from_file else "none"
+    if kind == "standardize":
         return standardize(x, raw.largest_pixel or 1.0)
-    return whiten(x, wanted, raw.largest_pixel) if wanted in ("pca", "zca") else Preprocessing()
+    return whiten(x, kind, raw.largest_pixel) if kind in ("pca", "zca") else Preprocessing()

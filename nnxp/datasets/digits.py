@@ -14,7 +14,7 @@ TRAINING_ROWS = 1437
 
 
 def read() -> Raw:
-    """Pixels 0 to 16, (samples, 64), and classes 0 to 9."""
+    """Read pixels 0 to 16, (samples, 64), and classes 0 to 9."""
     with as_file(files("nnxp.datasets") / "digits.npz") as path, np.load(path) as arrays:
         x, y = arrays["x"], arrays["y"].astype(np.int64)
     n = TRAINING_ROWS

@@ -1,7 +1,8 @@
 """The IDX file format of MNIST, plain or gzipped.
 
-Two zero bytes, a type code, the number of dimensions, each dimension as a big-endian uint32,
-then the values. Only unsigned bytes (type code 8) are read: MNIST and its relatives use no other.
+A file has two zero bytes, a type code, the number of dimensions, each dimension as a big-endian
+uint32, then the values. Only unsigned bytes (type code 8) are read: MNIST and its relatives use no
+other type.
 
 Source: Y. LeCun, C. Cortes and C. Burges, The MNIST database, "File formats".
 """
@@ -17,16 +18,16 @@ import numpy as np
 from nnxp.errors import DataError
 
 _GZIP_MAGIC = b"\x1f\x8b"
-# Deflate cannot do better than 1032 : 1, so a smaller file that declares more is not read.
+# Deflate compresses at most 1032 : 1, so a file that declares more than that is not read.
 _LARGEST_RATIO = 1032
 
 
 def read(path: Path, dimensions: int) -> np.ndarray:
-    """The array in an IDX file, uint8.
+    """Read the array in an IDX file, uint8.
 
     Args:
-        path: ends in `.gz` if and only if the file is gzipped.
-        dimensions: how many the array must have: 3 for images, 1 for labels.
+        path: the file; its name must end in `.gz` if and only if it is gzipped.
+        dimensions: the number of dimensions of the array: 3 for images, 1 for labels.
 
     Raises:
         DataError: the file is missing, truncated, not IDX, or of another shape.
@@ -63,7 +64,7 @@ def _parse(file, path: Path, dimensions: int, largest: int) -> np.ndarray:  # ty
         raise DataError(f"{path}: truncated in its header: fetch it anew")
     shape = struct.unpack(f">{dimensions}I", header)
     size = math.prod(shape)
-    # Reading one byte past the declared size is also what makes gzip check its checksum.
+    # Read one byte past the declared size, which also makes gzip check its checksum.
     body = file.read(size + 1) if size <= largest else b""
     if len(body) != size:
         many = "more" if len(body) > size else "fewer"

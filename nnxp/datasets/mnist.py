@@ -27,13 +27,13 @@ FILES = (
 
 @dataclass(frozen=True)
 class Source:
-    """Where a set is to be had."""
+    """The places from which a set can be read."""
 
     debian: Path
-    """The folder that Debian's package puts it in."""
+    """The folder of Debian's package."""
     mirrors: tuple[str, ...]
     hashes: tuple[str, ...]
-    """Of the four .gz files on the mirrors, in the order of `FILES`."""
+    """The hashes of the four .gz files on the mirrors, in the order of `FILES`."""
     classes: tuple[str, ...]
 
 
@@ -73,13 +73,12 @@ SETS = {
 
 
 def read(name: str, data_dir: str | os.PathLike[str] | None = None, test_only: bool = False) -> Raw:
-    """The set called `name`: pixels 0 to 255, (samples, 784), and classes 0 to 9.
+    """Read the set called `name`: pixels 0 to 255, (samples, 784), and classes 0 to 9.
 
-    With `test_only` the files of the training part are neither looked for nor read, and `x` and
-    `y` are empty.
+    With `test_only` the files of the training part are not read, and `x` and `y` are empty.
 
-    Looked for in a folder called after the set in `data_dir` and `$NNXP_DATA_DIR`, in Debian's
-    folder, in the download cache; else downloaded.
+    The files are read from a folder with the set's name in `data_dir` or `$NNXP_DATA_DIR`, from
+    Debian's folder or from the download cache; else they are downloaded.
 
     Raises:
         DataError: a file is missing, damaged, or does not fit the others.

@@ -1,4 +1,4 @@
-"""Two interleaving half circles: the smallest data that no straight line divides."""
+"""Two interleaving half circles: small data that no straight line divides."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ NOISE = 0.1
 
 
 def read(n: int = N, noise: float = NOISE, seed: int = 0) -> Raw:
-    """`n` points, half on each moon.
+    """Generate `n` points, half on each moon.
 
     Args:
-        n: points, 4 or more.
-        noise: standard deviation of the normal noise added to both coordinates.
-        seed: of the noise.
+        n: the number of points, 4 or more.
+        noise: the standard deviation of the normal noise on both coordinates.
+        seed: the seed of the noise.
     """
     upper, lower = np.linspace(0, np.pi, n // 2), np.linspace(0, np.pi, n - n // 2)
     x = np.concatenate(

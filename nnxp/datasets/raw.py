@@ -1,4 +1,4 @@
-"""Data as it was read: before classes are numbered, rows split and features preprocessed."""
+"""Raw data, before classes are numbered, rows are split and features are preprocessed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """What a reader returns. Targets are classes, numbers or text; None where there are none."""
+    """The result of a reader. Targets are classes, numbers or text; None if there are none."""
 
     name: str
     x: np.ndarray
@@ -18,11 +18,11 @@ class Raw:
     x_test: np.ndarray | None = None
     y_test: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
-    """Names of classes 0, 1, ...; None where the targets themselves must tell."""
+    """The names of classes 0, 1, ...; None if they must be found from the targets."""
     largest_pixel: float | None = None
-    """The value of full ink, where the features are pixels."""
+    """The value of full ink, if the features are pixels."""
     from_file: bool = False
-    """Whether this is a user's table, whose columns may be of any scale."""
+    """Whether this is a user's table, whose columns may have any scale."""
     features: tuple[str, ...] | None = None
     target: str | None = None
     header: tuple[str, ...] | None = None

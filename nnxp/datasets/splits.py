@@ -1,7 +1,7 @@
-"""Which rows of data in one piece are kept for testing, remembered with the model.
+"""The split of data without a test part into rows to train on and to test on, saved with a model.
 
-The share, the seed and a hash of the content are enough to find those rows again in the same
-content, whatever its file is called by then.
+The share, the seed and a hash of the content are enough to find the rows again in the same content,
+even if the file has another name.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _SHARE, _SEED = options.number(0.0, 1.0, closed="both"), options.whole(0)
 
 @dataclass(frozen=True)
 class Split:
-    """Which rows are kept for testing: `nnxp.data.batches.split` by class, of this content."""
+    """The choice of test rows by `nnxp.data.batches.split`, by class, for one content."""
 
     share: float
-    """Of the rows, from 0 to 1."""
+    """The share of test rows, from 0 to 1."""
     seed: int
     content: str
     """`content_hash` of the data."""
 
     def rows(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows to train on and rows to test on, each in ascending order.
+        """Return the rows to train on and the rows to test on, both in ascending order.
 
         Args:
             labels: (samples,), the class of each row; all equal where there are no classes.
@@ -40,7 +40,7 @@ class Split:
         return batches.split(labels, self.share, self.seed)
 
     def unseen(self, labels: np.ndarray, share: float) -> np.ndarray:
-        """Rows to test on, chosen by class, that come to `share` of all rows; at most all of them.
+        """Choose test rows, stratified by class, up to `share` of all rows.
 
         Args:
             labels: as for `rows`.
@@ -53,7 +53,7 @@ class Split:
 
 
 def is_split(value: Any) -> bool:
-    """Whether a model's metadata holds a `Split` as `dataclasses.asdict` writes it."""
+    """Return whether `value` is a `Split` as `dataclasses.asdict` writes it."""
     return (
         isinstance(value, dict)
         and set(value) == {"share", "seed", "content"}
@@ -65,7 +65,7 @@ def is_split(value: Any) -> bool:
 
 
 def content_hash(raw: Raw) -> str:
-    """SHA-256 of features and targets, in hexadecimal; equal for equal values in another file."""
+    """Return the SHA-256 of features and targets, in hexadecimal; equal for equal values."""
     assert raw.y is not None
     digest = hashlib.sha256(repr((raw.x.shape, raw.y.shape)).encode())
     for array in (raw.x, raw.y):

@@ -16,7 +16,7 @@ from nnxp.datasets.raw import Raw
 from nnxp.errors import DataError
 
 LONGEST_LINE = 2**24
-"""Bytes; a longer line is no table, and is not read into memory to find out."""
+"""Bytes: a file with a longer line is not a table, and the line is not read into memory."""
 
 
 def read_csv(
@@ -25,15 +25,15 @@ def read_csv(
     features: Sequence[str] | None = None,
     count: int | None = None,
 ) -> Raw:
-    """A csv file: a header, then one sample a line.
+    """Read a csv file: a header, then one sample per line.
 
     Args:
         path: UTF-8 text, comma-separated, quoted as spreadsheets do.
-        target: the target column; by default the last.
-        features: the columns that a model was trained on: exactly these are read, in this
-            order, and the target may be absent.
-        count: how many features are wanted, where they have no names: a file with just as many
-            columns has no target.
+        target: the target column; the last by default.
+        features: the columns that a model was trained on. Only these are read, in this order, and
+            the target may be absent.
+        count: the number of features, if they have no names: a file with this many columns has no
+            target.
 
     Raises:
         DataError: `file:line: what is wrong`, or the column.
@@ -81,7 +81,7 @@ def _read_csv(
 
 
 def _check_targets(y: list[str], lines: list[str], target: str) -> None:
-    """No target is empty, and among numbers none is "nan" or infinite; among words it may be."""
+    """Check that no target is empty and, if all are numbers, that all are finite."""
     numbers = all(_is_number(text) for text in y if text)
     for text, line in zip(y, lines, strict=True):
         if not text or (numbers and finite_number(text) is None):
@@ -119,7 +119,7 @@ def _columns(
     features: Sequence[str] | None,
     count: int | None,
 ) -> tuple[list[str], str]:
-    """The feature columns' names and the target's; "" for a target that may be absent."""
+    """Return the names of the feature columns and the target; "" if the target may be absent."""
     if not header:
         raise DataError(f"{path}: is empty")
     if all(finite_number(name) is not None for name in header):
@@ -128,16 +128,16 @@ def _columns(
     if times > 1:
         cure = "rename one" if finite_number(common) is None else "the first line must name them"
         raise DataError(f"{path}:1: two columns are called {common!r}: {cure}")
-    known = set(header)
+    columns = set(header)
     if features is not None:
         for name in features:
-            if name not in known:
+            if name not in columns:
                 raise DataError(f"{path}:1: no column {name!r}, which the model was trained on")
         return list(features), target or ""
     if count == len(header):
         return header, ""
     target = target if target is not None else header[-1]
-    if target not in known:
+    if target not in columns:
         raise DataError(f"{path}:1: no column {target!r}; there are {', '.join(header[:20])}")
     if len(header) < 2:
         raise DataError(f"{path}:1: one column only: features and a target are needed")
@@ -145,7 +145,7 @@ def _columns(
 
 
 def finite_number(text: str) -> float | None:
-    """The number that `text` is; None for anything else, "nan", "inf" and "1_000" among it."""
+    """Parse a finite number; return None for any other text, such as "nan", "inf" or "1_000"."""
     try:
         number = float(text)
     except ValueError:
@@ -162,16 +162,17 @@ def _number(text: str, line: str, column: str) -> float:
 
 
 def read_npz(path: Path, features_only: bool = False) -> Raw:
-    """An npz archive with `x`, (samples, ...), `y`, and optionally `x_test`, `y_test`.
+    """Read an npz archive with `x`, (samples, ...), `y`, and optionally `x_test`, `y_test`.
 
-    Loading runs nothing: pickled objects are refused.
+    Loading runs no code: pickled objects are refused.
 
     Args:
         path: the archive.
         features_only: whether `y` may be absent.
 
     Raises:
-        DataError: damaged, an array missing or of the wrong shape, or a value not finite.
+        DataError: the archive is damaged, an array is missing or has a wrong shape, or a value is
+            not finite.
     """
     arrays = npz.load(path)
     needed = ("x",) if features_only else ("x", "y")

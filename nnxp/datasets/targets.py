@@ -1,4 +1,4 @@
-"""From targets as people write them to targets as networks take them."""
+"""Encoding of targets: from numbers and text in files to arrays for networks."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from nnxp.names import TaskName
 
 TASKS = ("classify", "multilabel", "regress")
 
-
 MOST_CLASSES = 20
-"""Whole numbers of more distinct values are amounts, unless the task says otherwise."""
+"""Whole numbers with more distinct values are regressed on, unless the task is given."""
 ROWS_PER_CLASS = 2
-"""On average, at least; whole numbers that hardly recur are amounts too."""
+"""Whole numbers with fewer rows per value, on average, are also regressed on."""
 
 
 class Encoded(NamedTuple):
-    """Targets in numbers, and what they were taken for."""
+    """Targets as numbers, and the task."""
 
     task: TaskName
     classes: tuple[str, ...] | None
-    """The name of each class; None for other tasks, and where a model numbers them."""
+    """The name of each class; None for other tasks, and if a model numbers its classes."""
     parts: list[np.ndarray]
-    """Classes as int64, (samples,), anything else as float64, (samples, outputs)."""
+    """Classes as int64, (samples,); other targets as float64, (samples, outputs)."""
     guessed: bool
-    """Whether the task was told from the targets, and another would have been possible."""
+    """Whether the task was guessed from the targets, which also allow another."""
 
 
 def encode(
@@ -39,24 +38,24 @@ def encode(
     known_classes: Sequence[str] | None = None,
     numbered: bool = False,
 ) -> Encoded:
-    """Task, class names, and each part's targets in numbers.
+    """Find the task and the class names, and convert the targets to numbers.
 
     Args:
-        name: of the data set, for messages.
-        parts: the targets to train on and, where they come apart, to test on: numbers or text,
+        name: the name of the data set, for messages.
+        parts: the targets to train on and, if they are separate, to test on: numbers or text,
             (samples,) or (samples, outputs).
-        task: "classify", "multilabel", "regress", or None to tell from the targets:
-            text is classes; whole numbers are classes if there are no more than two distinct
-            ones, or `MOST_CLASSES` at most in `ROWS_PER_CLASS` rows or more each, on average, and
-            values to regress on otherwise, as are all other numbers; rows of 0 and 1 are classes
-            if each holds a single 1, and labels otherwise.
-        known_classes: the class names of a trained model; no other label may occur.
-        numbered: whether a trained model knows its classes by number alone: whole numbers are
-            then classes as they stand.
+        task: "classify", "multilabel", "regress", or None to guess from the targets. Text is
+            classes. Whole numbers are classes if there are at most two distinct ones, or at most
+            `MOST_CLASSES` with an average of `ROWS_PER_CLASS` rows or more each. Other numbers
+            are regressed on. Rows of 0 and 1 are classes if each has a single 1, and labels
+            otherwise.
+        known_classes: the class names of a trained model; other labels are refused.
+        numbered: whether a trained model has numbers for its classes and no names: whole numbers
+            are then classes.
 
     Raises:
         DataError: a target does not fit the task or is none of the known classes; or no task is
-            given, and targets that would be regressed on have text among them.
+            given, and there is text among numbers to regress on.
     """
     flat = [part.reshape(-1) if part.shape[1:] == (1,) else part for part in parts]
     parts = [_numbers_or_text(part) for part in flat]
@@ -68,7 +67,7 @@ def encode(
         if numbered:
             return Encoded(task, None, [_as_numbered(name, part) for part in parts], guessed)
         classes = tuple(known_classes or map(_class_name, np.unique(parts[0])))
-        if known_classes:  # "01" is a class of its own, where the model learnt it as text
+        if known_classes:  # "01" is a class of its own if the model learnt it as text
             parts = [part if part.ndim == 1 else new for part, new in zip(flat, parts, strict=True)]
         parts = [_number_classes(name, part, classes) for part in parts]
         return Encoded(task, classes, parts, guessed)
@@ -96,7 +95,7 @@ def _as_numbered(name: str, y: np.ndarray) -> np.ndarray:
 
 
 def _numbers_or_text(y: np.ndarray) -> np.ndarray:
-    """float64, or text where not all of it is numbers."""
+    """Convert targets to float64 if all are numbers; else return them as text."""
     if y.dtype.kind != "U":
         return y.astype(np.float64)
     numbers = [finite_number(text) for text in y]
@@ -104,7 +103,7 @@ def _numbers_or_text(y: np.ndarray) -> np.ndarray:
 
 
 def _guess_task(name: str, parts: list[np.ndarray]) -> tuple[TaskName, bool]:
-    """The task that targets tell, and whether they would allow another; see `encode`."""
+    """Guess the task from the targets; return it and whether another is possible."""
     y = parts[0]
     if y.ndim == 1:
         if any(part.dtype.kind == "U" for part in parts):
@@ -119,14 +118,14 @@ def _guess_task(name: str, parts: list[np.ndarray]) -> tuple[TaskName, bool]:
 
 
 def _are_classes(whole: np.ndarray) -> bool:
-    """Whether whole numbers, (samples,), are few enough to be the names of classes."""
+    """Return whether whole numbers, (samples,), have few enough values to be classes."""
     distinct = len(np.unique(whole))
     few = distinct <= MOST_CLASSES and ROWS_PER_CLASS * distinct <= len(whole)
     return distinct <= 2 or few
 
 
 def _check_text(name: str, y: np.ndarray) -> None:
-    """Refuse numbers to regress on that a single "n/a" among them would make classes."""
+    """Refuse numbers to regress on with text such as "n/a" among them, which makes them classes."""
     values = [finite_number(str(text)) for text in y]
     numbers = np.array([value for value in values if value is not None])
     whole = (numbers == np.floor(numbers)).all()
@@ -139,7 +138,7 @@ def _check_text(name: str, y: np.ndarray) -> None:
 
 
 def _value(label: object) -> object:
-    """A label as a number, where it is one."""
+    """Convert a label to a number if it is one."""
     number = finite_number(str(label))
     return label if number is None else number
 
@@ -149,12 +148,12 @@ def _class_name(label: object) -> str:
 
 
 def _number_classes(name: str, y: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
-    number = {label: i for i, label in enumerate(classes)}
-    labels = [str(label) if str(label) in number else _class_name(_value(label)) for label in y]
+    index = {label: i for i, label in enumerate(classes)}
+    labels = [str(label) if str(label) in index else _class_name(_value(label)) for label in y]
     for row, label in enumerate(labels):
-        if label not in number:
+        if label not in index:
             known = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
             raise DataError(
                 f"{name}: target {row} is {label!r}, which is none of the classes {known}"
             )
-    return np.array([number[label] for label in labels], dtype=np.int64)
+    return np.array([index[label] for label in labels], dtype=np.int64)
