@@ -1,6 +1,6 @@
 """The digits of Nielsen's book: every row an `nnxp train mnist` command, run exactly as it stands.
 
-    python bench/accuracy.py --seeds 0,1,2          # all rows: writes the results and the README
+    python bench/accuracy.py --seeds 0,1,2          # all rows: writes results and docs/accuracy.md
     python bench/accuracy.py --rows a,c             # some rows: prints their table, writes nothing
     python bench/accuracy.py --seeds 0,1,2 --resume     # what today's results still lack
 
@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-from markers import insert
+from report.markers import insert
 
 import nnxp
 from nnxp import cli, datasets, files
@@ -215,9 +215,9 @@ def main() -> None:
         print(f"{name}: {ROWS[name].goal:.4f} {f'reached by seed {who}' if who else 'missed'}")
     same_seeds = len({len(found) for found in rows.values()}) == 1
     if writes and same_seeds and set(rows) == set(ROWS):
-        readme = ROOT / "README.md"
-        files.write(readme, insert(readme.read_text("utf-8"), table(results), BEGIN, END).encode())
-        print(f"\nwrote {path} and the table in {readme}")
+        page = ROOT / "docs" / "accuracy.md"
+        files.write(page, insert(page.read_text("utf-8"), table(results), BEGIN, END).encode())
+        print(f"\nwrote {path} and the table in {page}")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
-"""Throughput by batch size, NumPy on the host beside a GPU: from which size on the GPU pays.
+"""Measures throughput by batch size, to find the size from which a GPU is faster than NumPy.
 
     python bench/batch_sizes.py --device cuda --output sweep.json
 
-`nnxp bench --sweep batch-size` on workload `small`, at every other size, all contenders started at
-once, so that it is done within a minute. What does not fit its budget is left out.
+It runs `nnxp bench --sweep batch-size` on workload `small`, at every second size, and starts all
+contenders at once to be done within a minute. Sizes that do not fit the budget are left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import asdict
@@ -17,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from compare import chosen_entries, options
-from gpu_report import pays
+from report.gpu import pays
+from report.writing import write_json
 
-from nnxp import files
-from nnxp.benchmark import Result, measure, sweep, workload
+from nnxp.benchmark import QUICK, Result, measure, sweep, workload
 from nnxp.benchmark.table import sweep_lines
 
 AXIS = "batch-size"
 
 
 def main() -> int:
-    """Measure, print and write; 1 if somebody has no times or a size was left out."""
+    """Measure, print and write; return 1 if a contender failed or a size was left out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options(parser)
     parser.add_argument("--repeat", type=int, default=3, help="rounds")
@@ -40,7 +39,7 @@ def main() -> int:
     timing: dict[str, Any] = {"repeat": chosen.repeat, "min_seconds": chosen.min_seconds}
     if chosen.quick:
         points = {size: points[size].quick() for size in list(points)[:2]}
-        timing = {"repeat": 2, "min_seconds": 0.0, "steps": 8, "pause": 0.0}
+        timing = QUICK
 
     entries = chosen_entries(chosen, first)
     found: dict[int, list[Result]] = {}
@@ -60,10 +59,12 @@ def main() -> int:
             ],
         }
         if chosen.output:
-            files.write(chosen.output, (json.dumps(content, allow_nan=False) + "\n").encode())
+            write_json(content, chosen.output)
     print("\n".join(sweep_lines(AXIS, found)))
-    for name, size in pays(content).items():
-        print(f"{name} outruns nnxp[numpy] " + (f"from batch size {size} on" if size else "never"))
+    for name, least in pays(content).items():
+        print(
+            f"{name} outruns nnxp[numpy] " + (f"from batch size {least} on" if least else "never")
+        )
     complete = len(found) == len(points)
     if not complete:
         missing = [str(size) for size in points if size not in found]

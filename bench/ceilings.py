@@ -1,18 +1,17 @@
-"""What a device can do at most, measured: bytes copied and multiply-adds, a second.
+"""Measures the most that a device can do: bytes copied and multiply-adds per second.
 
     python bench/ceilings.py                                    # NumPy, on the CPU
     python bench/ceilings.py --device cuda --libraries cupy,torch,jax --output ceilings.json
 
-The copy is of one large array to another, bytes read and bytes written counted. The product is of
-two square matrices of random numbers (zeros are faster), in float32 and, on CUDA, in TF32. Medians
-of several turns, each long enough to be timed, after one that is not. A library that is missing is
-a row that says so.
+One large array is copied to another; bytes read and bytes written both count. Two square matrices
+of random numbers (zeros are faster) are multiplied, in float32 and, on CUDA, in TF32. Results are
+medians of several turns, each long enough to be timed, after a first that is not timed. A missing
+library gets a row that says so.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -22,22 +21,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gpu_report import ceilings
-from mdtable import table
+from report.gpu import ceilings
+from report.mdtable import table
+from report.writing import write_json
 
-from nnxp import backends, files
+from nnxp import backends
 from nnxp.benchmark import Spread
 from nnxp.errors import first_line
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is copied and multiplied, and how long."""
+    """How much is copied and multiplied, and for how long."""
 
     megabytes: int
-    """Of an array that is copied: larger than any cache."""
+    """Size of the array that is copied: larger than any cache."""
     rows: int
-    """Of a matrix: products that fill the device."""
+    """Rows of a square matrix: its products occupy the whole device."""
     turns: int
     turn_seconds: float
 
@@ -48,7 +48,7 @@ GPU = Size(megabytes=1024, rows=8192, turns=7, turn_seconds=0.1)
 
 
 def measure(library: str, device: str, size: Size) -> dict[str, Any]:
-    """One library's row: its version and rates, or the problem that it has."""
+    """Measure one library; return its version and rates, or its problem."""
     row: dict[str, Any] = {"library": library, "device": device}
     try:
         backend = backends.get(library, device)
@@ -57,18 +57,18 @@ def measure(library: str, device: str, size: Size) -> dict[str, Any]:
         row["float32"] = product(backend, size)
         if backend.has_tf32():
             row["tf32"] = product(backends.get(library, device, tf32=True), size)
-    except Exception as error:  # whatever a library raises: the others are still measured
+    except Exception as error:  # a library may raise anything: the others are still measured
         row["problem"] = first_line(error)
     return row
 
 
 def copy(backend: backends.Backend, size: Size) -> dict[str, float]:
-    """GB/s, read and written."""
+    """Measure copying in GB/s, read and written."""
     source = backend.asarray(np.resize(numbers(512), size.megabytes * 2**18))
     target = backend.asarray(source, copy=True)
 
     def run() -> Any:
-        if backend.name == "jax":  # whose arrays cannot be written to
+        if backend.name == "jax":  # its arrays cannot be written to
             return backend.xp.array(source, copy=True)
         target[...] = source
         return target
@@ -77,7 +77,7 @@ def copy(backend: backends.Backend, size: Size) -> dict[str, float]:
 
 
 def product(backend: backends.Backend, size: Size) -> dict[str, float]:
-    """TFLOP/s of a matrix product: a multiplication and an addition count as two."""
+    """Measure a matrix product in TFLOP/s: a multiplication and an addition count as two."""
     x, y = (backend.asarray(numbers(size.rows), copy=True) for _ in range(2))
     return rate(backend, size, lambda: x @ y, 2e-12 * size.rows**3)
 
@@ -85,7 +85,7 @@ def product(backend: backends.Backend, size: Size) -> dict[str, float]:
 def rate(
     backend: backends.Backend, size: Size, run: Callable[[], Any], amount: float
 ) -> dict[str, float]:
-    """How much a second is done, where `run` does `amount`: the turns' median and extremes."""
+    """Time `run`, which does `amount`; return amount per second, the turns' median and extremes."""
 
     def turn(times: int) -> float:
         start = time.perf_counter()
@@ -104,22 +104,24 @@ def rate(
 
 @cache
 def numbers(rows: int) -> np.ndarray:
-    """A square matrix, random, float32."""
+    """Draw a square matrix, float32."""
     return np.random.default_rng(0).standard_normal((rows, rows), dtype=np.float32)
 
 
 def main() -> int:
-    """Measure, print and write; 1 if a library could not be measured."""
+    """Measure, print and write; return 1 if a library could not be measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
     parser.add_argument("--libraries", default="numpy", help="backends, separated by commas")
-    parser.add_argument("--quick", action="store_true", help="that it runs; no figures")
+    parser.add_argument(
+        "--quick", action="store_true", help="check that it runs; the figures mean nothing"
+    )
     parser.add_argument("--output", type=Path, help="where the JSON goes")
     chosen = parser.parse_args()
     size = QUICK if chosen.quick else CPU if chosen.device == "cpu" else GPU
     found = [measure(name, chosen.device, size) for name in chosen.libraries.split(",")]
     if chosen.output:
-        files.write(chosen.output, (json.dumps(found, indent=1) + "\n").encode())
+        write_json(found, chosen.output)
     print("\n".join(table(ceilings(found))))
     return int(any(row.get("problem") for row in found))
 

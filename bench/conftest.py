@@ -1,4 +1,4 @@
-"""The backends and workloads that benchmarks run on."""
+"""Fixtures: the backends and workloads that benchmarks run on."""
 
 import os
 
@@ -9,12 +9,12 @@ from nnxp.benchmark import WORKLOADS, Workload
 from nnxp.errors import BackendError
 
 DEVICE = os.environ.get("NNXP_TEST_DEVICE", "cpu")
-"""Of PyTorch and JAX; NumPy and CuPy have only one kind."""
+"""Where PyTorch and JAX run; NumPy and CuPy each have only one kind of device."""
 
 
 @pytest.fixture(params=["numpy", "cupy", "torch", "jax"])
 def backend(request: pytest.FixtureRequest) -> backends.Backend:
-    """Every backend that one trains on; a missing one fails where NNXP_REQUIRE names it."""
+    """Open every backend; a missing one fails if NNXP_REQUIRE names it, else it is skipped."""
     name = request.param
     device = {"numpy": "cpu", "cupy": "cuda"}.get(name, DEVICE)
     try:
@@ -26,12 +26,12 @@ def backend(request: pytest.FixtureRequest) -> backends.Backend:
 
 @pytest.fixture(params=[w.name for w in WORKLOADS.values() if DEVICE != "cpu" or not w.gpu])
 def workload(request: pytest.FixtureRequest, smoke: bool) -> Workload:
-    """Every workload that suits the device."""
+    """Return every workload that suits the device."""
     found = WORKLOADS[request.param]
     return found.quick() if smoke else found
 
 
 @pytest.fixture
 def smoke(request: pytest.FixtureRequest) -> bool:
-    """Whether nothing is timed (--benchmark-disable): then little data is enough."""
+    """Return whether nothing is timed (--benchmark-disable), so that little data is enough."""
     return bool(request.config.getoption("benchmark_disable"))

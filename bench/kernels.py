@@ -1,39 +1,36 @@
-"""How many kernels a GPU runs for a step of training, by contender.
+"""Counts the kernels that a GPU runs for a step of training, by contender.
 
     python bench/kernels.py --device cuda --output kernels.json
 
 Each contender trains in a process of its own, all at once. PyTorch's profiler counts what the GPU
-did during one chunk: it sees the work of every library in its process, and what a graph launches
-node by node. Copies and fills of memory are counted apart. Where there is no GPU or no PyTorch,
-nothing is known.
+does during one chunk: it sees the work of every library in its process, and each node of a graph.
+Copies and fills of memory are counted separately. Without a GPU or PyTorch nothing can be counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from compare import chosen_entries, options
-from gpu_report import kernels
-from mdtable import table
+from report.gpu import kernels
+from report.mdtable import table
+from report.writing import write_json
 
-from nnxp import files
 from nnxp.benchmark import Entry, Workload, workload
-from nnxp.errors import first_line
+from nnxp.benchmark.process import AnswerError, AnsweringProcess
+from nnxp.benchmark.worker import serve
 
 
 def count(entry: Entry, each: Workload) -> dict[str, Any]:
-    """Of one contender, here: kernels a step, and copies and fills."""
-    module, _, name = entry.contender.partition(":")
-    contender = getattr(import_module(module), name)(each, entry.device, **entry.options)
+    """Count one contender's kernels per step, and its copies and fills, in this process."""
+    contender = entry.make(each)
     orders = each.orders()
 
     def chunk() -> None:
@@ -46,12 +43,12 @@ def count(entry: Entry, each: Workload) -> dict[str, Any]:
 
 
 def gpu_work(action: Callable[[], Any]) -> list[str]:
-    """The names of what the GPU did while `action` ran."""
+    """Return the names of the GPU's operations while `action` runs."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
     if not torch.cuda.is_available():
-        raise RuntimeError("no GPU that PyTorch's profiler could watch")
+        raise RuntimeError("PyTorch finds no GPU to profile")
     torch.cuda.init()
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         action()
@@ -61,7 +58,7 @@ def gpu_work(action: Callable[[], Any]) -> list[str]:
 
 
 def per_step(names: Iterable[str], steps: int) -> dict[str, Any]:
-    """What was done, a step; copies and fills of memory apart from kernels."""
+    """Count operations per step; copies and fills of memory apart from kernels."""
     names = list(names)
     if not names:
         return {"problem": "the profiler saw nothing"}
@@ -70,65 +67,49 @@ def per_step(names: Iterable[str], steps: int) -> dict[str, Any]:
 
 
 def count_all(entries: list[Entry], each: Workload, seconds: float) -> list[dict[str, Any]]:
-    """Every contender's counts or problem, in `seconds` at most."""
-    processes, deadline = [], time.monotonic() + seconds
-    for entry in entries:
-        spec = json.dumps({"entry": asdict(entry), "workload": asdict(each)})
-        command = [sys.executable, __file__, "--one", spec]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        processes.append((entry, process))
+    """Return every contender's counts or problem, after `seconds` at most."""
+    deadline = time.monotonic() + seconds
+    processes: dict[str, AnsweringProcess] = {}
     found = []
     try:
-        for entry, process in processes:
-            left = max(0.1, deadline - time.monotonic())
-            found.append({"name": entry.name} | _answer(process, left))
+        for entry in entries:
+            spec = json.dumps({"entry": asdict(entry), "workload": asdict(each)})
+            processes[entry.name] = AnsweringProcess([__file__, "--one", spec], seconds)
+        for name, process in processes.items():
+            try:
+                answer = process.answer(max(0.1, deadline - time.monotonic()))
+            except AnswerError as error:
+                answer = {"problem": str(error)}
+            found.append({"name": name} | answer)
     finally:
-        for _, process in processes:
-            process.kill()
-            process.communicate()
+        for process in processes.values():
+            process.stop()
     return found
 
 
-def _answer(process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:
-    try:
-        said, chatter = process.communicate(timeout=seconds)
-        return json.loads(said.splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        return {"problem": "did not answer in time"}
-    except (ValueError, IndexError):
-        lines = chatter.decode(errors="replace").strip().splitlines()
-        return {"problem": lines[-1] if lines else f"died ({process.returncode})"}
-
-
-def one(spec: str) -> None:
-    """Count one contender's, and print it as the last line."""
+def one(spec: str) -> int:
+    """Count one contender's kernels and print them; return the exit status."""
     stored = json.loads(spec)
-    fields = stored["workload"] | {"sizes": tuple(stored["workload"]["sizes"])}
-    try:
-        found = count(Entry(**stored["entry"]), Workload(**fields))
-    except Exception as error:  # whatever a library raises is its row
-        found = {"problem": first_line(error)}
-    print(json.dumps(found))
+    return serve(lambda: [count(Entry(**stored["entry"]), Workload(**stored["workload"]))])
 
 
 def main() -> int:
     """Count, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options(parser)
-    parser.add_argument("--budget", type=float, default=60.0, help="seconds for all")
+    parser.add_argument("--budget", type=float, default=60.0, help="seconds for all contenders")
     parser.add_argument("--output", type=Path, help="where the JSON goes")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one:
-        one(chosen.one)
-        return 0
+        return one(chosen.one)
     each = workload(chosen.workload or "small")
     each, on_host = each.quick() if chosen.quick else each, chosen.device == "cpu"
-    # NumPy's row would always be a dash; but where all are on the host, each may say so.
+    # A contender on the host runs no kernels on the GPU; without a GPU, each row says so.
     entries = [one for one in chosen_entries(chosen, each) if one.device != "cpu" or on_host]
     found = {"workload": each.name, "contenders": count_all(entries, each, chosen.budget)}
     if chosen.output:
-        files.write(chosen.output, (json.dumps(found, indent=1) + "\n").encode())
+        write_json(found, chosen.output)
     print("\n".join(table(kernels(found))))
     return 0
 

@@ -1,4 +1,4 @@
-"""Every kernel, forward and backward, by backend; compiled where the backend compiles.
+"""Times every kernel, forward and backward, by backend; compiled where the backend compiles.
 
 Run some by `pytest bench/test_kernels.py -k "relu and numpy"`.
 """
@@ -21,7 +21,7 @@ def mask(y: Any, step: Any) -> Any:
 
 
 def call(kernel: str, batch: int, units: int) -> tuple[Any, list[np.ndarray]]:
-    """The kernel as a function of arrays, and the arrays."""
+    """Return the kernel as a function of arrays, and the arrays."""
     rng = np.random.default_rng(0)
     z, dy, logits = rng.standard_normal((3, batch, units), dtype=np.float32)
     weight = rng.standard_normal((units, units), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""A step, a chunk and an epoch of training, by backend and workload.
+"""Times a step, a chunk and an epoch of training, by backend and workload.
 
 Run some by `pytest bench/test_training.py -k "chunk and small"`.
 """
@@ -11,14 +11,14 @@ import pytest
 
 import nnxp
 from nnxp import backends
-from nnxp.benchmark import Workload, judge
+from nnxp.benchmark import Workload, reference_loss
 from nnxp.benchmark.backend import Trainer
 from nnxp.benchmark.workloads import LEARNING_RATE
 
 
 @pytest.mark.parametrize("length", ["step", "chunk"])
 def test_steps(benchmark: Any, backend: backends.Backend, workload: Workload, length: str) -> None:
-    """Handed over one at a time, or as many as the trainer hands over."""
+    """Time one step per call, or a chunk of steps as `nnxp.train` runs them."""
     trainer = Trainer(workload, backend=backend)
     order = next(workload.orders())[: 1 if length == "step" else None]
 
@@ -34,7 +34,7 @@ def test_steps(benchmark: Any, backend: backends.Backend, workload: Workload, le
 
 
 def test_epoch(benchmark: Any, backend: backends.Backend, workload: Workload) -> None:
-    """`nnxp.train`, with its checks and the way of the data to the device."""
+    """Time `nnxp.train`, with its checks and the transfer of the data to the device."""
     x, classes = workload.data
     benchmark.group = f"epoch, {workload.name}"
 
@@ -54,12 +54,12 @@ def test_epoch(benchmark: Any, backend: backends.Backend, workload: Workload) ->
 
 
 def loss(trainer: Trainer, workload: Workload) -> float:
-    return judge.loss(trainer.parameters(), *workload.data)
+    return reference_loss.loss(trainer.parameters(), *workload.data)
 
 
 @lru_cache
 def reference(workload: Workload, steps: int) -> float:
-    """NumPy's loss after the first steps."""
+    """Return NumPy's loss after the first steps."""
     trainer = Trainer(workload, backend="numpy")
     trainer.train(next(workload.orders())[:steps])
     return loss(trainer, workload)

@@ -1,4 +1,4 @@
-"""What makes the same network learn faster: its initial weights, the optimizer, the learning rate.
+"""Three ways to make a network learn faster: initial weights, optimizer, learning-rate schedule.
 
 python examples/faster_learning.py [BACKEND]     (Nielsen, chapter 3; Glorot; He; Kingma and Ba)
 """
@@ -11,14 +11,14 @@ backend = nnxp.backends.get(sys.argv[1] if len(sys.argv) > 1 else None)
 data = nnxp.datasets.load("digits")
 
 
-def compare(what, initializer="auto", **options):
-    """Train 64-48-32-10 on the digits, and print the loss of some epochs and the test accuracy."""
+def compare(label, initializer="auto", **options):
+    """Train 64-48-32-10 on the digits, and print some epochs' losses and the test accuracy."""
     network = nnxp.MLP([64, 48, 32, 10], initializer=initializer, backend=backend)
     options = {"optimizer": nnxp.SGD(0.05), "epochs": 10, "batch_size": 64} | options
     history = nnxp.train(network, data.x, data.y, **options)
     losses = "".join(f"{history.epochs[i].loss:8.3f}" for i in (0, 2, 4, 9))
     accuracy = network.evaluate(data.x_test, data.y_test)["accuracy"]
-    print(f"{what:34}{losses}   {accuracy:.3f}")
+    print(f"{label:34}{losses}   {accuracy:.3f}")
 
 
 print(f"64-48-32-10 on the bundled digits, on {backend.describe()}\n")

@@ -1,7 +1,8 @@
-"""Gradient descent in its three forms, batch, stochastic and mini-batch, on the bundled digits.
+"""Three forms of gradient descent, batch, stochastic and mini-batch, on the bundled digits.
 
-Each form sees every sample 5 times. Batch gradient descent takes 5 steps, each in the true
-direction; stochastic takes 7,185, each by one sample; mini-batch lies between.
+Each form uses every sample 5 times. Batch gradient descent takes 5 steps, each along the gradient
+of all samples; stochastic gradient descent takes 7,185, each along the gradient of one sample;
+mini-batch gradient descent lies between.
 
 python examples/gradient_descent.py [BACKEND]
 """

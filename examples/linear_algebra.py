@@ -7,7 +7,7 @@ import os
 import sys
 from math import inf
 
-os.environ.setdefault("JAX_ENABLE_X64", "1")  # JAX has float64 only if asked before it starts
+os.environ.setdefault("JAX_ENABLE_X64", "1")  # for float64, before JAX is imported
 
 import numpy as np
 
@@ -27,7 +27,7 @@ print(f"Norms of [[3, 0], [4, 5]]   {norms}")
 print("\nGram-Schmidt on Hilbert matrices, h_ij = 1 / (i + j - 1): nearly dependent columns")
 for order in (4, 8, 16):
     q, rank = gram_schmidt(backend.asarray(1.0 / (1 + np.add.outer(range(order), range(order)))))
-    kept = to_numpy(q)[:, to_numpy(q).any(axis=0)]  # the others are zero: they added nothing
+    kept = to_numpy(q)[:, to_numpy(q).any(axis=0)]  # dependent columns are zero
     off = np.abs(kept.T @ kept - np.eye(int(rank))).max()
     print(f"  order {order:2}   rank {int(rank):2}   largest |Q'Q - I| {off:.0e}")
 

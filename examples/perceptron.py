@@ -1,4 +1,4 @@
-"""One neuron learns AND, OR and NAND, cannot learn XOR, and a network of two layers can.
+"""One neuron learns AND, OR and NAND but cannot learn XOR; a network of two layers can.
 
 python examples/perceptron.py [BACKEND]
 """

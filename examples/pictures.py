@@ -14,15 +14,15 @@ folder = Path(sys.argv[2] if len(sys.argv) > 2 else "pictures")
 folder.mkdir(exist_ok=True)
 
 moons, digits = nnxp.datasets.load("moons"), nnxp.datasets.load("digits")
-two = nnxp.MLP([2, 10, 2], "tanh", backend=backend)
-nnxp.train(two, moons.x, moons.y, optimizer=nnxp.SGD(0.5), epochs=100, batch_size=8)
-ten = nnxp.MLP([64, 16, 10], backend=backend)
-nnxp.train(ten, digits.x, digits.y, epochs=10, batch_size=32)
+moons_network = nnxp.MLP([2, 10, 2], "tanh", backend=backend)
+nnxp.train(moons_network, moons.x, moons.y, optimizer=nnxp.SGD(0.5), epochs=100, batch_size=8)
+digits_network = nnxp.MLP([64, 16, 10], backend=backend)
+nnxp.train(digits_network, digits.x, digits.y, epochs=10, batch_size=32)
 for name, figure in (
     ("activations", plots.activations(backend)),
-    ("boundary", plots.boundary(two, moons)),
-    ("digits", plots.digits(ten, digits, count=10)),
-    ("weights", plots.weights(ten)),
+    ("boundary", plots.boundary(moons_network, moons)),
+    ("digits", plots.digits(digits_network, digits, count=10)),
+    ("weights", plots.weights(digits_network)),
 ):
     plots.save(figure, folder / f"{name}.png")
     print(f"saved {folder / name}.png")

@@ -1,8 +1,8 @@
 """A badly wrong sigmoid neuron learns slowly from the quadratic cost, and fast from cross-entropy.
 
-One neuron with weight 2 and bias 2 is to turn the input 1 into 0, at a learning rate of 0.15. Under
-the quadratic cost the slope carries a factor y (1 - y), which is next to nothing where y is near 1:
-the more wrong, the slower. Cross-entropy's slope is the error itself.
+One neuron with weight 2 and bias 2 learns to turn the input 1 into 0, at a learning rate of 0.15.
+The slope of the quadratic cost has a factor y (1 - y), which is almost zero where y is near 1: the
+larger the error, the slower the neuron learns. The slope of cross-entropy is the error itself.
 
 python examples/quadratic_and_cross_entropy.py [BACKEND [PICTURE]]     (Nielsen, chapter 3)
 """

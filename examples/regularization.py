@@ -1,4 +1,4 @@
-"""What keeps a network from learning wrong labels by heart: five ways, each against nothing.
+"""Five ways to keep a network from memorizing wrong labels, each compared with none of them.
 
 Of 200 digits, 27 % have a wrong label. A network that learns these gets worse on new digits.
 
@@ -18,7 +18,7 @@ data, seeds, epochs = nnxp.datasets.load("digits"), (0, 1, 2), 40
 
 
 def train(seed, **options):
-    """Train 64-64-10 in one way; its loss and accuracy on new digits, epoch by epoch and final."""
+    """Train 64-64-10; return its loss and accuracy on new digits by epoch, and its final ones."""
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(data.x))
     x, new = data.x[rows[:200]], rows[200:]

@@ -1,6 +1,6 @@
-"""Why networks fail to learn, measured: dead units, vanishing gradients, a loss that runs away.
+"""Measurements of why networks fail to learn: dead units, vanishing gradients, divergence.
 
-The same digits four times. What `diagnose=True` finds in each epoch stands beside the loss.
+Four networks learn the same digits; `diagnose=True` finds the problems in each epoch.
 
 python examples/why_networks_fail.py [BACKEND]     (`nnxp train --diagnose` does the same)
 """
@@ -12,13 +12,13 @@ import nnxp
 backend = nnxp.backends.get(sys.argv[1] if len(sys.argv) > 1 else None)
 data = nnxp.datasets.load("digits")
 print(f"The bundled digits, 5 epochs, on {backend.describe()}")
-for what, sizes, hidden, rate in (
+for case, sizes, hidden, rate in (
     ("as it should be", [64, 128, 64, 10], "relu", 0.1),
     ("a high learning rate", [64, 128, 64, 10], "relu", 1.5),
     ("ten sigmoid layers", [64, *[30] * 10, 10], "sigmoid", 0.1),
     ("an absurd learning rate", [64, 128, 64, 10], "leaky_relu", 30.0),
 ):
-    print(f"\n{what}: {'-'.join(map(str, sizes))}, {hidden}, rate {rate:g}")
+    print(f"\n{case}: {'-'.join(map(str, sizes))}, {hidden}, rate {rate:g}")
     network = nnxp.MLP(sizes, hidden, backend=backend)
     try:
         history = nnxp.train(

@@ -1,4 +1,4 @@
-"""The public names of nnxp, and the modules that they come from."""
+"""The public names of nnxp and the modules that define them."""
 
 from . import (
     backends,

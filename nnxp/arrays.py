@@ -1,6 +1,6 @@
-"""The one door to array-api-compat: which library an array belongs to, and moving between them.
+"""The interface to array-api-compat: an array's library and device, and copies to the host.
 
-The way to the host is the one thing that every library has its own of; so it, too, is here.
+Each library has its own way to copy an array to the host, so `to_numpy` names libraries.
 """
 
 from typing import Any
@@ -15,10 +15,10 @@ _namespaces: dict[type, Any] = {}
 
 
 def namespace(x: Array) -> Any:
-    """The Array API namespace that `x` belongs to.
+    """Return the Array API namespace that `x` belongs to.
 
-    Resolved once per type: `array_namespace` costs microseconds a call, which is a whole
-    elementwise kernel on a small array.
+    It is cached by type: `array_namespace` takes microseconds per call, as long as an elementwise
+    kernel on a small array.
     """
     try:
         return _namespaces[type(x)]
@@ -28,30 +28,30 @@ def namespace(x: Array) -> Any:
 
 
 def device(x: Array) -> Any:
-    """The device `x` lives on, as its own library names it (None while JAX traces)."""
+    """Return the device of `x` as its library represents it (None while JAX traces)."""
     return array_api_compat.device(x)
 
 
 def is_array(x: object) -> bool:
-    """Whether `x` is an array of a library that follows the standard."""
+    """Return whether `x` is an array of a library that follows the standard."""
     return not isinstance(x, type) and array_api_compat.is_array_api_obj(x)
 
 
 def index_dtype(xp: Any) -> Any:
-    """The integer dtype that library `xp` indexes with."""
+    """Return the integer dtype that the library `xp` uses for indices."""
     return xp.__array_namespace_info__().default_dtypes()["indexing"]
 
 
 def rows(arrays: tuple[Array, ...], indices: Array) -> tuple[Array, ...]:
-    """The same rows, (n,) integers, of each array: a mini-batch of data."""
+    """Take the same rows of each array, such as a mini-batch; `indices` is (n,), integers."""
     xp = namespace(indices)
     return tuple(xp.take(array, indices, axis=0) for array in arrays)
 
 
 def to_numpy(x: Any) -> np.ndarray:
-    """`x` as a NumPy array on the host: a view where the memory can be shared, else a copy.
+    """Convert `x` to a NumPy array on the host: a view if the memory can be shared, else a copy.
 
-    Takes arrays of any library and device, nested lists and numbers.
+    `x` may be an array of any library and device, nested lists or a number.
     """
     if not is_array(x):
         return np.asarray(x)

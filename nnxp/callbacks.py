@@ -12,17 +12,18 @@ from nnxp.optimizers import Parameters
 
 
 class EarlyStopping:
-    """End training when `monitor` stops improving, and keep the parameters of its best epoch.
+    """A callback that ends training when `monitor` stops improving.
 
-    Also when training ends by itself, the network is left as it was after its best epoch.
+    At the end of training, early or not, the network gets the parameters of its best epoch.
 
     Args:
-        monitor: what must fall, "loss" or "validation_loss", or rise, "validation_metric".
-        patience: epochs without an improvement after which training ends, 1 or more.
-        min_delta: what counts as an improvement; not negative.
+        monitor: "loss" or "validation_loss", which improve when they fall, or
+            "validation_metric", which improves when it rises.
+        patience: the number of epochs without an improvement after which training ends, 1 or more.
+        min_delta: the change that an improvement must exceed, not negative.
 
     Attributes:
-        best_epoch: the number of the best epoch so far; None before the first.
+        best_epoch: the number of the best epoch so far; None before the first epoch.
 
     Raises:
         InputError: a value is out of its range; in training, there is no validation data.
@@ -45,19 +46,19 @@ class EarlyStopping:
         self._parameters: Parameters = []
 
     def __call__(self, network: MLP, history: History) -> bool:
-        """Whether to stop."""
+        """Return whether training should end."""
         epoch = history.epochs[-1].epoch
-        if epoch == 1:  # a second training begins anew
+        if epoch == 1:  # a new training begins
             self._start()
         value = monitored(history.epochs[-1], self.monitor)
         if self.best_epoch is None or value < self._best - self.min_delta:
             self.best_epoch, self._best = epoch, value
-            # A copy: the network's own are for other callbacks to write into.
+            # Copy them: other callbacks may write into the network's own arrays.
             copied = partial(network.backend.asarray, copy=True)
             self._parameters = [tuple(map(copied, layer)) for layer in network.parameters]
         return epoch - self.best_epoch >= self.patience
 
     def finish(self, network: MLP, history: History) -> None:
-        """Put the best epoch's parameters back."""
+        """Restore the best epoch's parameters."""
         if self._parameters:
             network.parameters = self._parameters

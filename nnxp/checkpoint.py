@@ -1,12 +1,11 @@
-"""Models on disk: a safetensors file whose one metadata entry describes the network.
+"""Model files: safetensors with one metadata entry, `nnxp`, that describes the network.
 
-The tensors are `layers.0.weight`, (fan_in, fan_out), `layers.0.bias`, (fan_out,), and so on, and
-`metadata.0`, `metadata.1`, ... for arrays that the model's own metadata holds; in its place there
-stands {"tensor": "metadata.0"}.
-The metadata entry `nnxp` is JSON: the format's number, sizes, activations, dtype, loss, how
-targets were scaled, the model's own metadata, and a SHA-256 of the whole file as it is with the
-digest's digits at zero.
-Loading parses data and runs nothing.
+The tensors are `layers.0.weight`, (fan_in, fan_out), `layers.0.bias`, (fan_out,), and so on. Arrays
+in the model's own metadata are the tensors `metadata.0`, `metadata.1`, ..., and the metadata refers
+to them as {"tensor": "metadata.0"}.
+The entry `nnxp` is JSON: the format's number, sizes, activations, dtype, loss, target scaling, the
+model's own metadata, and a SHA-256 of the whole file with zeros for the digits of the SHA-256.
+Loading a file parses data and never runs code.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import numpy as np
 
 from nnxp.errors import InputError, ModelError
 from nnxp.files import write
+from nnxp.names import ActivationName, DTypeName
 from nnxp.target_scaling import LARGEST, SMALLEST, TargetScaling
 
 FORMAT = 1
@@ -31,22 +31,22 @@ _NO_DIGEST = "0" * 64
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """The content of a model file: what `nnxp.MLP` is made of, on the host."""
+    """The content of a model file, from which `MLP.load` builds a network; on the host."""
 
     sizes: tuple[int, ...]
-    hidden: tuple[str, ...]
-    output: str
-    dtype: str
+    hidden: tuple[ActivationName, ...]
+    output: ActivationName
+    dtype: DTypeName
     loss: str
     parameters: list[tuple[np.ndarray, np.ndarray]]
     """(weight, bias) per layer, (fan_in, fan_out) and (fan_out,)."""
     target_scaling: TargetScaling | None
     metadata: dict[str, Any]
-    """Anything that JSON can hold, and NumPy arrays."""
+    """JSON values and NumPy arrays."""
 
     @property
     def tensors(self) -> dict[str, np.ndarray]:
-        """The parameters by their names in the file."""
+        """The parameters, by their names in the file."""
         return {
             f"layers.{i}.{name}": np.ascontiguousarray(array)
             for i, layer in enumerate(self.parameters)
@@ -62,12 +62,12 @@ def check_finite(path: object, tensors: dict[str, np.ndarray]) -> None:
 
 
 def save(model: Model, path: str | os.PathLike[str]) -> None:
-    """Write `model` to `path`, at once or not at all.
+    """Write `model` to `path`, completely or not at all.
 
     Raises:
-        InputError: its metadata holds something that JSON cannot.
+        InputError: its metadata holds something other than JSON values and NumPy arrays.
         ModelError: a parameter is not finite.
-        OSError: the folder or the disk refuses; what was at `path` is still there.
+        OSError: the folder or the disk refuses; a file that was at `path` is unchanged.
     """
     import safetensors.numpy
 
@@ -81,7 +81,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         "dtype": model.dtype,
         "loss": model.loss,
         "target_scaling": model.target_scaling and asdict(model.target_scaling),
-        "metadata": _take_arrays(model.metadata, tensors),
+        "metadata": _extract_arrays(model.metadata, tensors),
     }
     try:
         text = json.dumps(description, allow_nan=False)
@@ -109,8 +109,8 @@ def load(path: str | os.PathLike[str]) -> Model:
         raise ModelError(f"{path}: {error.strerror or error}") from None
     description = _description(path, content)
     digest = str(description.get("sha256"))
-    blank = content.replace(digest.encode(), _NO_DIGEST.encode(), 1)
-    if hashlib.sha256(blank).hexdigest() != digest:
+    without_digest = content.replace(digest.encode(), _NO_DIGEST.encode(), 1)
+    if hashlib.sha256(without_digest).hexdigest() != digest:
         raise ModelError(f"{path}: damaged: its content does not match its checksum")
     if description.get("format") != FORMAT:
         raise ModelError(
@@ -122,7 +122,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         parameters = [
             (tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]) for i in range(layers)
         ]
-        metadata = dict(_put_arrays(description["metadata"], tensors))
+        metadata = dict(_restore_arrays(description["metadata"], tensors))
         model = Model(
             tuple(description["sizes"]),
             tuple(description["hidden"]),
@@ -140,19 +140,19 @@ def load(path: str | os.PathLike[str]) -> Model:
 
 
 def unusable(path: object, error: Exception) -> ModelError:
-    """The error for a file whose values make no network."""
+    """Return the error for a file whose values do not describe a network."""
     return ModelError(f"{path}: not a model that nnxp can use ({error})")
 
 
 def _target_scaling(description: dict[str, Any], metadata: dict[str, Any]) -> TargetScaling | None:
-    """Raises ValueError where it does not fit the network."""
-    # Files written before the release of 0.1 keep it in the metadata.
-    earlier = metadata.pop("target_preprocessing", None)
-    known = description.get("target_scaling")
-    known = earlier if known is None else known
-    if known is None:
+    """Return the target scaling; raise ValueError if it does not fit the network."""
+    # Files written before the release of 0.1 have it in the metadata.
+    in_metadata = metadata.pop("target_preprocessing", None)
+    stored = description.get("target_scaling")
+    stored = in_metadata if stored is None else stored
+    if stored is None:
         return None
-    scaling, outputs = TargetScaling(known["shift"], known["scale"]), description["sizes"][-1]
+    scaling, outputs = TargetScaling(stored["shift"], stored["scale"]), description["sizes"][-1]
     if len(scaling.scale) != outputs:
         raise ValueError(f"target scaling of {len(scaling.scale)} for {outputs} outputs")
     if not (
@@ -165,9 +165,10 @@ def _target_scaling(description: dict[str, Any], metadata: dict[str, Any]) -> Ta
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What the file at `path` says of its network: "sizes", "hidden", "output", "metadata", ...
+    """Read the description of the model at `path`: "sizes", "hidden", "output", "metadata", ...
 
-    Nothing is checked but that it is an nnxp model: None if not. Only the file's header is read.
+    Only the file's header is read, and nothing else is checked. Return None if the file is not an
+    nnxp model.
     """
     try:
         with open(path, "rb") as file:
@@ -178,30 +179,30 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         return None
 
 
-def _take_arrays(value: Any, tensors: dict[str, np.ndarray]) -> Any:
-    """`value` with a reference for each array in it, which goes to `tensors`."""
+def _extract_arrays(value: Any, tensors: dict[str, np.ndarray]) -> Any:
+    """Return `value` with a reference in place of each array, and add the arrays to `tensors`."""
     if isinstance(value, np.ndarray):
         name = f"metadata.{sum(known.startswith('metadata.') for known in tensors)}"
         tensors[name] = np.ascontiguousarray(value)
         return {"tensor": name}
     if isinstance(value, dict):
-        return {key: _take_arrays(each, tensors) for key, each in value.items()}
+        return {key: _extract_arrays(each, tensors) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_take_arrays(each, tensors) for each in value]
+        return [_extract_arrays(each, tensors) for each in value]
     return value
 
 
-def _put_arrays(value: Any, tensors: dict[str, np.ndarray]) -> Any:
-    """What `_take_arrays` made `value` of."""
+def _restore_arrays(value: Any, tensors: dict[str, np.ndarray]) -> Any:
+    """Return `value` with the arrays of `tensors` in place of the references to them."""
     if isinstance(value, dict):
         if list(value) == ["tensor"] and str(value["tensor"]).startswith("metadata."):
             return tensors[value["tensor"]]
-        return {key: _put_arrays(each, tensors) for key, each in value.items()}
-    return [_put_arrays(each, tensors) for each in value] if isinstance(value, list) else value
+        return {key: _restore_arrays(each, tensors) for key, each in value.items()}
+    return [_restore_arrays(each, tensors) for each in value] if isinstance(value, list) else value
 
 
 def _description(path: Path, content: bytes) -> dict[str, Any]:
-    """The JSON object that describes the network, from the file's header."""
+    """Parse the JSON object in the file's header that describes the network."""
     try:
         (length,) = struct.unpack_from("<Q", content)
         header = json.loads(content[8 : 8 + length].decode())

@@ -1,8 +1,9 @@
-"""Why a network fails to learn, measured: dead and saturated units, gradients, updates.
+"""Measurements of why a network fails to learn: dead and saturated units, gradients, updates.
 
 `nnxp.train(..., diagnose=True)` and `nnxp train --diagnose` put a `Diagnosis` into every epoch of
-the history. What concerns the whole training set is added up inside the steps of training, an
-array per hidden layer; the rest is taken from one mini-batch after the epoch's last step.
+the history. The slopes of the units are summed over the whole training set inside the training
+steps, in an array per hidden layer. Gradients and updates are measured on one mini-batch after the
+epoch's last step.
 """
 
 from __future__ import annotations
@@ -23,18 +24,19 @@ from nnxp.optimizers import Optimizer, without_rate
 from nnxp.regularization import Regularization
 
 DEAD, SATURATED = 0.4, 0.4
-"""Shares of a layer's units from which there is a warning."""
+"""Shares of a layer's units, dead and saturated; a warning from these on."""
 VANISHING = 1e-3
-"""Gradient norm of the first layer over the last's below which there is one, or over 1 / this."""
+"""First layer's gradient norm over the last's; a warning below this or above its inverse."""
 LARGE_UPDATE = 0.1
-"""Norm of a step's update over that of the weights above which there is one."""
+"""Norm of a step's update over the norm of the weights; a warning above this."""
 PROBE_ROWS = 1024
-"""Samples at most of the mini-batch that gradients and updates are measured on."""
+"""The most samples of a mini-batch for measuring gradients and updates."""
 
 _Slope = Callable[[Array], Array]
 _SLOPES: dict[str, tuple[_Slope, float]] = {
-    # Of y: something positive where the unit has a slope; the mean, over the training set, up to
-    # which the unit counts as without. A twentieth of the steepest slope for the last two.
+    # By activation: the slope as a function of y (for relu, anything positive where the slope is),
+    # and the mean over the training set up to which a unit counts as dead or saturated. For
+    # sigmoid and tanh this limit is a twentieth of the steepest slope.
     "relu": (lambda y: y, 0.0),
     "sigmoid": (lambda y: y * (1.0 - y), 0.25 / 20),
     "tanh": (lambda y: 1.0 - y * y, 1.0 / 20),
@@ -43,49 +45,49 @@ _SLOPES: dict[str, tuple[_Slope, float]] = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer in one epoch."""
+    """The measurements of one layer in one epoch."""
 
     activation: str
     dead: float | None
-    """The share of ReLU units that were 0 for every sample of the epoch; None for others."""
+    """The share of ReLU units that were 0 for every sample; None for other activations."""
     saturated: float | None
-    """The share of sigmoid or tanh units whose slope, on average over the epoch's samples, was at
-    most a twentieth of the steepest; None for others."""
+    """The share of sigmoid or tanh units whose mean slope over the samples was at most a twentieth
+    of the steepest slope; None for other activations."""
     gradient: float
-    """||dW||_2, the loss's gradient with respect to the weights, after the epoch."""
+    """||dW||_2, the norm of the loss's gradient with respect to the weights, after the epoch."""
     update: float
-    """||W' - W||_2 / ||W||_2 over one step after the epoch: healthy is about 0.001."""
+    """||W' - W||_2 / ||W||_2 for one step after the epoch; about 0.001 is healthy."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong."""
+    """A problem that a diagnosis found."""
 
     kind: str
     """"dead", "saturated", "large update", "vanishing" or "exploding"."""
     layer: int | None
-    """1, 2, ...; None for what concerns all of them."""
+    """The number of the layer, 1, 2, ...; None for a problem of the whole network."""
     message: str
-    """One line: what, how much, and the cure."""
+    """One line: the problem, its size and a cure."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What one epoch showed."""
+    """The measurements of one epoch and the problems found in them."""
 
     layers: tuple[Layer, ...]
     gradient_ratio: float | None
-    """Gradient norm of the first layer over the last's; None where that one is zero."""
+    """The first layer's gradient norm over the last layer's; None if the latter is zero."""
     findings: tuple[Finding, ...]
-    """What is wrong; empty for a network that learns well."""
+    """The problems; empty for a network that learns well."""
 
 
 class DiagnosticsRecorder:
-    """Measures one training; `nnxp.train` calls it.
+    """The recorder of one training's measurements, for `nnxp.train`.
 
     Args:
-        network: in training.
-        objective, optimizer, regularization: what it is trained with.
+        network: the network in training.
+        objective, optimizer, regularization: those of the training.
     """
 
     def __init__(
@@ -101,9 +103,9 @@ class DiagnosticsRecorder:
         self._scalars = self.backend.compiled(scalars)
 
     def slope_totals(self, parameters: Any, batch_size: int) -> list[Array]:
-        """The totals that an epoch begins with: zeros, (batch_size, units) per hidden layer.
+        """Return the totals at the start of an epoch: zeros, (batch_size, units) per hidden layer.
 
-        As large as a batch's activations, so that a step adds without a reduction.
+        They have the shape of a batch's activations, so that a step adds without a reduction.
         """
         xp = self.backend.xp
         with self.backend.active():
@@ -121,14 +123,14 @@ class DiagnosticsRecorder:
     def scalars(
         self, state: Any, data: tuple[Array, ...], order: Array, rate: float, samples: int
     ) -> list[Array]:
-        """0-d arrays on the device: shares of units, gradient norms and updates, by layer.
+        """Compute shares of units, gradient norms and updates by layer, 0-d arrays on the device.
 
         Args:
-            state: after the epoch's last step; left as it is.
-            data: the whole training set.
-            order: (steps, batch); of its last mini-batch gradients and updates are measured.
+            state: the state after the epoch's last step, which is not changed.
+            data: the arrays that `order` indexes.
+            order: (steps, batch); gradients and updates are measured on the last mini-batch.
             rate: the learning rate.
-            samples: in the epoch.
+            samples: the number of samples in the epoch.
         """
         with self.backend.active():
             batch = rows(data, order[-1, : min(PROBE_ROWS, order.shape[1])])
@@ -136,7 +138,7 @@ class DiagnosticsRecorder:
         return measured
 
     def diagnosis(self, values: np.ndarray, rate: float) -> Diagnosis:
-        """The diagnosis from the values of `scalars`, read to the host."""
+        """Return the diagnosis for the values of `scalars`, read to the host."""
         count = len(self.activations)
         shares, gradients, updates = np.split(values, [count - 1, 2 * count - 1])
         layers = []
@@ -159,7 +161,10 @@ def _scalars(
     optimizer: Optimizer,
     regularization: Regularization,
 ) -> Callable[..., list[Array]]:
-    """The pure function behind `DiagnosticsRecorder.scalars`, the same for the same arguments."""
+    """Return the pure function that computes `DiagnosticsRecorder.scalars`.
+
+    Equal arguments give the same function, as in `nnxp.step.training_step`.
+    """
 
     def scalars(
         state: Any, batch: tuple[Array, ...], learning_rate: Any, samples: Any
@@ -170,10 +175,10 @@ def _scalars(
             xp.mean(xp.astype(xp.sum(total, axis=0) <= _limit(name) * samples, total.dtype))
             for total, name in zip(state.slope_totals, hidden, strict=True)
         ]
-        trained = objective.in_units(units[0]) if units else objective
-        loss, gradients = backpropagate(parameters, hidden, trained, *batch)
+        scaled = objective.in_units(units[0]) if units else objective
+        loss, gradients = backpropagate(parameters, hidden, scaled, *batch)
         norms = [_norm(dweight) for dweight, _ in gradients]
-        # What follows is the end of a step, which may write into its state: it gets a copy.
+        # The rest of a step may write into its state, so it gets a copy.
         after, optimizer_state = _copied((parameters, state.optimizer_state))
         _, gradients = regularization.penalize(loss, after, gradients)
         after, _ = optimizer.update(after, optimizer_state, gradients, learning_rate)
@@ -190,10 +195,10 @@ def _scalars(
 def with_slope_totals(
     mask: Mask | None, hidden: tuple[str, ...], slopes: list[Array]
 ) -> tuple[Mask, list[Array]]:
-    """`mask` for `nnxp.network.propagate`, and the list that it fills with the new totals."""
+    """Return a mask for `nnxp.network.propagate`, and the list that it fills with new totals."""
     totals: list[Array] = []
 
-    def watch(y: Array, layer: int) -> Array | None:
+    def record(y: Array, layer: int) -> Array | None:
         total = slopes[layer]
         if hidden[layer] in _SLOPES:
             slope, _ = _SLOPES[hidden[layer]]
@@ -201,21 +206,21 @@ def with_slope_totals(
         totals.append(total)
         return mask(y, layer) if mask else None
 
-    return watch, totals
+    return record, totals
 
 
 def _add(total: Array, batch: Array) -> Array:
-    """`total` with `batch` added to its first rows. Overwrites it."""
+    """Return `total` with `batch` added to its first rows. Overwrites `total`."""
     size = batch.shape[0]
     if size == total.shape[0]:
         total += batch
         return total
-    # An epoch's last, smaller batch.
+    # The last batch of an epoch may be smaller.
     return namespace(total).concat([total[:size, ...] + batch, total[size:, ...]], axis=0)
 
 
 def _limit(activation: str) -> float:
-    """The mean slope up to which a unit counts as without; no unit of another activation does."""
+    """Return the mean slope up to which a unit counts as dead or saturated; -1 for no limit."""
     return _SLOPES[activation][1] if activation in _SLOPES else -1.0
 
 
@@ -224,7 +229,7 @@ def _norm(x: Array) -> Array:
 
 
 def _copied(nested: Any) -> Any:
-    """Nested lists and tuples of arrays, each array anew."""
+    """Return the nested lists and tuples with a copy of each array."""
     return rebuilt(nested, (namespace(each).asarray(each, copy=True) for each in leaves(nested)))
 
 

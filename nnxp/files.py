@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never a part."""
+"""Atomic writes: a reader of a file sees its old content or its new content, never a part."""
 
 import os
 import stat
@@ -10,22 +10,22 @@ from nnxp.errors import InputError
 
 _WINDOWS = os.name == "nt"
 _PREFIX, _RANDOM = ".nnxp-", 8
-"""What `tempfile` makes the name of a temporary file of: the prefix and random characters."""
+"""The name of a temporary file: the prefix and the number of random characters of `tempfile`."""
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:
-    """Put `data` at `path`, at once: a temporary file beside it, fsync, rename, fsync the folder.
+    """Write `data` to `path` atomically: temporary file in its folder, fsync, rename, fsync.
 
-    A device or pipe, such as /dev/stdout, is written to as it is. A symbolic link stays one.
-    Temporary files of processes that were killed while they wrote are removed from the folder.
+    A device or pipe, such as /dev/stdout, is written to directly. A symbolic link stays a link.
+    Temporary files of killed processes are removed from the folder.
 
     Raises:
-        OSError: the folder or the disk refuses; what was at `path` is still there. The error
+        OSError: the folder or the disk refuses. The old file at `path` is unchanged. The error
             names `path`.
     """
     try:
         _write(path, data)
-    except OSError as error:  # the system's own may name no file, or the temporary one
+    except OSError as error:  # the system's error may name no file, or the temporary one
         error.filename, error.filename2 = os.fspath(path), None
         raise
 
@@ -43,9 +43,9 @@ def _write(path: str | os.PathLike[str], data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
             os.chmod(temporary, _mode(path))
-            if not _WINDOWS:  # it stays locked until it has its name
+            if not _WINDOWS:  # the lock lasts until the rename
                 os.replace(temporary, path)
-        if _WINDOWS:  # which renames no file that is open
+        if _WINDOWS:  # Windows cannot rename an open file
             os.replace(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -55,16 +55,16 @@ def _write(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def _new_file(folder: Path) -> tuple[int, str]:
-    """Open a temporary file, locked while it is open so that `_sweep` knows that it is in use."""
+    """Open a temporary file and lock it, so that `_sweep` knows that it is in use."""
     while True:
         handle, path = tempfile.mkstemp(dir=folder, prefix=_PREFIX)
         if _lock(handle) is not False and os.path.exists(path):
             return handle, path
-        os.close(handle)  # another process swept it before it was locked
+        os.close(handle)  # another process removed it before it was locked
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the temporary files that nobody locks: the processes that made them are gone."""
+    """Remove temporary files without a lock, whose processes have ended."""
     if _WINDOWS:
         return
     with suppress(OSError), os.scandir(folder) as entries:
@@ -86,10 +86,10 @@ def _remove_unlocked(entry: os.DirEntry[str]) -> None:
 
 
 def _lock(handle: int) -> bool | None:
-    """Lock a file until it is closed, also by the end of the process.
+    """Lock a file until it is closed or the process ends.
 
     Returns:
-        False if another process has it locked; None where there are no locks.
+        False if another process has the lock; None if the system or file system has no locks.
     """
     if _WINDOWS:
         return None
@@ -122,13 +122,15 @@ def check_writable(path: str | os.PathLike[str], option: str) -> None:
 
 
 def _is_device(path: str | os.PathLike[str]) -> bool:
-    """Whether something other than a file or folder is there: before links are resolved, for
-    /dev/stdout resolves to a pipe that has no path."""
+    """Return whether `path` is something other than a file or folder, such as a device.
+
+    Give the path before links are resolved, because /dev/stdout resolves to a pipe without a path.
+    """
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def _mode(path: Path) -> int:
-    """What the file's permissions are, or would be if it were made the ordinary way."""
+    """Return the file's permissions; for a new file, those that `open` would give it."""
     if path.exists():
         return stat.S_IMODE(path.stat().st_mode)
     umask = os.umask(0)
@@ -137,7 +139,7 @@ def _mode(path: Path) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    if _WINDOWS:  # folders cannot be opened there, and renames are durable enough
+    if _WINDOWS:  # Windows cannot open folders, and its renames are durable enough
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

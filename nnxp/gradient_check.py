@@ -1,4 +1,4 @@
-"""Backpropagation checked against central differences, array by array."""
+"""A check of backpropagation against central differences, array by array."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from nnxp import objectives, options
 from nnxp.arrays import to_numpy
 from nnxp.data import checks
+from nnxp.names import LossName
 from nnxp.network import MLP, backpropagate, propagate
 
 TOLERANCE = 1e-6
@@ -24,13 +25,13 @@ class Check:
     """"layers.0.weight", "layers.0.bias", ..."""
     shape: tuple[int, ...]
     checked: int
-    """How many of its elements were compared; the norms below are over these."""
+    """The number of elements that were compared; the norms below are over these."""
     difference: float
     """||backpropagation - central differences||."""
     size: float
     """max(||backpropagation||, ||central differences||)."""
     rounding: float
-    """What `difference` can be by the rounding of the two losses alone."""
+    """The largest `difference` that rounding of the two losses alone can cause."""
 
     @property
     def error(self) -> float:
@@ -53,7 +54,7 @@ def gradcheck(
     network: MLP,
     x: Any,
     targets: Any,
-    loss: str = "auto",
+    loss: LossName = "auto",
     *,
     step: float = 1e-6,
     elements: int = 200,
@@ -62,23 +63,24 @@ def gradcheck(
     """Compare the gradients of `network` with (L(w + h) - L(w - h)) / 2h, in float64.
 
     Args:
-        network: left as it is; its parameters are taken in float64.
+        network: the network, which is not changed; its parameters are converted to float64.
         x: (batch, features); a few samples are enough.
         targets: see `nnxp.train`.
-        loss: a loss's name; "auto" fits the output activation.
-        step: h.
-        elements: how many elements of each array are compared, drawn by `seed`; all where it has
-            no more.
-        seed: of that draw.
+        loss: the name of a loss; "auto" fits the output activation.
+        step: h, positive.
+        elements: the number of elements to compare in each array, 1 or more, drawn at random; in
+            a smaller array, all.
+        seed: the seed of this draw.
 
     Returns:
-        One `Check` per parameter array. A right derivative has a relative error of 1e-8 or so, by
-        the rounding of the losses; one above 1e-6 is a mistake in a kernel, or a kink within h of
-        a pre-activation. Of a gradient that is itself as small as rounding, the difference counts.
+        One `Check` per parameter array. A right derivative has a relative error of about 1e-8,
+        from rounding of the losses. An error above 1e-6 means a mistake in a kernel, or a kink
+        within h of a pre-activation. If a gradient is itself as small as rounding, compare its
+        `difference` with `rounding`.
 
     Raises:
         InputError: a shape, label, number or option is not valid.
-        BackendError: the backend does not compute in float64.
+        BackendError: the backend cannot compute in float64.
 
     Source: Nielsen, chapter 2, equation 46, with central differences.
     """
@@ -100,32 +102,32 @@ def gradcheck(
             z, _ = propagate(precise.parameters, precise.hidden, x)
             return float(objective.value(z, t))
 
-    # A loss is exact to a few units in its last place, or in that of 1: it is made of such numbers.
+    # A loss has an error of a few units in the last place of its terms, which are about 1.
     rounding = 4 * np.finfo(np.float64).eps * max(1.0, abs(value())) / step
-    found = []
+    results = []
     for i, layer in enumerate(host):
         for name, array, gradient in zip(("weight", "bias"), layer, gradients[i], strict=True):
             flat = array.reshape(-1)
-            drawn = rng.permutation(flat.size)[:elements]
-            numeric = np.empty(len(drawn))
-            for k, place in enumerate(drawn):
-                before = flat[place]
+            indices = rng.permutation(flat.size)[:elements]
+            numeric = np.empty(len(indices))
+            for k, index in enumerate(indices):
+                original = flat[index]
                 losses = []
-                for moved in (before + step, before - step):
-                    flat[place] = moved
+                for shifted in (original + step, original - step):
+                    flat[index] = shifted
                     precise.parameters = host
                     losses.append(value())
-                flat[place] = before
+                flat[index] = original
                 numeric[k] = (losses[0] - losses[1]) / (2 * step)
-            analytic = to_numpy(gradient).reshape(-1)[drawn]
-            found.append(
+            analytic = to_numpy(gradient).reshape(-1)[indices]
+            results.append(
                 Check(
                     f"layers.{i}.{name}",
                     array.shape,
-                    len(drawn),
+                    len(indices),
                     difference=float(np.linalg.norm(analytic - numeric)),
                     size=float(max(np.linalg.norm(analytic), np.linalg.norm(numeric))),
-                    rounding=rounding * len(drawn) ** 0.5,
+                    rounding=rounding * len(indices) ** 0.5,
                 )
             )
-    return found
+    return results

@@ -1,4 +1,4 @@
-"""What a training did, epoch by epoch, and which of its figures can be monitored."""
+"""The history of a training, and the figures of an epoch that can be monitored."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nnxp.errors import InputError
 from nnxp.metrics import format_figure
 
 MONITORS = ("loss", "validation_loss", "validation_metric")
-"""The figures that schedules and callbacks can wait for."""
+"""The figures that schedules and callbacks can monitor."""
 MONITOR = options.name("monitor", MONITORS)
 """The rule for the name of one of `MONITORS`."""
 LONGEST_TABLE = 40
-"""Rows of a history's table in a notebook; of a longer training it shows both ends."""
+"""The most rows of a history's table in a notebook, which then shows both ends."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Epoch:
     epoch: int
     """1, 2, 3, ..."""
     loss: float
-    """The mean over the epoch's samples, each as it was when its batch was trained on."""
+    """The mean over the epoch's samples, each computed before its batch's step."""
     validation_loss: float | None
     validation_metric: float | None
     """Accuracy or R^2 on the validation data after the epoch; see `History.metric`."""
@@ -35,15 +35,15 @@ class Epoch:
     """Training time, without validation."""
     samples_per_second: float
     learning_rate: float
-    """The rate that the schedule made of the optimizer's."""
+    """The rate that the schedule computed."""
     diagnosis: Diagnosis | None = None
-    """Dead units, gradients and updates; None unless asked for."""
+    """Dead units, gradients and updates; None without `diagnose`."""
 
     def columns(self, metric: str | None) -> dict[str, str]:
-        """The epoch as a row of a table: each figure, formatted, under its heading.
+        """Return a table row as a dictionary: column heading to formatted figure.
 
         Args:
-            metric: the name of the validation metric; None leaves the validation columns out.
+            metric: the name of the validation metric; None for no validation columns.
         """
         figures = {"epoch": str(self.epoch), "loss": format_figure(self.loss)}
         if metric is not None:
@@ -61,18 +61,18 @@ class Epoch:
 class History:
     """All epochs of a training.
 
-    A notebook shows it as a table, `nnxp.plots.history` as a picture.
+    A notebook shows it as a table, and `nnxp.plots.history` draws it.
     """
 
     metric: str | None = None
     """The validation metric: "accuracy", "r2", or None without validation data."""
     epochs: list[Epoch] = field(default_factory=list)
     fallbacks: list[str] = field(default_factory=list)
-    """How steps ran otherwise than by the backend's executor, and why; empty if they did not."""
+    """Which steps did not run on the backend's executor, and why; empty if all of them did."""
     loss: str | None = None
     """The name of the loss: "quadratic", "binary_cross_entropy", "categorical_cross_entropy"."""
     _plateaus: dict[Any, Any] = field(default_factory=dict, init=False, compare=False)
-    """What each `nnxp.schedules.Plateau` found in the epochs so far."""
+    """The state of each `nnxp.schedules.Plateau` after the epochs so far."""
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return the epochs as plain dictionaries."""
@@ -83,16 +83,16 @@ class History:
         return json.dumps(self.to_list(), indent=2)
 
     def __repr__(self) -> str:
-        """Say how many epochs there are and how the last one ended, in one line."""
+        """Return one line: the number of epochs and the figures of the last."""
         if not self.epochs:
             return "<History: no epochs>"
         last, count = self.epochs[-1], len(self.epochs)
         figures = {"loss": last.loss, "validation loss": last.validation_loss}
         figures[f"validation {self.metric}"] = last.validation_metric
-        told = [
+        texts = [
             f"{name} {format_figure(value)}" for name, value in figures.items() if value is not None
         ]
-        return f"<History: {count} epoch{'s' * (count > 1)}, {', '.join(told)}>"
+        return f"<History: {count} epoch{'s' * (count > 1)}, {', '.join(texts)}>"
 
     def _repr_html_(self) -> str:
         """Return a table with a row for each epoch, for notebooks."""
@@ -111,10 +111,10 @@ class History:
 
 
 def monitored(epoch: Epoch, monitor: str) -> float:
-    """Return an epoch's `monitor`, with its sign turned where larger is better.
+    """Return the figure called `monitor` of an epoch, negated if larger values are better.
 
     Raises:
-        InputError: it needs validation data, and there is none.
+        InputError: the figure needs validation data, and there is none.
     """
     value: float | None = getattr(epoch, monitor)
     if value is None:

@@ -1,4 +1,4 @@
-"""Initial parameters of one layer, drawn on the host so that every backend starts from the same.
+"""Initial parameters of one layer, drawn on the host so that they are equal on every backend.
 
 Each initializer takes a `numpy.random.Generator`, `fan_in` and `fan_out`, and returns
 (weight, bias) as float64 NumPy arrays, (fan_in, fan_out) and (fan_out,).
@@ -16,7 +16,7 @@ Initializer = Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.nda
 
 
 def normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and biases from N(0, 1): the books' first choice, too wide for deep networks.
+    """Draw weights and biases from N(0, 1), the book's first choice, too wide for deep networks.
 
     Source: Nielsen, chapter 1, network.py.
     """
@@ -24,7 +24,9 @@ def normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> tuple[np.ndar
 
 
 def xavier(rng: np.random.Generator, fan_in: int, fan_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights uniform in +-sqrt(6 / (fan_in + fan_out)), biases zero; for sigmoid, tanh, softmax.
+    """Draw weights uniform in +-sqrt(6 / (fan_in + fan_out)), biases zero.
+
+    They suit sigmoid, tanh and softmax.
 
     Source: Glorot and Bengio, Understanding the difficulty of training deep feedforward
     neural networks, 2010, equation 16.
@@ -34,7 +36,7 @@ def xavier(rng: np.random.Generator, fan_in: int, fan_out: int) -> tuple[np.ndar
 
 
 def he(rng: np.random.Generator, fan_in: int, fan_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights from N(0, 2 / fan_in), biases zero; for ReLU and its relatives.
+    """Draw weights from N(0, 2 / fan_in), biases zero; for ReLU and leaky ReLU.
 
     Source: He, Zhang, Ren and Sun, Delving deep into rectifiers, 2015.
     """
@@ -45,10 +47,10 @@ def he(rng: np.random.Generator, fan_in: int, fan_out: int) -> tuple[np.ndarray,
 def orthogonal(
     rng: np.random.Generator, fan_in: int, fan_out: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights with orthonormal columns, or rows where they are fewer; biases zero.
+    """Draw weights with orthonormal columns, or rows if these are fewer; biases zero.
 
-    Gram-Schmidt of a normal matrix: a rotation drawn evenly, which keeps the length of what goes
-    through it.
+    The Gram-Schmidt basis of a normal matrix is an orthogonal matrix drawn uniformly; it keeps the
+    length of vectors.
 
     Source: Saxe, McClelland and Ganguli, Exact solutions to the nonlinear dynamics of learning
     in deep linear neural networks, 2014.
@@ -68,7 +70,7 @@ INITIALIZER = options.name("initializer", ("auto", *INITIALIZERS))
 
 
 def get(name: str, activation: str) -> Initializer:
-    """The initializer called `name`; "auto" is `he` for the ReLU family, `xavier` for the rest.
+    """Return the initializer called `name`; "auto" is `he` for (leaky) ReLU, else `xavier`.
 
     Raises:
         InputError: no initializer has this name.

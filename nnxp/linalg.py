@@ -8,8 +8,9 @@ SVD need nothing but the standard's core; SVD is in its linalg extension.
 from math import inf, sqrt
 from typing import Any
 
+from nnxp import options
 from nnxp.arrays import Array, index_dtype, namespace
-from nnxp.errors import InputError, unknown_name
+from nnxp.errors import InputError
 
 
 def vector_norm(
@@ -143,6 +144,7 @@ def gram_schmidt(a: Array) -> tuple[Array, Array]:
     return xp.concat(columns, axis=-1), rank
 
 
+@options.checked(method=options.name("whitening", ("pca", "zca")), epsilon=options.NOT_NEGATIVE)
 def whitening(x: Array, method: str = "pca", epsilon: float = 0.0) -> tuple[Array, Array]:
     """What makes the features of x uncorrelated and of variance one: (x - mean) @ matrix.
 
@@ -174,12 +176,8 @@ def whitening(x: Array, method: str = "pca", epsilon: float = 0.0) -> tuple[Arra
     """
     xp = _floating(x, "whitening", 2)
     samples, features = x.shape[-2:]
-    if method not in ("pca", "zca"):
-        raise unknown_name("whitening", method, ("pca", "zca"))
     if samples < 2:
         raise InputError("whitening takes 2 samples or more, not 1: one has no variance")
-    if not 0 <= epsilon < inf:
-        raise InputError(f"epsilon must be 0 or more, and finite, not {epsilon!r}")
     linalg = _extension(xp, "whitening")
     mean = xp.mean(x, axis=-2, keepdims=True)
     _, s, vt = linalg.svd(x - mean, full_matrices=False)

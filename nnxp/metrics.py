@@ -1,6 +1,6 @@
-"""How good predictions are: accuracy for classes, R^2, RMSE and MAE for real values.
+"""Metrics of predictions: accuracy for classes; R^2, RMSE and MAE for real values.
 
-On the host, in NumPy.
+They are computed on the host, in NumPy.
 """
 
 import numpy as np
@@ -15,17 +15,17 @@ def measure(
     classes: bool,
     scale: np.ndarray | float = 1.0,
 ) -> dict[str, float]:
-    """The metrics that fit the targets, by name; the first one is the main one.
+    """Compute the metrics that fit the targets, by name; the first is the main metric.
 
-    Accuracy for classes, one-hot rows and 0/1 labels; R^2, RMSE and MAE for real values.
+    They are accuracy for classes, one-hot rows and 0/1 labels; R^2, RMSE and MAE for real values.
 
     Args:
         objective: the network's loss and output activation.
-        outputs: the network's, (samples, outputs).
+        outputs: the network's outputs, (samples, outputs).
         targets: as `nnxp.data.checks.targets` returns them.
-        classes: whether they were given as classes, one a sample, whatever they look like now.
-        scale: what the targets' own unit is in that of outputs and targets, (outputs,) or one
-            for all. R^2 does not depend on it.
+        classes: whether the caller gave the targets as classes, one per sample.
+        scale: the factor from the unit of outputs and targets to the targets' own unit,
+            (outputs,), or one number for all. R^2 does not depend on it.
     """
     if not classes and objective.loss != "categorical_cross_entropy":
         zeros_and_ones = bool(np.isin(targets, (0.0, 1.0)).all())
@@ -35,18 +35,18 @@ def measure(
         if binary or not one_hot:
             if zeros_and_ones and (binary or objective.output in PROBABILITIES):
                 return {"accuracy": accuracy(outputs > objective.threshold, targets > 0.5)}
-            with np.errstate(over="ignore", invalid="ignore"):  # shows in the figures
+            with np.errstate(over="ignore", invalid="ignore"):  # the metrics show it
                 return {
                     "r2": r2(outputs, targets),
                     "rmse": rmse(outputs, targets, scale),
                     "mae": mae(outputs, targets, scale),
                 }
-    wanted = np.argmax(targets, axis=1) if targets.ndim == 2 else targets
-    return {"accuracy": accuracy(np.argmax(outputs, axis=1), wanted)}
+    labels = np.argmax(targets, axis=1) if targets.ndim == 2 else targets
+    return {"accuracy": accuracy(np.argmax(outputs, axis=1), labels)}
 
 
 def accuracy(predicted: np.ndarray, targets: np.ndarray) -> float:
-    """The share of rows that are right in every column."""
+    """Return the share of rows that are right in every column."""
     right = predicted == targets
     return float(np.mean(right.reshape(right.shape[0], -1).all(axis=1)))
 
@@ -54,11 +54,11 @@ def accuracy(predicted: np.ndarray, targets: np.ndarray) -> float:
 def r2(predicted: np.ndarray, targets: np.ndarray) -> float:
     """R^2 = 1 - sum (t - y)^2 / sum (t - mean t)^2, averaged over outputs.
 
-    1 is perfect, 0 as good as always predicting the mean. An output whose targets never vary
-    counts 1 if it is predicted exactly and 0 otherwise.
+    1 is perfect; 0 is as good as always predicting the mean. An output whose targets are constant
+    counts as 1 if it is predicted exactly and as 0 otherwise.
     """
     residual = np.sum((targets - predicted) ** 2, axis=0, dtype=np.float64)
-    # The mean of equal values may differ from them by rounding, and the sum from 0.
+    # For equal values, rounding may make the mean differ from them, and so the sum from 0.
     varies = targets.max(axis=0) > targets.min(axis=0)
     total = np.sum((targets - targets.mean(axis=0)) ** 2, axis=0, dtype=np.float64)
     varies &= total > 0
@@ -67,16 +67,16 @@ def r2(predicted: np.ndarray, targets: np.ndarray) -> float:
 
 
 def rmse(predicted: np.ndarray, targets: np.ndarray, scale: np.ndarray | float = 1.0) -> float:
-    """RMSE = scale sqrt(mean (t - y)^2), averaged over outputs: an error in the targets' unit."""
+    """RMSE = scale sqrt(mean (t - y)^2), averaged over outputs, in the targets' unit."""
     squares = np.mean((targets - predicted) ** 2, axis=0, dtype=np.float64)
     return float(np.mean(scale * np.sqrt(squares)))
 
 
 def mae(predicted: np.ndarray, targets: np.ndarray, scale: np.ndarray | float = 1.0) -> float:
-    """MAE = scale mean |t - y|, averaged over outputs: an error in the targets' unit."""
+    """MAE = scale mean |t - y|, averaged over outputs, in the targets' unit."""
     return float(np.mean(scale * np.mean(np.abs(targets - predicted), axis=0, dtype=np.float64)))
 
 
 def format_figure(value: float) -> str:
-    """A loss or a metric in a table: four decimals, or an exponent where these do not show it."""
+    """Format a loss or a metric: four decimals, or an exponent for very small and large values."""
     return f"{value:.4f}" if value == 0 or 1e-4 <= abs(value) < 1e5 else f"{value:.4e}"

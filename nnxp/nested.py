@@ -1,4 +1,4 @@
-"""Nested tuples and lists of arrays: what a training's state is made of."""
+"""Nested tuples and lists of arrays, such as the state of a training."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from nnxp.arrays import Array
 
 
 def leaves(nested: Any) -> list[Array]:
-    """The arrays of nested tuples and lists, in order."""
+    """Return the arrays of nested tuples and lists, in order."""
     if isinstance(nested, (list, tuple)):
         return [leaf for each in nested for leaf in leaves(each)]
     return [nested]
 
 
 def rebuilt(nested: Any, others: Iterable[Array]) -> Any:
-    """`nested` with other leaves, in the same order; named tuples stay named."""
+    """Replace the leaves of `nested` by others, in the same order; keep named tuples."""
     return _rebuilt(nested, iter(others))
 
 
@@ -28,7 +28,7 @@ def _rebuilt(nested: Any, others: Iterator[Array]) -> Any:
 
 
 def shapes(nested: Any) -> Any:
-    """The shapes of nested tuples and lists of arrays, nested and hashable; None for a number."""
+    """Return the shapes of nested arrays as nested tuples, which hash; None for a number."""
     if isinstance(nested, (list, tuple)):
         return tuple(map(shapes, nested))
     return tuple(nested.shape) if hasattr(nested, "shape") else None

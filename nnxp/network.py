@@ -19,6 +19,7 @@ from nnxp.data.prepare import Validation, prepare_evaluation
 from nnxp.errors import InputError, shown
 from nnxp.initializers import INITIALIZER
 from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward
+from nnxp.names import ActivationName, DTypeName, InitializerName, LossName
 from nnxp.objectives import Objective
 from nnxp.optimizers import Parameters
 from nnxp.randomness import Purpose, generator
@@ -27,21 +28,21 @@ from nnxp.target_scaling import TargetScaling
 _ACTIVATION = options.name("activation", ACTIVATIONS)
 
 Mask = Callable[[Array, int], Array | None]
-"""mask(y, layer): what a hidden layer's output is multiplied by in training."""
+"""mask(y, layer): the factors for a hidden layer's output `y` in training; None for all 1."""
 
 
 def propagate(
     parameters: Parameters, hidden: tuple[str, ...], x: Array, mask: Mask | None = None
 ) -> tuple[Array, list[tuple[Array, Array, Array | None]]]:
-    """The forward pass, up to the last layer's pre-activation.
+    """Compute the forward pass, up to the last layer's pre-activation.
 
         z = x W + b, y = activation(z), and y is the next layer's x
 
     Args:
         parameters: one (weight, bias) per layer.
-        hidden: the name of each hidden layer's activation; the last layer's is the objective's.
+        hidden: the name of each hidden layer's activation. The objective has the last layer's.
         x: (batch, features).
-        mask: dropout, or None; the next layer's x is then y times the mask.
+        mask: dropout: the next layer's x is y times the mask. None for no dropout.
 
     Returns:
         The last layer's z, (batch, outputs), and for each layer its (x, y, mask).
@@ -67,7 +68,7 @@ def backpropagate(
     mask: Mask | None = None,
     scale: Any = None,
 ) -> tuple[Array, Parameters]:
-    """The loss and its gradient with respect to every parameter, by the chain rule.
+    """Compute the loss and its gradient with respect to every parameter, by the chain rule.
 
     Args:
         parameters: one (weight, bias) per layer.
@@ -77,17 +78,17 @@ def backpropagate(
         targets: classes, (batch,), or values, (batch, outputs).
         sample_weight: (batch,), or None.
         mask: dropout, or None.
-        scale: what to multiply the gradient by, a number or a 0-d array; None for 1.
+        scale: a factor for the gradient, a number or a 0-d array; None for 1.
 
     Returns:
         The loss, a 0-d array, and one (dweight, dbias) per layer.
 
-    Source: Nielsen, chapter 2, equations BP1 to BP4; marked below.
+    Source: Nielsen, chapter 2, equations BP1 to BP4, which are marked below.
     """
     z, tape = propagate(parameters, hidden, x, mask)
     loss, dz = objective.value_and_gradient(z, targets, sample_weight)  # BP1
     if scale is not None:
-        dz *= scale  # the smallest array of the pass; all that follows is linear in it
+        dz *= scale  # the smallest array of the pass, and the gradients are linear in it
     gradients = []
     for layer in reversed(range(len(parameters))):
         gradients.append(affine_backward(dz, tape[layer][0]))  # BP3, BP4
@@ -106,28 +107,29 @@ class MLP:
     Args:
         sizes: units per layer, inputs first: (784, 128, 10).
         hidden: the hidden layers' activation, one name for all or one per layer: "relu",
-            "sigmoid", "tanh", "leaky_relu", "leaky_tanh", "identity", "step".
-        output: the output layer's activation: "softmax" for classes, "sigmoid" for yes-or-no
-            labels, "identity" for real values, or any other.
-        initializer: "normal", "xavier", "he", "orthogonal", or "auto" to fit each layer's
-            activation.
+            "sigmoid", "tanh", "leaky_relu", "leaky_tanh", "identity", "step", "softmax".
+        output: the output layer's activation: "softmax" for classes, "sigmoid" for 0/1 labels,
+            "identity" for real values, or any other of these names.
+        initializer: "normal", "xavier", "he", "orthogonal", or "auto": "he" for layers with
+            "relu" or "leaky_relu", "xavier" for the others.
         backend: "numpy", "cupy", "torch", "jax", "array-api-strict", "auto", or an open
             backend; None for `$NNXP_BACKEND`, else "numpy".
         device: "cpu", "cuda", "cuda:1", ...; None for `$NNXP_DEVICE`, else the backend's own.
-        dtype: "float32" or "float64", or NumPy's.
-        seed: of the initial parameters, which are equal on every backend.
-        parameters: one (weight, bias) per layer to start from, instead of drawing them.
+        dtype: "float32" or "float64", or NumPy's dtype.
+        seed: the seed of the initial parameters, which are equal on every backend.
+        parameters: the initial (weight, bias) of each layer; None to draw them.
 
     Raises:
-        InputError: a size, a name or the seed is not valid.
+        InputError: a size, a name, the seed or a parameter is not valid.
         BackendError: the backend or the device cannot be used here.
 
     Attributes:
         parameters: a list of (weight, bias), (fan_in, fan_out) and (fan_out,), on the device.
-        loss: the loss that the network was trained with last; `evaluate`'s default.
-        target_scaling: how real-valued targets were scaled for training, which `predict` undoes;
-            None where they were not. See `nnxp.train`.
-        metadata: anything that JSON can hold, and NumPy arrays; kept with the model in its file.
+        loss: the name of the last training's loss, the default of `evaluate`; before training,
+            the loss that fits `output`.
+        target_scaling: the scaling of real-valued targets in training, which `predict` undoes;
+            None without scaling. See `nnxp.train`.
+        metadata: a dictionary of JSON values and NumPy arrays, which the model file keeps.
 
     Example:
         >>> import nnxp
@@ -149,32 +151,29 @@ class MLP:
     def __init__(
         self,
         sizes: Sequence[int],
-        hidden: str | Sequence[str] = "relu",
-        output: str = "softmax",
+        hidden: ActivationName | Sequence[ActivationName] = "relu",
+        output: ActivationName = "softmax",
         *,
-        initializer: str = "auto",
+        initializer: InitializerName = "auto",
         backend: str | backends.Backend | None = None,
         device: str | None = None,
-        dtype: str = "float32",
+        dtype: DTypeName = "float32",
         seed: int = 0,
         parameters: Sequence[Sequence[Any]] | None = None,
     ) -> None:
         self.sizes = tuple(sizes)
         layers = len(self.sizes) - 2
-        names = (hidden,) * layers if isinstance(hidden, str) else tuple(hidden)
-        if len(names) != layers:
-            raise InputError(f"{len(names)} hidden activations for {layers} hidden layers")
-        self.hidden = names
+        self.hidden = options.per_layer(hidden, layers, "hidden activations")
         self.output = output
         self.backend = backends.get(backend, device)
         self.dtype = dtype
         self.loss = objectives.get("auto", self.output).loss
         self.target_scaling: TargetScaling | None = None
         self.metadata: dict[str, Any] = {}
-        self.backend.dtype(dtype)  # before anything is drawn or imported: it may be refused
+        self.backend.dtype(dtype)  # the backend may refuse it: check before drawing parameters
         if parameters is None:
             largest = max(fan_in * fan_out for fan_in, fan_out in pairwise(self.sizes))
-            if largest > sys.maxsize // np.dtype(np.float64).itemsize:  # NumPy's error is another
+            if largest > sys.maxsize // np.dtype(np.float64).itemsize:  # NumPy: a ValueError
                 raise MemoryError(f"weights of {largest:.1e} numbers")
             rng = generator(seed, Purpose.PARAMETERS)
             parameters = [
@@ -187,12 +186,12 @@ class MLP:
 
     @property
     def spec(self) -> NetworkSpec:
-        """What the network's data must fit."""
+        """The sizes, dtype and backend that the network's data must fit."""
         return NetworkSpec(self.sizes, self.dtype, self.backend)
 
     @property
     def parameters(self) -> Parameters:
-        """One (weight, bias) per layer. Assigning copies, from arrays of any library."""
+        """One (weight, bias) per layer. Assignment copies arrays of any library."""
         return self._parameters
 
     @parameters.setter
@@ -220,9 +219,9 @@ class MLP:
         self._parameters: Parameters = copies
 
     def forward(self, x: Any) -> Array:
-        """The outputs for `x`, (samples, features), as an array on the network's device.
+        """Return the outputs for `x`, (samples, features), as an array on the network's device.
 
-        Of a network whose targets were scaled, in the targets' own unit.
+        If targets were scaled for training, the outputs are in the targets' own unit.
 
         Raises:
             InputError: the shape does not fit, or a value or an output is not finite.
@@ -234,10 +233,13 @@ class MLP:
             return self._in_target_units(y)
 
     def predict(self, x: Any) -> Array:
-        """The outputs for `x`, (samples, outputs), as an array of the library that `x` is of.
+        """Return the outputs for `x`, (samples, outputs), in the array library of `x`.
 
-        Works through large inputs in batches. Of a network whose targets were scaled for
-        training, the outputs are in the targets' own unit.
+        Large inputs are processed in batches. If targets were scaled for training, the outputs
+        are in the targets' own unit.
+
+        Args:
+            x: (samples, features), an array of any library or a nested list.
 
         Raises:
             InputError: the shape does not fit, or a value or an output is not finite.
@@ -245,10 +247,14 @@ class MLP:
         return self._predict(x, lambda y: y)
 
     def predict_classes(self, x: Any) -> Array:
-        """The class of each row, (samples,), integers in the library that `x` is of.
+        """Return the class of each row, (samples,), integers in the array library of `x`.
 
-        The largest output; with a single output unit, 1 where it is over one half (over zero
-        where the output activation yields no probability) and 0 elsewhere.
+        The class is the index of the largest output. With a single output unit it is 1 where the
+        output is above one half and 0 elsewhere; the threshold is zero if the output activation
+        gives no probability.
+
+        Raises:
+            InputError: the shape does not fit, or a value or an output is not finite.
         """
         xp = self.backend.xp
         if self.sizes[-1] > 1:
@@ -259,9 +265,9 @@ class MLP:
         )
 
     def _predict(self, x: Any, finish: Callable[[Array], Array]) -> Array:
-        """`finish` of the outputs, block by block, as an array of x's own library and device."""
+        """Return `finish(outputs)` as an array of x's library on x's device, block by block."""
         checked, xp = placement.place(self.spec, x), self.backend.xp
-        # Else the outputs leave the device block by block, as large inputs came: they may fill it.
+        # Otherwise each block of outputs goes to the host: all of them could fill the device.
         stay = is_array(x) and namespace(x) is xp and namespace(checked) is xp
         with self.backend.active():
             blocks = []
@@ -274,17 +280,17 @@ class MLP:
             y = np.concatenate(blocks)
         return namespace(x).asarray(y, device=device(x)) if is_array(x) else y
 
-    def evaluate(self, x: Any, targets: Any, loss: str | None = None) -> dict[str, float]:
-        """How well the network does on `x`: its loss and the metrics that fit the targets.
+    def evaluate(self, x: Any, targets: Any, loss: LossName | None = None) -> dict[str, float]:
+        """Compute the loss on `x` and the metrics that fit the targets.
 
         Args:
             x: (samples, features).
             targets: see `nnxp.train`.
-            loss: a loss's name; None for the one that the network was trained with.
+            loss: the name of a loss; None for `MLP.loss`, that of the last training.
 
         Returns:
             {"loss": ..., "accuracy": ...}; for real-valued targets {"loss": ..., "r2": ...,
-            "rmse": ..., "mae": ...}, loss, RMSE and MAE in the targets' own unit.
+            "rmse": ..., "mae": ...}, with loss, RMSE and MAE in the targets' own unit.
 
         Raises:
             InputError: shapes or labels do not fit, or a value or an output is not finite.
@@ -293,19 +299,22 @@ class MLP:
         return evaluate(self, prepare_evaluation(self.spec, objective.loss, x, targets), objective)
 
     def loss_and_gradients(
-        self, x: Any, targets: Any, loss: str = "auto", *, sample_weight: Any = None
+        self, x: Any, targets: Any, loss: LossName = "auto", *, sample_weight: Any = None
     ) -> tuple[float, Parameters]:
-        """The loss on a batch, and its gradient with respect to every parameter.
+        """Compute the loss on a batch, and its gradient with respect to every parameter.
 
         Args:
             x: (batch, features).
             targets: see `nnxp.train`.
-            loss: a loss's name; "auto" fits the output activation.
-            sample_weight: (batch,); scaled to a mean of one.
+            loss: the name of a loss; "auto" fits the output activation.
+            sample_weight: the weight of each sample, (batch,), not negative; scaled to mean one.
 
         Returns:
-            The loss, and one (dweight, dbias) per layer, on the device. Where targets were scaled
-            for training, of the scaled ones.
+            The loss, and one (dweight, dbias) per layer, on the device. If targets were scaled
+            for training, both are for the scaled targets.
+
+        Raises:
+            InputError: a shape, label, weight or name is not valid, or a value is not finite.
         """
         x = self.spec.on_device(checks.matrix(x, self.sizes[0]))
         objective = objectives.get(loss, self.output)
@@ -320,7 +329,13 @@ class MLP:
             return float(value), gradients
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a safetensors file, at once or not at all."""
+        """Write the model to a safetensors file, completely or not at all.
+
+        Raises:
+            InputError: `metadata` holds something other than JSON values and NumPy arrays.
+            ModelError: a parameter is not finite.
+            OSError: the folder or the disk refuses; a file that was at `path` is unchanged.
+        """
         checkpoint.save(self._model(), path)
 
     @classmethod
@@ -331,10 +346,16 @@ class MLP:
         backend: str | backends.Backend | None = None,
         device: str | None = None,
     ) -> MLP:
-        """Read a model that `save` wrote, on whatever backend, onto this one.
+        """Read a model that `save` wrote on any backend.
+
+        Args:
+            path: the model file.
+            backend, device: where the network runs; see `MLP`.
 
         Raises:
             ModelError: the file is missing, damaged or not an nnxp model.
+            InputError: the backend's or the device's name is not valid.
+            BackendError: the backend or the device cannot be used here.
         """
         model, opened = checkpoint.load(path), backends.get(backend, device)
         try:
@@ -350,7 +371,7 @@ class MLP:
         except ValueError as error:
             raise checkpoint.unusable(path, error) from None
         network.metadata, network.target_scaling = model.metadata, model.target_scaling
-        # A value may be finite in the file and not in the network's dtype.
+        # A value that is finite in the file may overflow in the network's dtype.
         checkpoint.check_finite(path, network._model().tensors)
         return network
 
@@ -359,12 +380,12 @@ class MLP:
     def from_weights(
         cls,
         path: str | os.PathLike[str],
-        hidden: str | Sequence[str] = "relu",
-        output: str = "softmax",
+        hidden: ActivationName | Sequence[ActivationName] = "relu",
+        output: ActivationName = "softmax",
         *,
         backend: str | backends.Backend | None = None,
         device: str | None = None,
-        dtype: str = "float32",
+        dtype: DTypeName = "float32",
     ) -> MLP:
         """Make a network of weights that were trained elsewhere.
 
@@ -384,7 +405,7 @@ class MLP:
         )  # fmt: skip
 
     def _model(self) -> checkpoint.Model:
-        """The network as a file keeps it."""
+        """Return the network as the content of a model file."""
         return checkpoint.Model(
             self.sizes,
             self.hidden,
@@ -408,9 +429,9 @@ class MLP:
         return self.backend.compiled(_outputs(self.hidden, self.output))
 
     def target_units(self) -> Array | None:
-        """The unit of each output in that of the largest, (outputs,), on the device.
+        """Return the unit of each output relative to the largest, (outputs,), on the device.
 
-        None where targets are not scaled, or all by the same.
+        None if targets are not scaled, or if all outputs have the same scale.
         """
         relative = None if self.target_scaling is None else self.target_scaling.relative
         if relative is None:
@@ -427,10 +448,11 @@ class MLP:
     def _forward_blocks(
         self, x: Array, kept: np.ndarray | None = None
     ) -> Iterator[tuple[slice, Array, Array]]:
-        """Rows, pre-activation and output, a few megabytes at a time.
+        """Yield (rows, pre-activation, output) for blocks of a few megabytes.
 
-        `x` is on the device, or a NumPy array. `kept` says which rows of the latter to take; the
-        rows that are returned are then among these.
+        Args:
+            x: (samples, features), on the device, or a NumPy array.
+            kept: the rows to use of a NumPy array; None for all. The yielded slices index these.
 
         Raises:
             InputError: a pre-activation is not finite.
@@ -454,9 +476,9 @@ class MLP:
 def _outputs(
     hidden: tuple[str, ...], output: str
 ) -> Callable[[Parameters, Array], tuple[Array, Array]]:
-    """The pure function from parameters and x to the last pre-activation and the output.
+    """Return the pure function (parameters, x) -> (last pre-activation, output).
 
-    The same function for the same arguments, like `nnxp.step.training_step`.
+    Equal arguments give the same function, as in `nnxp.step.training_step`.
     """
 
     def outputs(parameters: Parameters, x: Array) -> tuple[Array, Array]:
@@ -467,7 +489,7 @@ def _outputs(
 
 
 def evaluate(network: MLP, data: Validation, objective: Objective) -> dict[str, float]:
-    """`MLP.evaluate` on data that is checked already."""
+    """Compute `MLP.evaluate` on data that is already checked."""
     targets, total, outputs = data.targets, 0.0, []
     scaling, scale, factor = network.target_scaling, np.ones(1), 1.0
     if scaling is not None and objective.loss == "quadratic":

@@ -1,9 +1,9 @@
-"""A loss at the end of a network: from the last pre-activation to the loss and its gradient.
+"""Objectives: from the last pre-activation to the loss and its gradient.
 
 Any loss goes with any output activation. An output in [0, 1] (sigmoid, softmax, step) is a
-probability; any other is a logit, to which cross-entropy applies its own sigmoid or softmax.
+probability; any other output is a logit, to which cross-entropy applies its own sigmoid or softmax.
 Softmax with categorical and sigmoid with binary cross-entropy are computed from the
-pre-activation in one formula; every other pair goes by the chain rule.
+pre-activation in one formula; every other pair uses the chain rule.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ LOSSES = tuple(_LOSSES)
 LOSS = options.name("loss", ("auto", *LOSSES))
 
 PROBABILITIES = ("sigmoid", "softmax", "step")
-"""The output activations whose values are probabilities."""
+"""The output activations that give probabilities."""
 
 
 @dataclass(frozen=True)
 class Objective:
     """The loss called `loss` on outputs of the activation called `output`.
 
-    `units`, (outputs,), is for targets that were scaled, each output by another scale: values of
-    the loss are then computed in these units. Gradients are not.
+    `units`, (outputs,), is for targets that were scaled by a different factor for each output:
+    values of the loss are then in these units, but gradients are not.
     """
 
     loss: str
@@ -66,12 +66,12 @@ class Objective:
     units: Array | None = field(default=None, compare=False)
 
     def in_units(self, units: Array) -> Objective:
-        """The same objective with values in these units."""
+        """Return the same objective with values in these units."""
         return replace(self, units=units)
 
     def value(self, z: Array, targets: Array, sample_weight: Array | None = None) -> Array:
-        """The loss of the last layer's pre-activation `z`, a 0-d array."""
-        if self.units is not None:  # of linear outputs alone, see `nnxp.target_scaling`
+        """Compute the loss for the last layer's pre-activation `z`, a 0-d array."""
+        if self.units is not None:  # only for linear outputs, see `nnxp.target_scaling`
             return quadratic(z * self.units, targets * self.units, sample_weight)
         if self._from_z:
             return _WITH_LOGITS[self.loss][0](z, targets, sample_weight)
@@ -80,7 +80,7 @@ class Objective:
     def value_and_gradient(
         self, z: Array, targets: Array, sample_weight: Array | None = None
     ) -> tuple[Array, Array]:
-        """The loss, and its gradient with respect to `z`."""
+        """Compute the loss, and its gradient with respect to `z`."""
         if self._from_z:
             if self.loss == "categorical_cross_entropy":
                 return categorical_cross_entropy_with_logits_value_and_gradient(
@@ -98,7 +98,7 @@ class Objective:
 
     @property
     def threshold(self) -> float:
-        """The output above which one output unit says yes."""
+        """The output of a single unit above which the class is 1."""
         return 0.5 if self.output in PROBABILITIES else 0.0
 
     @property
@@ -112,10 +112,10 @@ class Objective:
 
 
 def get(loss: str, output: str) -> Objective:
-    """The objective for a loss name; "auto" fits the output activation.
+    """Return the objective for the name of a loss and of an output activation.
 
     "auto" is categorical cross-entropy for softmax, binary cross-entropy for sigmoid and
-    quadratic for every other output.
+    the quadratic loss for every other output.
 
     Raises:
         InputError: no loss has this name.

@@ -1,13 +1,13 @@
-"""Optimizers: what a gradient does to the parameters.
+"""Optimizers: the update of the parameters from their gradients.
 
-An optimizer is hyper-parameters and two pure functions. `init(parameters)` makes its state;
+An optimizer has hyper-parameters and two functions. `init(parameters)` returns its state;
 `update(parameters, state, gradients, learning_rate)` returns the new parameters and state.
-`update` owns what it is given and may write into it, as a step of training does: keep only
-what it returns. Parameters and gradients are lists of (weight, bias) pairs. The state is
-nested lists and tuples of arrays, so that any backend can carry it through a compiled loop.
-`learning_rate` is a number or a 0-d array: a compiled step can then follow a schedule.
+`update` owns its arguments and may write into them, as a training step does: use only the arrays
+that it returns. Parameters and gradients are lists of (weight, bias) pairs. The state is
+nested lists and tuples of arrays, so that any backend can pass it through a compiled loop.
+`learning_rate` is a number or a 0-d array, so that a compiled step can follow a schedule.
 
-Weight decay shrinks weights, not biases.
+Weight decay applies to weights and not to biases.
 """
 
 import dataclasses
@@ -22,28 +22,28 @@ Parameters = list[tuple[Array, Array]]
 
 
 class Optimizer(Protocol):
-    """What the trainer asks of an optimizer. It must be hashable: compiled steps are kept by it."""
+    """The interface of an optimizer. It must be hashable: it is a key for compiled steps."""
 
     def __hash__(self) -> int: ...
 
     @property
     def learning_rate(self) -> float:
-        """The step size, where no schedule says otherwise."""
+        """The learning rate from which a schedule computes that of each epoch."""
         ...
 
     @property
     def is_plain(self) -> bool:
-        """Whether a step is the learning rate times the gradient and nothing else."""
+        """Whether an update is only w <- w - learning_rate g."""
         ...
 
     def init(self, parameters: Parameters) -> Any:
-        """The state before the first step."""
+        """Return the state before the first step."""
         ...
 
     def update(
         self, parameters: Parameters, state: Any, gradients: Parameters, learning_rate: Any
     ) -> tuple[Parameters, Any]:
-        """The parameters and the state after a step along `gradients`."""
+        """Return the parameters and the state after one step. May overwrite its arguments."""
         ...
 
 
@@ -51,7 +51,7 @@ class Optimizer(Protocol):
 class SGD:
     """Stochastic gradient descent: w <- w - learning_rate (g + weight_decay w).
 
-    With momentum m, the velocity v takes the gradient's place:
+    With momentum m, the velocity v replaces the gradient:
 
         v <- m v + g + weight_decay w        w <- w - learning_rate v
 
@@ -60,11 +60,11 @@ class SGD:
     Args:
         learning_rate: finite, not negative.
         momentum: in [0, 1).
-        nesterov: look ahead along the velocity; needs momentum.
-        weight_decay: the L2 penalty 1/2 weight_decay ||w||^2 as a gradient; not negative.
+        nesterov: whether to look ahead along the velocity, which needs momentum.
+        weight_decay: not negative; adds the gradient of 1/2 weight_decay ||w||^2.
 
     Raises:
-        InputError: a value is out of its range.
+        InputError: a value is out of its range, or `nesterov` is True without momentum.
 
     Source: Sutskever et al., On the importance of initialization and momentum in deep
     learning, 2013, in the form that PyTorch uses.
@@ -88,17 +88,17 @@ class SGD:
 
     @property
     def is_plain(self) -> bool:
-        """Without momentum and weight decay it is."""
+        """True without momentum and weight decay."""
         return not self.momentum and not self.weight_decay
 
     def init(self, parameters: Parameters) -> Any:
-        """The velocities, zero; nothing without momentum."""
+        """Return the velocities, zero; an empty list without momentum."""
         return _zeros_like(parameters) if self.momentum else []
 
     def update(
         self, parameters: Parameters, state: Any, gradients: Parameters, learning_rate: Any
     ) -> tuple[Parameters, Any]:
-        """One step; see the class for the formula."""
+        """Take one step by the formula of the class."""
         steps, new_state = [], []
         for layer, ((weight, _), (dweight, dbias)) in enumerate(
             zip(parameters, gradients, strict=True)
@@ -114,7 +114,7 @@ class SGD:
         return apply_updates(parameters, steps), new_state
 
     def _accelerate(self, velocity: Array, gradient: Array) -> tuple[Array, Array]:
-        """The new velocity, and the direction to step along."""
+        """Return the new velocity and the direction of the step. Overwrites the velocity."""
         velocity *= self.momentum
         velocity += gradient
         return velocity, gradient + self.momentum * velocity if self.nesterov else velocity
@@ -122,14 +122,15 @@ class SGD:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam: steps along a running mean of the gradient, scaled by its running magnitude.
+    """Adam: steps along a running mean of the gradient, divided by its running magnitude.
 
         m <- b1 m + g        v <- b2 v + g^2        c1 <- b1 c1 + 1        c2 <- b2 c2 + 1
         w <- w - learning_rate (m / c1) / (sqrt(v / c2) + epsilon)
 
-    m / c1 and v / c2 are the bias-corrected means of the paper: m and v here are its sums without
-    the factors 1 - b1 and 1 - b2, which cancel against those of c1 and c2. Weight decay is
-    decoupled from the gradient (AdamW): w <- w - learning_rate weight_decay w first.
+    m / c1 and v / c2 are the bias-corrected means of the paper. Unlike the paper's, m and v have
+    no factors 1 - b1 and 1 - b2: these would cancel against those of c1 and c2. Weight decay is
+    decoupled from the gradient (AdamW): each step starts with
+    w <- w - learning_rate weight_decay w.
 
     Args:
         learning_rate: finite, not negative.
@@ -162,13 +163,13 @@ class Adam:
 
     @property
     def is_plain(self) -> bool:
-        """It is not."""
+        """False."""
         return False
 
     def init(self, parameters: Parameters) -> Any:
-        """(m, v, c1, c2), all zero."""
+        """Return the state (m, v, c1, c2), all zero."""
         like = parameters[0][1]
-        # Two arrays, not one twice: a backend may give each buffer of the state away for reuse.
+        # c1 and c2 are separate arrays because a backend may reuse each buffer of the state.
         c1, c2 = (
             namespace(like).zeros((), dtype=like.dtype, device=device(like)) for _ in range(2)
         )
@@ -177,12 +178,12 @@ class Adam:
     def update(
         self, parameters: Parameters, state: Any, gradients: Parameters, learning_rate: Any
     ) -> tuple[Parameters, Any]:
-        """One step; see the class for the formula."""
+        """Take one step by the formula of the class."""
         ms, vs, c1, c2 = state
         xp = namespace(parameters[0][1])
         c1 = self.beta1 * c1 + 1.0
         c2 = self.beta2 * c2 + 1.0
-        # (m / c1) / (sqrt(v / c2) + eps) with the 0-d arithmetic taken out of the big arrays.
+        # This is (m / c1) / (sqrt(v / c2) + epsilon) with fewer operations on large arrays.
         root = xp.sqrt(c2)
         rate, epsilon = learning_rate * root / c1, self.epsilon * root
         new_parameters, new_ms, new_vs = [], [], []
@@ -213,9 +214,9 @@ class Adam:
 
 
 def without_rate(optimizer: Optimizer) -> Optimizer:
-    """The optimizer as a step uses it, which is given the rate: the same one for every rate.
+    """Return the optimizer with learning rate 0, so that one compiled step serves all rates.
 
-    So that a compiled step serves all learning rates. An optimizer of the user's stays as it is.
+    A step has the rate as an argument. A user's own optimizer is returned unchanged.
     """
     if type(optimizer) in (SGD, Adam):
         return dataclasses.replace(optimizer, learning_rate=0.0)  # type: ignore[type-var]
@@ -223,20 +224,20 @@ def without_rate(optimizer: Optimizer) -> Optimizer:
 
 
 def apply_updates(parameters: Parameters, steps: Parameters) -> Parameters:
-    """w - step for every parameter. Overwrites the parameters."""
-    lower = []
+    """w <- w - step for every parameter. Overwrites the parameters."""
+    updated = []
     for (weight, bias), (weight_step, bias_step) in zip(parameters, steps, strict=True):
         weight -= weight_step
         bias -= bias_step
-        lower.append((weight, bias))
-    return lower
+        updated.append((weight, bias))
+    return updated
 
 
 OPTIMIZERS: dict[str, type] = {"sgd": SGD, "adam": Adam}
 
 
 def get(name: str, **hyperparameters: Any) -> Optimizer:
-    """The optimizer called `name`, "sgd" or "adam", with these hyper-parameters.
+    """Return the optimizer called `name`, "sgd" or "adam", with these hyper-parameters.
 
     Raises:
         InputError: no optimizer has this name, or it does not take one of the hyper-parameters.
@@ -247,8 +248,8 @@ def get(name: str, **hyperparameters: Any) -> Optimizer:
     for key in hyperparameters:
         if key not in known:
             raise InputError(f"{name} has no {key.replace('_', ' ')}; it takes {', '.join(known)}")
-    made: Optimizer = OPTIMIZERS[name](**hyperparameters)
-    return made
+    optimizer: Optimizer = OPTIMIZERS[name](**hyperparameters)
+    return optimizer
 
 
 def _zeros_like(parameters: Parameters) -> Parameters:

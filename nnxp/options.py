@@ -14,6 +14,7 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ from nnxp.errors import InputError, shown, unknown_name
 
 LARGEST = 2**63 - 1
 """The largest whole number that an option takes: what an int64 holds."""
+
+_REFUSALS = (TypeError, ValueError, OverflowError)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -50,8 +53,16 @@ class Rule:
             return self.convert(value)
         except InputError:
             raise
-        except (TypeError, ValueError, OverflowError):
+        except _REFUSALS:
             raise InputError(f"{name} must be {self.takes}, not {shown(value)}") from None
+
+    def accepts(self, value: Any) -> bool:
+        """Whether the option takes the value: for what a file holds."""
+        try:
+            self.convert(value)
+        except _REFUSALS:
+            return False
+        return True
 
 
 def checked(**rules: Rule) -> Callable[[Function], Function]:
@@ -102,9 +113,11 @@ def number(low: float = 0.0, high: float = math.inf, closed: str = "left") -> Ru
     """A finite number in an interval, as a float: a `np.float64` would upcast float32 arrays.
 
     Args:
-        low, high: the interval's ends.
+        low, high: the interval's ends; both infinite, or `high` alone, for an end that is open.
         closed: "left", "both" or "neither", which of the ends belong to it.
     """
+    if low == -math.inf:
+        closed = "neither"
     left = operator.le if closed in ("left", "both") else operator.lt
     right = operator.le if closed == "both" else operator.lt
 
@@ -116,6 +129,8 @@ def number(low: float = 0.0, high: float = math.inf, closed: str = "left") -> Ru
             raise ValueError
         return converted
 
+    if low == -math.inf:
+        return Rule("a finite number", convert)
     if high == math.inf:
         return Rule(f"a finite number, {low:g} or more" if left is operator.le else
                     f"a finite number above {low:g}", convert)  # fmt: skip
@@ -169,6 +184,8 @@ def several(rule: Rule, least: int) -> Rule:
     """A list of `least` or more of what `rule` takes; as a tuple."""
 
     def convert(value: Any) -> tuple[Any, ...]:
+        if isinstance(value, (str, bytes, dict, set, frozenset)):  # no list, though each iterates
+            raise TypeError
         converted = tuple(rule.convert(each) for each in value)
         if len(converted) < least:
             raise ValueError
@@ -186,6 +203,26 @@ def one_or_each(rule: Rule) -> Rule:
         return rule.convert(value)
 
     return Rule(f"{rule.takes}, or a list of such", convert)
+
+
+def from_text(text: str) -> Any:
+    """`text` as a whole number or a number where it is one, for a rule to judge."""
+    for convert in (int, float):
+        with suppress(ValueError):
+            return convert(text)
+    return text
+
+
+def per_layer(values: Any, layers: int, what: str) -> tuple[Any, ...]:
+    """One value per hidden layer, from what `one_or_each` returned: one for all, or a tuple.
+
+    Raises:
+        InputError: the tuple has another number of values; `what` says what they are.
+    """
+    each = values if isinstance(values, tuple) else (values,) * layers
+    if len(each) != layers:
+        raise InputError(f"{len(each)} {what} for {layers} hidden layers")
+    return each
 
 
 def _truth(value: Any) -> bool:
@@ -206,10 +243,6 @@ def _function(value: Any) -> Any:
     return value
 
 
-def _functions(value: Any) -> tuple[Any, ...]:
-    return tuple(_function(each) for each in value)
-
-
 def _dtype(value: Any) -> str:
     """The name of a dtype, from NumPy's own forms of it too."""
     name = value if isinstance(value, str) else np.dtype(value).name
@@ -221,8 +254,9 @@ def _dtype(value: Any) -> str:
 TRUTH = Rule("True or False", _truth)
 TEXT = Rule("a string", _text)
 FUNCTION = Rule("a function", _function)
-FUNCTIONS = Rule("a list of functions, [f] for a single one", _functions)
+FUNCTIONS = Rule("a list of functions, [f] for a single one", several(FUNCTION, 0).convert)
 DTYPE = Rule("float32 or float64", _dtype)
+FINITE = number(-math.inf)
 NOT_NEGATIVE = number(0.0)
 POSITIVE = number(0.0, closed="neither")
 SHARE = number(0.0, 1.0)

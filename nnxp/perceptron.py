@@ -1,4 +1,4 @@
-"""The perceptron: one neuron with a threshold, and the rule by which it learns."""
+"""The perceptron, one neuron with a threshold, and its learning rule."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from nnxp import backends, options
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
 from nnxp.data import batches, checks
 from nnxp.errors import DivergenceError, InputError, NotSeparableError
-from nnxp.executors.eager import State
+from nnxp.executors import State
 from nnxp.kernels import affine, step
+from nnxp.names import DTypeName
 
 
 def perceptron_rule(
     state: State, batch: tuple[Array, ...], learning_rate: Any
 ) -> tuple[State, Array]:
-    """One correction: towards x where the neuron should have fired, away where it should not.
+    """Correct the weights on one sample, if its output is wrong.
 
         y = step(x . w + b)        w += rate (t - y) x        b += rate (t - y)
 
-    A step as every backend runs it (`nnxp.executors.eager.Step`), on a batch of one.
+    This is a `nnxp.executors.Step` for a batch of one.
 
     Args:
-        state: ((weight, bias),), (features,) and ().
-        batch: (x, t), (1, features) and (1,), t being 0 or 1.
-        learning_rate: of the correction.
+        state: ((weight, bias),) of shapes (features,) and ().
+        batch: (x, t) of shapes (1, features) and (1,); t is 0 or 1.
+        learning_rate: the factor of the correction.
 
     Returns:
-        The new state, and the number of errors, a 0-d array: 0 or 1.
+        The new state, and the number of errors, 0 or 1, a 0-d array.
 
     Source: Rosenblatt, The perceptron, Psychological Review 65, 1958.
     """
@@ -46,12 +47,12 @@ def perceptron_rule(
 
 
 class Perceptron:
-    """A neuron that fires, y = 1, where x . weight + bias > 0, and rests, y = 0, elsewhere.
+    """A neuron with output 1 where x . weight + bias > 0, and 0 elsewhere.
 
-    It fires where x . weight passes the threshold -bias.
+    Its threshold for x . weight is -bias.
 
     Args:
-        features: inputs.
+        features: the number of inputs, 1 or more.
         backend: "numpy", "cupy", "torch", "jax", "array-api-strict", "auto", or an open
             backend; None for `$NNXP_BACKEND`, else "numpy".
         device: "cpu", "cuda", "cuda:1", ...; None for `$NNXP_DEVICE`, else the backend's own.
@@ -63,11 +64,11 @@ class Perceptron:
 
     Attributes:
         weight: (features,), on the device; zero before training.
-        bias: (), likewise.
+        bias: (), on the device; zero before training.
 
     Example:
-        >>> from nnxp.perceptron import Perceptron
-        >>> neuron = Perceptron(2)
+        >>> import nnxp
+        >>> neuron = nnxp.Perceptron(2)
         >>> neuron.train([[0, 0], [0, 1], [1, 0], [1, 1]], [0, 0, 0, 1])
         6
         >>> neuron.predict([[0, 1], [1, 1]])
@@ -86,7 +87,7 @@ class Perceptron:
         *,
         backend: str | backends.Backend | None = None,
         device: str | None = None,
-        dtype: str = "float32",
+        dtype: DTypeName = "float32",
     ) -> None:
         self.features = features
         self.backend = backends.get(backend, device)
@@ -99,44 +100,45 @@ class Perceptron:
 
     @options.checked(learning_rate=options.POSITIVE, epochs=options.whole(1))
     def train(self, x: Any, t: Any, *, learning_rate: float = 1.0, epochs: int = 1000) -> int:
-        """Correct the weights sample by sample, in the order given, until none is wrong.
+        """Correct the weights sample by sample, in the given order, until no output is wrong.
 
-        Starts from the weights as they are. If they are zero, the learning rate scales them
-        and changes nothing else. If some hyperplane separates the classes, finitely many
-        corrections find one, at most (R / margin)^2 from zero, R being the length of the
-        longest (x, 1). Otherwise the weights often come back to what they were at the end of an
-        earlier epoch; from there the rule would go round for ever, so it stops. That proves that
-        no hyperplane exists: the corrections of the round sum to zero exactly, and with a
-        separating hyperplane each would have had a positive product.
+        Training starts from the present weights. If they are zero, the learning rate only scales
+        the result. If some hyperplane separates the classes, finitely many corrections find one:
+        at most (R / margin)^2 from zero weights, where R is the length of the longest (x, 1).
+        Otherwise the weights often return to their values after an earlier epoch. The rule would
+        then repeat the same cycle for ever, so it stops. This proves that no hyperplane exists:
+        the corrections of the cycle sum to exactly zero, but the product of each with the weights
+        of a separating hyperplane would be positive.
 
-        One value per weight is read from the device per epoch.
+        Each epoch reads the weights, the bias and the numbers of errors from the device once.
 
         Args:
             x: (samples, features), an array of any library.
             t: 0 or 1 for each sample, (samples,).
-            learning_rate: more than 0.
-            epochs: how often to go through the data at most.
+            learning_rate: positive.
+            epochs: the largest number of passes over the data, 1 or more.
 
         Returns:
-            How many epochs it took, the last one, which went through all the data without an
-            error, included: 1 if the weights were right from the start.
+            The number of epochs, including the last one, which had no error; 1 if the weights
+            were right from the start.
 
         Raises:
             NotSeparableError: no hyperplane separates the classes, or none was found in
-                `epochs`; the message says which. The weights are those after the last epoch.
+                `epochs` epochs, or the dtype is too coarse to tell; the message says which. The
+                neuron keeps the weights after the last epoch.
             InputError: a shape, target or option is not valid; nothing is trained.
             DivergenceError: the weights are no longer finite.
 
-        Source: Rosenblatt 1958; the bound: Novikoff, On convergence proofs on perceptrons, 1962;
-        the sum of zero: Gordan's theorem of the alternative, 1873.
+        Source: Rosenblatt 1958; for the bound, Novikoff, On convergence proofs on perceptrons,
+        1962; for the sum of zero, Gordan's theorem of the alternative, 1873.
         """
         rate = learning_rate
         x = self._checked(x)
         samples = x.shape[0]
-        t = _zeros_and_ones(checks.targets(t, "quadratic", samples, 1)[:, 0])
+        t = _check_zeros_and_ones(checks.targets(t, "quadratic", samples, 1)[:, 0])
         backend = self.backend
         data = (x, backend.asarray(t, dtype=x.dtype))
-        # By chunks: what captures them in a graph must not capture all of the data in one.
+        # Use chunks of steps: a CUDA graph must not capture the whole data set.
         orders = [
             backend.asarray(rows, dtype=index_dtype(backend.xp))
             for rows in batches.chunks(np.arange(samples), 1)
@@ -144,7 +146,7 @@ class Perceptron:
         run = backend.runner(perceptron_rule)
         seen: dict[bytes, int] = {}
         for epoch in range(1, epochs + 1):
-            # A runner may write into the state it is given, so it is given copies.
+            # A runner may write into its state, so it gets copies.
             own = tuple(backend.asarray(array, copy=True) for array in (self.weight, self.bias))
             state, counted = (own,), []
             for order in orders:
@@ -162,13 +164,13 @@ class Perceptron:
                 )
             before = seen.setdefault(weights.tobytes(), epoch)
             if before < epoch:
-                round_ = _corrections(weights, to_numpy(x), t, rate, epoch - before)
+                cycle = _corrections(weights, to_numpy(x), t, rate, epoch - before)
                 raise NotSeparableError(
                     f"the weights after epoch {epoch} are those after epoch {before}, "
                     "so the rule would go round for ever: "
                     + (
                         "no hyperplane separates the classes; nnxp.MLP with a hidden layer can"
-                        if _sums_to_zero(round_)
+                        if _sums_to_zero(cycle)
                         else f"{self.dtype} is too coarse for this x; standardise its columns"
                     )
                 )
@@ -179,7 +181,7 @@ class Perceptron:
         )
 
     def predict(self, x: Any) -> Array:
-        """Whether the neuron fires for each row: 0 or 1, (samples,), int32, of x's library.
+        """Return the output for each row, 0 or 1, (samples,), int32, in x's array library.
 
         Raises:
             InputError: the shape does not fit, or a value or x . w + b is not finite.
@@ -192,7 +194,7 @@ class Perceptron:
             y = self.backend.xp.astype(y, self.backend.xp.int32)
             if is_array(x) and namespace(x) is self.backend.xp and device(x) == device(y):
                 return y
-            host = np.array(to_numpy(y))  # a copy: JAX's cannot be written to, and PyTorch minds
+            host = np.array(to_numpy(y))  # a copy: JAX's are read-only, and PyTorch warns of it
         return namespace(x).asarray(host, device=device(x)) if is_array(x) else host
 
     def __repr__(self) -> str:
@@ -203,7 +205,7 @@ class Perceptron:
         return checks.features(x, self.features, self.backend, dtype)
 
     def _read(self, counted: list[Array]) -> np.ndarray:
-        """The weights, the bias and the numbers of errors: one host read."""
+        """Read the weights, the bias and the numbers of errors in one transfer."""
         xp = self.backend.xp
         with self.backend.active():
             return to_numpy(xp.concat([self.weight, xp.stack([self.bias, *counted])]))
@@ -212,25 +214,26 @@ class Perceptron:
 def _corrections(
     weight: np.ndarray, x: np.ndarray, t: np.ndarray, learning_rate: float, epochs: int
 ) -> np.ndarray:
-    """Every (t - y) (x, 1) of `epochs` more epochs of the rule, on the host: one row for each."""
+    """Return each correction (t - y) (x, 1) of `epochs` more epochs, a row each, on the host."""
     x = np.column_stack((x, np.ones(len(x), x.dtype)))
-    made = [np.zeros_like(weight)]
+    corrections = [np.zeros_like(weight)]
     with np.errstate(all="ignore"):
         for _ in range(epochs):
             for row, target in zip(x, t, strict=True):
                 error = int(target) - int(row @ weight > 0)
                 if error:
-                    made.append(error * row)
-                    weight = weight + float(learning_rate) * made[-1]
-    return np.stack(made[1:] or made)
+                    corrections.append(error * row)
+                    weight = weight + float(learning_rate) * corrections[-1]
+    return np.stack(corrections[1:] or corrections)
 
 
 def _sums_to_zero(rows: np.ndarray) -> bool:
-    """Whether the rows sum to zero exactly: with no rounding, which `fsum` has none of."""
+    """Return whether the rows sum to exactly zero; `fsum` rounds only the final sum."""
     return all(math.fsum(column) == 0 for column in rows.T)
 
 
-def _zeros_and_ones(t: np.ndarray) -> np.ndarray:
+def _check_zeros_and_ones(t: np.ndarray) -> np.ndarray:
+    """Return `t`, or raise InputError if a value is not 0 or 1."""
     wrong = (t != 0) & (t != 1)
     if wrong.any():
         row = int(np.argmax(wrong))

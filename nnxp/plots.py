@@ -1,8 +1,8 @@
 """Pictures: activations, training, decision boundaries, misread images, weights.
 
-Each function returns a matplotlib Figure about seven inches wide; `save` writes it. matplotlib is
-an extra, imported only here and only when a picture is asked for. Nothing is shown on a screen,
-and matplotlib's own settings are left as they were.
+Each function returns a matplotlib Figure, seven inches wide; `save` writes it. matplotlib is an
+extra, which only these functions import. They show nothing on a screen and do not change
+matplotlib's own settings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnxp import backends, files, objectives
+from nnxp import backends, files, objectives, options
 from nnxp.arrays import to_numpy
 from nnxp.datasets import Dataset, described
 from nnxp.errors import DataError, InputError
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 7.0
-"""Of every figure, in inches: a page's text width."""
+"""The width of every figure in inches, the text width of a page."""
 LARGEST_GRID = 100
-"""Images in one figure; more could not be made out on a page."""
+"""The most images in one figure; more would be too small on a page."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, told apart by the colour-blind; line styles and markers differ too."""
+"""The palette of Okabe and Ito, for the colour-blind; line styles and markers differ too."""
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 _FIRST: dict[str, Any] = {"color": COLOURS[0]}
 _SECOND: dict[str, Any] = {"color": COLOURS[1], "linestyle": (0, (4, 1.5))}
@@ -47,7 +47,8 @@ _FORMATS: dict[str, tuple[bytes, dict[str, Any]]] = {
     ".svg": (b"<?xml", {"Date": None}),
     ".pdf": (b"%PDF", {"CreationDate": None}),
 }
-"""By suffix: how a file begins; the metadata without which equal figures are equal bytes."""
+"""By suffix: the first bytes of a file; the metadata to omit, so that equal figures give equal
+files."""
 
 _LOSSES = {
     "quadratic": ("Quadratic loss", "half squared error"),
@@ -75,7 +76,7 @@ _STYLE = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The one door to matplotlib: our settings hold inside, whatever the user's own say."""
+    """Import matplotlib, and apply our settings inside the context, not the user's."""
     try:
         import matplotlib.style
     except ImportError:
@@ -86,9 +87,9 @@ def styled() -> Iterator[None]:
 
 @styled()
 def activations(backend: str | backends.Backend | None = None, device: str | None = None) -> Figure:
-    """Every activation and its derivative on [-5, 5], as the kernels compute them.
+    """Draw every activation and its derivative on [-5, 5], as the kernels compute them.
 
-    Softmax is drawn as the first output for the logits (z, 0), which is the sigmoid of z.
+    For softmax this is the first output for the logits (z, 0), which is the sigmoid of z.
 
     Args:
         backend, device: where the kernels run; see `nnxp.backends.get`.
@@ -99,11 +100,11 @@ def activations(backend: str | backends.Backend | None = None, device: str | Non
     figure = new_figure(2.2 * rows)
     panels = figure.subplots(rows, columns).flat
     for name, panel in zip(ACTIVATIONS, panels, strict=False):
-        z, y, slope = _curve(opened, name)
-        panel.plot(*_broken(z, y), label="activation y", clip_on=False, **_FIRST)
-        panel.plot(*_broken(z, slope), label="derivative dy/dz", clip_on=False, **_SECOND)
+        z, y, slope = _activation_curve(opened, name)
+        panel.plot(*_with_gaps(z, y), label="activation y", clip_on=False, **_FIRST)
+        panel.plot(*_with_gaps(z, slope), label="derivative dy/dz", clip_on=False, **_SECOND)
         panel.set_title(f"{name} of (z, 0)" if name == "softmax" else name, pad=16)
-        _cross(panel)
+        _center_axes(panel)
     for panel in islice(figure.axes, len(ACTIVATIONS), None):
         panel.set_axis_off()
     figure.axes[len(ACTIVATIONS)].legend(
@@ -115,13 +116,13 @@ def activations(backend: str | backends.Backend | None = None, device: str | Non
 
 @styled()
 def history(training: History | dict[str, Any]) -> Figure:
-    """Loss and validation metric after each epoch.
+    """Draw the loss and the validation metric of each epoch.
 
     Args:
-        training: what `nnxp.train` returned, or what `nnxp train --report` wrote, parsed.
+        training: the history from `nnxp.train`, or the parsed JSON from `nnxp train --report`.
 
     Raises:
-        DataError: it has no epochs, or is something else; names the place in it.
+        DataError: it has no epochs, or is something else; the message names the place in it.
     """
     if isinstance(training, History):
         if not training.epochs:
@@ -131,10 +132,13 @@ def history(training: History | dict[str, Any]) -> Figure:
         loss, metric_name = training.loss, training.metric
         training = {"history": training.to_list()}
     else:
-        loss, metric_name, title = _described(training)
-    epochs = _numbers(training, "epoch")
-    losses, validation = _numbers(training, "loss"), _numbers(training, "validation_loss")
-    metric = _numbers(training, "validation_metric")
+        loss, metric_name, title = _report_labels(training)
+    epochs = _report_column(training, "epoch")
+    losses, validation = (
+        _report_column(training, "loss"),
+        _report_column(training, "validation_loss"),
+    )
+    metric = _report_column(training, "validation_metric")
     figure = new_figure(3.4)
     panels = figure.subplots(1, 2 if metric else 1, squeeze=False)[0]
     points: dict[str, Any] = {"marker": "o" if len(epochs) <= 30 else "", "markersize": 4}
@@ -143,7 +147,7 @@ def history(training: History | dict[str, Any]) -> Figure:
     if validation:
         panels[0].plot(epochs, validation, label="validation", **_SECOND, **points)
     panels[0].set_title(f"{name} ({f'{unit} ' if unit else ''}per sample)")
-    notes = ", ".join(filter(None, (unit, _scale(panels[0], losses + validation))))
+    notes = ", ".join(filter(None, (unit, _scale_loss_axis(panels[0], losses + validation))))
     panels[0].set_ylabel(f"loss ({notes})" if notes else "loss")
     panels[0].legend()
     if metric:
@@ -166,19 +170,19 @@ def history(training: History | dict[str, Any]) -> Figure:
 
 @styled()
 def boundary(network: MLP, data: Dataset) -> Figure:
-    """Which class a network with two inputs assigns to each point, and the data's own points.
+    """Draw the class that a network with two inputs assigns to each point, and the data's points.
 
-    The axes are in the data's own units: what preprocessing did to the features is undone.
+    The axes are in the data's own units, without the preprocessing of the features.
 
     Raises:
-        InputError: the network has not two inputs, or tells other things apart than the data.
+        InputError: the network or the data does not have two features, or their classes differ.
     """
     if network.sizes[0] != 2 or data.x.shape[1] != 2:
         raise InputError(
             f"decision regions are drawn over two features: the network has {network.sizes[0]} "
             f"inputs, {data.name} has {data.x.shape[1]} features"
         )
-    classes = _classes(network, data)
+    classes = _class_names(network, data)
     everything = data.preprocessing.invert(np.concatenate([data.x, data.x_test]))
     low, high = everything.min(axis=0), everything.max(axis=0)
     margin = np.where(high > low, 0.07 * (high - low), 1.0)
@@ -203,29 +207,28 @@ def boundary(network: MLP, data: Dataset) -> Figure:
                 linestyle="",
                 label=f"{classes[number]}, {part}",
                 marker=marker,
-                **_point(colour, part == "test"),
+                **_point_style(colour, part == "test"),
             )
     names = data.features or ("feature 0", "feature 1")
     panel.set_xlabel(names[0])
     panel.set_ylabel(names[1])
     figure.legend(handles=panel.lines, loc="outside lower center", ncols=min(4, len(classes)))
-    put_title(figure, f"{_name(data)}: the classes that {_network(network)} assigns")
+    put_title(figure, f"{_data_name(data)}: the classes that {_layer_sizes(network)} assigns")
     return figure
 
 
 @styled()
+@options.checked(count=options.whole(1, LARGEST_GRID))
 def digits(network: MLP, data: Dataset, count: int = 25) -> Figure:
-    """The first `count` test images that the network takes for another class than theirs.
+    """Draw the first `count` test images that the network assigns to a wrong class.
 
     Raises:
-        InputError: the data are no images in classes, none is misread, or `count` is not from
-            1 to 100.
+        InputError: the data has no images, classes or test part, the network misreads none, or
+            `count` is not from 1 to 100.
     """
-    if not 1 <= count <= LARGEST_GRID:
-        raise InputError(f"can draw 1 to {LARGEST_GRID} images, not {count}")
     if len(data.shape) != 2:
         raise InputError(f"{data.name}: a sample has shape {data.shape}, not that of an image")
-    classes = _classes(network, data)
+    classes = _class_names(network, data)
     if not len(data.x_test):
         raise InputError(f"{data.name}: has no test images")
     read = network.predict_classes(data.x_test)
@@ -235,31 +238,32 @@ def digits(network: MLP, data: Dataset, count: int = 25) -> Figure:
         raise InputError(f"{data.name}: all {total} are read rightly: there is none to draw")
     shown = wrong[:count]
     images = data.preprocessing.invert(data.x_test[shown]).reshape(-1, *data.shape)
-    figure, panels = _images(images, columns=max(5, math.ceil(math.sqrt(len(shown)))), text=0.3)
+    figure, panels = _image_grid(images, columns=max(5, math.ceil(math.sqrt(len(shown)))), text=0.3)
     for panel, image, i in zip(panels, images, shown, strict=True):
         panel.imshow(image, cmap="gray_r", vmin=images.min(), vmax=images.max())
         panel.set_title(f"read {classes[read[i]]}\nis {classes[data.y_test[i]]}", fontsize=9)
     first = "" if len(shown) == len(wrong) else f", the first {len(shown)}"
     share = 100 * len(wrong) / len(data.x_test)
-    what = f"{len(wrong):,} of {total} misread ({share:.2f} %)"
-    put_title(figure, f"{_name(data)}, {_network(network)}: {what}{first}")
+    summary = f"{len(wrong):,} of {total} misread ({share:.2f} %)"
+    put_title(figure, f"{_data_name(data)}, {_layer_sizes(network)}: {summary}{first}")
     return figure
 
 
 @styled()
+@options.checked(shape=options.optional(options.several(options.whole(1), least=2)))
 def weights(network: MLP, shape: Sequence[int] | None = None) -> Figure:
-    """What each unit of the first layer weighs its inputs by, as an image.
+    """Draw the weights of each unit of the first layer as an image.
 
-    Where the images were whitened, what it weighs their pixels by: the whitening matrix is
-    multiplied in.
+    If the images were whitened, the weights are multiplied by the whitening matrix, so that they
+    apply to pixels.
 
     Args:
-        network: its first 100 units are drawn.
-        shape: of an image, (rows, columns); by default what the model knows of its data, else a
-            square.
+        network: the network, of whose units the first 100 are drawn.
+        shape: the shape of an image, (rows, columns); by default that in the model's metadata, or
+            else a square.
 
     Raises:
-        InputError: the inputs do not make an image of this shape.
+        InputError: the number of inputs is not that of an image of this shape.
     """
     weight = to_numpy(network.parameters[0][0])[:, :LARGEST_GRID]
     known = described(network.metadata, network.sizes)
@@ -267,25 +271,25 @@ def weights(network: MLP, shape: Sequence[int] | None = None) -> Figure:
     if whitening is not None and whitening.shape[1] == len(weight):
         weight = whitening @ weight
     inputs, units = len(weight), network.sizes[1]
-    shape = tuple(map(int, shape or known.get("shape") or [math.isqrt(inputs)] * 2))
+    shape = tuple(shape or known.get("shape") or [math.isqrt(inputs)] * 2)
     if len(shape) != 2 or math.prod(shape) != inputs:
         raise InputError(
             f"the network's {inputs} inputs make no image of shape {shape}, (rows, columns)"
         )
     images = weight.T.reshape(-1, *shape)
     largest = float(np.abs(weight).max()) or 1.0
-    figure, panels = _images(images, columns=math.ceil(math.sqrt(len(images))), bar=1.25)
+    figure, panels = _image_grid(images, columns=math.ceil(math.sqrt(len(images))), bar=1.25)
     for panel, image in zip(panels, images, strict=True):
         drawn = panel.imshow(image, cmap="RdBu_r", vmin=-largest, vmax=largest)
     figure.colorbar(drawn, ax=figure.axes, label="weight", aspect=30)
     which = f"all {units}" if units == len(images) else f"the first {len(images)} of {units}"
-    put_title(figure, f"First-layer weights of {_network(network)}: {which} units, row by row")
+    put_title(figure, f"First-layer weights of {_layer_sizes(network)}: {which} units, row by row")
     return figure
 
 
 @styled()
 def check(path: str | os.PathLike[str]) -> None:
-    """Raise InputError if `save` would refuse: no matplotlib, no such format, not a picture."""
+    """Raise InputError if `save` would refuse: no matplotlib, unknown format, not a picture."""
     path = Path(path)
     if path.suffix.lower() not in _FORMATS:
         raise InputError(
@@ -300,12 +304,12 @@ def check(path: str | os.PathLike[str]) -> None:
 
 @styled()
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a PNG (200 dots an inch), SVG or PDF, by the path's suffix, at once or not at all.
+    """Write a PNG (200 dots per inch), SVG or PDF by the path's suffix, completely or not at all.
 
-    The same figure is always the same bytes.
+    Equal figures give equal files.
 
     Raises:
-        InputError: another suffix, or what is at `path` is not a picture of this format.
+        InputError: the suffix is another one, or the file at `path` is not a picture of its format.
         OSError: the folder or the disk refuses.
     """
     check(path)
@@ -325,10 +329,10 @@ def put_title(figure: Figure, text: str) -> None:
     figure.suptitle(textwrap.fill(text, 80))
 
 
-def _images(
+def _image_grid(
     images: np.ndarray, columns: int, text: float = 0.0, bar: float = 0.0
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with a frame for each image, inches left for text above each, a bar beside all."""
+    """Return a figure and a panel per image; `text` and `bar` are inches for titles and a bar."""
     rows = math.ceil(len(images) / columns)
     _, height, width = images.shape
     side = (WIDTH - bar) / columns
@@ -342,8 +346,10 @@ def _images(
     return figure, panels[: len(images)]
 
 
-def _curve(backend: backends.Backend, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """z, y and dy/dz on the host, from an activation's kernels."""
+def _activation_curve(
+    backend: backends.Backend, name: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute z, y and dy/dz with an activation's kernels, and return them on the host."""
     forward, backward = ACTIVATIONS[name]
     logits = np.zeros((2001, 2 if name == "softmax" else 1))
     logits[:, 0] = np.linspace(-5, 5, len(logits))
@@ -357,25 +363,25 @@ def _curve(backend: backends.Backend, name: str) -> tuple[np.ndarray, np.ndarray
     return z, y, slope
 
 
-def _broken(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The curve with a gap, a NaN, wherever it jumps."""
+def _with_gaps(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the curve with a gap, a NaN, at each jump."""
     jumps = np.flatnonzero(np.abs(np.diff(y)) > 0.1) + 1
     return np.insert(z, jumps, np.nan), np.insert(y, jumps, np.nan)
 
 
-def _cross(panel: Axes) -> None:
-    """Axes that meet in the origin, labelled at their ends, without a tick there."""
+def _center_axes(panel: Axes) -> None:
+    """Let the axes meet in the origin, without a tick there, and label them at their ends."""
     from matplotlib.patheffects import withStroke
     from matplotlib.ticker import MaxNLocator
 
     low, high = panel.get_ylim()
     panel.set(xlim=(-5, 5), xticks=[-4, -2, 2, 4])
     ticks = MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(low, high)
-    # At 1, too: the height of most derivatives.
+    # Add a tick at 1, the height of most derivatives.
     panel.set_yticks([tick for tick in sorted({*ticks, 1.0}) if tick and low < tick < high])
     panel.set_ylim(low, high)
     panel.spines[["left", "bottom"]].set(position="zero", zorder=1)  # below a curve that is zero
-    panel.set_axisbelow(False)  # a curve must not strike a label through
+    panel.set_axisbelow(False)  # so that no curve crosses out a label
     for label in (*panel.get_xticklabels(), *panel.get_yticklabels()):
         label.set_path_effects([withStroke(linewidth=3, foreground="white")])
     panel.set_xlabel("z", ha="left", va="center")
@@ -384,8 +390,8 @@ def _cross(panel: Axes) -> None:
     panel.yaxis.set_label_coords(0, 1.02, transform=panel.get_xaxis_transform())
 
 
-def _scale(panel: Axes, losses: list[float]) -> str:
-    """From zero; or by decades where losses span many, and then what to note in the label."""
+def _scale_loss_axis(panel: Axes, losses: list[float]) -> str:
+    """Start the loss axis at zero, or make it logarithmic; return a note for its label."""
     from matplotlib.ticker import LogLocator
 
     if not 0 < 20 * min(losses) < max(losses):
@@ -399,7 +405,10 @@ def _scale(panel: Axes, losses: list[float]) -> str:
 
 
 def _leads(network: MLP, x: np.ndarray) -> np.ndarray:
-    """By how much each class is ahead of every other, or behind, (classes, samples); never 0."""
+    """Return the lead of each class over the best other one, (classes, samples), never 0.
+
+    It is positive for the class that `predict_classes` gives and negative for the others.
+    """
     outputs, assigned = network.predict(x), network.predict_classes(x)
     if outputs.shape[1] == 1:
         threshold = objectives.get("auto", network.output).threshold
@@ -408,21 +417,21 @@ def _leads(network: MLP, x: np.ndarray) -> np.ndarray:
     leads = []
     for number in numbers:
         rivals = np.where(numbers == number, -np.inf, outputs).max(axis=1)
-        gap = np.abs(outputs[:, number] - rivals) + 1e-9  # outputs that tie are one class's too
+        gap = np.abs(outputs[:, number] - rivals) + 1e-9  # above 0 for equal outputs too
         leads.append(np.where(assigned == number, gap, -gap))
     return np.stack(leads)
 
 
-def _point(colour: str, test: bool) -> dict[str, Any]:
-    """Training points are full, test points larger and hollow."""
+def _point_style(colour: str, test: bool) -> dict[str, Any]:
+    """Return the style of points: filled for training, larger and hollow for test."""
     if test:
         face = {"markersize": 7, "markerfacecolor": "white", "markeredgecolor": colour}
         return face | {"zorder": 4}
     return {"markersize": 6, "markerfacecolor": colour, "markeredgecolor": "white", "zorder": 3}
 
 
-def _classes(network: MLP, data: Dataset) -> tuple[str, ...]:
-    """The names of the data's classes, which the network's outputs must be."""
+def _class_names(network: MLP, data: Dataset) -> tuple[str, ...]:
+    """Return the names of the data's classes; raise InputError unless the network has as many."""
     if data.classes is None:
         raise InputError(f"{data.name}: has no classes to tell apart")
     if max(network.sizes[-1], 2) != len(data.classes):
@@ -432,25 +441,25 @@ def _classes(network: MLP, data: Dataset) -> tuple[str, ...]:
     return data.classes
 
 
-def _described(report: Any) -> tuple[str, str, str]:
-    """Loss, metric and title of a report.
+def _report_labels(report: Any) -> tuple[str, str, str]:
+    """Return the loss, the metric and the title of a report.
 
     Raises:
-        DataError: it is something else.
+        DataError: it is not a report of `nnxp train`.
     """
-    _numbers(report, "epoch")
+    _report_column(report, "epoch")
     try:
         options = report["options"]
         loss, task = str(options["loss"]), options["task"]
         metric = "r2" if "r2" in report["test"] or task == "regress" else "accuracy"
-        return loss, metric, _trained(report)
+        return loss, metric, _report_title(report)
     except (KeyError, TypeError, ValueError) as error:
         what = f"has no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{what}: not a report of 'nnxp train'") from None
 
 
-def _numbers(report: Any, name: str) -> list[float]:
-    """A column of the report's history; none where training had no such figure."""
+def _report_column(report: Any, name: str) -> list[float]:
+    """Return a column of the report's history; [] if training had no validation data."""
     rows = report.get("history") if isinstance(report, dict) else None
     if not isinstance(rows, list) or not rows:
         raise DataError("no epochs under 'history': not a report of 'nnxp train'")
@@ -463,8 +472,8 @@ def _numbers(report: Any, name: str) -> list[float]:
     return [float(value) for value in values if value is not None]
 
 
-def _trained(report: dict[str, Any]) -> str:
-    """What was trained, on what, and how."""
+def _report_title(report: dict[str, Any]) -> str:
+    """Return a title: the data, the network and the options of the training."""
     options = report["options"]
     hidden = ", ".join(dict.fromkeys(options["activation"])) or "no hidden layer"
     size = options["batch_size"]
@@ -476,9 +485,9 @@ def _trained(report: dict[str, Any]) -> str:
     )
 
 
-def _network(network: MLP) -> str:
+def _layer_sizes(network: MLP) -> str:
     return "-".join(map(str, network.sizes))
 
 
-def _name(data: Dataset) -> str:
+def _data_name(data: Dataset) -> str:
     return os.path.basename(data.name)

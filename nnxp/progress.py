@@ -1,7 +1,6 @@
-"""Print a training as it goes: a row for each epoch, warnings, and what nnxp logs.
+"""The printed progress of a training: a row for each epoch, warnings, and nnxp's log lines.
 
-The command line and `nnxp.train(verbose=True)` import this module, and with it rich, when they
-print.
+Only the command line and `nnxp.train(verbose=True)` import this module, which needs rich.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ from nnxp.network import MLP
 
 
 def new_console(quiet: bool = False) -> Console:
-    """Return a console that prints lines as they are, without colours or line breaks of its own."""
+    """Return a console that prints lines unchanged, without colours or added line breaks."""
     return Console(highlight=False, soft_wrap=True, markup=False, quiet=quiet)
 
 
 class EpochTable:
-    """Print a row for each epoch and, on a terminal, a bar below them while training goes on.
+    """A table with a row for each epoch and, on a terminal, a progress bar below it.
 
-    A context: the bar, and the printing of what nnxp logs, end with it.
+    It is a context manager: at its end, the bar and the printing of log lines stop.
 
     Args:
         console: where to print.
-        epochs: how many there will be at most.
-        log: print what the logger "nnxp" has at INFO or above: scaled targets, where the data
-            is, fall-backs.
+        epochs: the largest number of epochs.
+        log: whether to print log lines of the logger "nnxp" at INFO or above: scaled targets,
+            where the data is, fall-backs.
     """
 
     def __init__(self, console: Console, epochs: int, log: bool = False) -> None:
@@ -64,15 +63,15 @@ class EpochTable:
             self._log.setLevel(self._level)
 
     def expect(self, samples: int) -> None:
-        """Say how many samples each epoch has, which the bar needs."""
+        """Set the number of samples in each epoch, for the bar."""
         self._bar.update(self._task, total=samples * self.epochs)
 
     def advance(self, samples: int) -> None:
-        """Move the bar: so many more samples were trained on. For `nnxp.train(progress=...)`."""
+        """Advance the bar by a number of samples. Pass it as `nnxp.train(progress=...)`."""
         self._bar.advance(self._task, samples)
 
     def row(self, network: MLP, history: History) -> None:
-        """Print the last epoch, and each finding of its diagnosis once. A callback of training."""
+        """Print the last epoch, and each new finding of its diagnosis. A callback of training."""
         last = history.epochs[-1]
         columns = last.columns(history.metric)
         widths = [max(10, len(heading)) for heading in columns]
@@ -91,7 +90,7 @@ class EpochTable:
 
 
 class _Printer(logging.Handler):
-    """Prints each record on a line."""
+    """A log handler that prints each record on a line."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)

@@ -1,7 +1,7 @@
 """Host random generators, one independent stream for each purpose of a seed.
 
 The Array API standard has no random numbers, so parameters, splits and orders are drawn on the
-host and moved: the same seed then gives the same on every backend.
+host and moved to the device. So the same seed gives the same values on every backend.
 """
 
 from enum import IntEnum
@@ -12,7 +12,7 @@ from nnxp import options
 
 
 class Purpose(IntEnum):
-    """What is drawn. The numbers are part of what a seed means: never change one."""
+    """A purpose of random numbers. The values define what a seed gives: never change one."""
 
     PARAMETERS = 4
     SPLIT = 5
@@ -21,9 +21,9 @@ class Purpose(IntEnum):
 
 
 def generator(seed: int, purpose: Purpose, epoch: int = 0) -> np.random.Generator:
-    """The generator for one purpose of `seed`, and for batches of one epoch.
+    """Return the generator for one purpose of `seed` and, for batches, one epoch.
 
-    Any epoch's can be made without those before it.
+    It does not depend on the generators of earlier epochs.
 
     Raises:
         InputError: the seed is not a whole number, or negative.

@@ -1,4 +1,4 @@
-"""Regularization: what keeps a network from learning its training data by heart."""
+"""Regularization, which reduces overfitting: penalties, max-norm and dropout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from nnxp import options
 from nnxp.arrays import Array, namespace
-from nnxp.errors import InputError
 from nnxp.kernels import dropout_mask
 from nnxp.linalg import vector_norm
 from nnxp.optimizers import Parameters
@@ -16,20 +15,21 @@ from nnxp.optimizers import Parameters
 
 @dataclass(frozen=True)
 class Regularization:
-    """Penalties on the weights, a bound on them, and dropout. Biases are left alone.
+    """Penalties on the weights, a bound on them, and dropout. Biases are not regularized.
 
     The penalty l1 ||W||_1 + l2/2 ||W||_2^2, summed over layers, is added to the loss, and its
-    gradient l1 sign(W) + l2 W to each weight's. After each step the weights into every unit are
-    scaled so that their norm is `max_norm` at most.
+    gradient l1 sign(W) + l2 W to the gradient of the weights. After each step the incoming weights
+    of every unit are scaled so that their norm is at most `max_norm`.
 
     Args:
-        l1, l2: not negative. For l2 the book's lambda over n samples is lambda / n here.
+        l1, l2: not negative. The book's lambda for n samples is l2 = lambda / n.
         max_norm: positive, or None for no bound.
-        dropout: the share of every hidden layer's units that are dropped in each step, in [0, 1),
-            or one share per hidden layer; the rest are scaled up by 1 / (1 - share).
+        dropout: the share of units, in [0, 1), that each hidden layer drops in each step, one for
+            all layers or one per hidden layer; the other units are scaled by 1 / (1 - share).
 
     Raises:
-        InputError: a value is out of its range.
+        InputError: a value is out of its range, or, in training, the number of dropout shares is
+            not that of the hidden layers.
 
     Source: Nielsen, chapter 3, "Regularization"; Srivastava et al., Dropout, 2014, for max-norm.
     """
@@ -49,20 +49,17 @@ class Regularization:
         )
 
     def shares(self, layers: int) -> tuple[float, ...]:
-        """The share that is dropped of each hidden layer; nothing where none is dropped."""
-        each = self.dropout
-        shares = (each,) * layers if isinstance(each, float) else tuple(each)
-        if len(shares) != layers:
-            raise InputError(f"{len(shares)} dropout shares for {layers} hidden layers")
+        """Return the dropout share of each of the hidden layers; () if all are zero."""
+        shares = options.per_layer(self.dropout, layers, "dropout shares")
         return shares if any(shares) else ()
 
     @property
     def penalizes(self) -> bool:
-        """Whether there is a penalty in the loss."""
+        """Whether the loss has a penalty."""
         return bool(self.l1 or self.l2)
 
     def penalize(self, loss: Array, parameters: Parameters, gradients: Parameters) -> Any:
-        """The loss and the gradients with the penalty's added. Overwrites the gradients."""
+        """Add the penalty to the loss and the gradients. Overwrites the gradients."""
         if not self.penalizes:
             return loss, gradients
         penalized = []
@@ -78,21 +75,21 @@ class Regularization:
         return loss, penalized
 
     def constrain(self, parameters: Parameters) -> Parameters:
-        """The parameters with no unit's incoming weights over `max_norm`. Overwrites them."""
+        """Scale each unit's incoming weights to a norm of at most `max_norm`. Overwrites them."""
         if self.max_norm is None:
             return parameters
         constrained = []
         for weight, bias in parameters:
             norm = vector_norm(weight, 2, axis=0)
-            # 1 where the norm is within bounds: never a division by a norm of zero.
-            over = namespace(norm).astype(norm > self.max_norm, norm.dtype)
-            weight /= (norm / self.max_norm) * over + (1.0 - over)
+            # The divisor is 1 where the norm is within the bound, so it is never zero.
+            exceeds = namespace(norm).astype(norm > self.max_norm, norm.dtype)
+            weight /= (norm / self.max_norm) * exceeds + (1.0 - exceeds)
             constrained.append((weight, bias))
         return constrained
 
 
 def dropout(shares: tuple[float, ...], seed: int, step: Array) -> Any:
-    """The mask of one step, for `nnxp.network.propagate`."""
+    """Return the dropout mask of one step, for `nnxp.network.propagate`."""
 
     def mask(y: Array, layer: int) -> Array | None:
         return dropout_mask(y, shares[layer], seed, step, layer) if shares[layer] else None

@@ -1,8 +1,8 @@
-"""Learning-rate schedules: what the rate is in each epoch.
+"""Learning-rate schedules: the rate of each epoch.
 
 A schedule is called as `schedule(base, epoch, epochs, history)` before each epoch and returns the
-learning rate for it. It is a pure function of what happened so far: `base` is the optimizer's
-rate, `epoch` counts 1 .. `epochs`, `history` holds the epochs before.
+learning rate for it. It is a pure function of its arguments: `base` is the optimizer's rate,
+`epoch` counts from 1 to `epochs`, `history` holds the epochs so far.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nnxp import options
-from nnxp.errors import InputError, unknown_name
+from nnxp.errors import unknown_name
 from nnxp.history import MONITOR, History, monitored
 
 
 class Schedule(Protocol):
-    """What the trainer asks of a schedule."""
+    """The interface of a schedule."""
 
     def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
-        """The learning rate of `epoch`."""
+        """Return the learning rate of `epoch`."""
         ...
 
 
 @dataclass(frozen=True)
 class Constant:
-    """The optimizer's rate throughout."""
+    """rate = base."""
 
     def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
-        """`base`."""
+        """Return `base`."""
         return base
 
 
@@ -39,8 +39,11 @@ class Step:
     """rate = base factor^floor((epoch - 1) / every).
 
     Args:
-        every: epochs between two steps.
-        factor: what each step multiplies the rate by.
+        every: the number of epochs between two steps, 1 or more.
+        factor: the factor by which each step multiplies the rate, positive.
+
+    Raises:
+        InputError: a value is out of its range.
     """
 
     every: int = 10
@@ -50,13 +53,20 @@ class Step:
         options.check_fields(self, every=options.whole(1), factor=options.POSITIVE)
 
     def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
-        """See the class."""
+        """Return the learning rate by the formula of the class."""
         return base * self.factor ** ((epoch - 1) // self.every)
 
 
 @dataclass(frozen=True)
 class Exponential:
-    """rate = base factor^(epoch - 1)."""
+    """rate = base factor^(epoch - 1).
+
+    Args:
+        factor: the factor by which each epoch multiplies the rate, positive.
+
+    Raises:
+        InputError: `factor` is out of its range.
+    """
 
     factor: float = 0.95
 
@@ -64,24 +74,27 @@ class Exponential:
         options.check_fields(self, factor=options.POSITIVE)
 
     def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
-        """See the class."""
+        """Return the learning rate by the formula of the class."""
         return base * self.factor ** (epoch - 1)
 
 
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine wave down from base to `floor` base, after a straight way up to base.
+    """A linear warm-up to base, then half a cosine wave down to `floor` base.
 
-        rate = base epoch / (warmup + 1)                                     while epoch <= warmup
-        rate = base (floor + (1 - floor) (1 + cos(pi p)) / 2)                after it,
+        rate = base epoch / (warmup + 1)                             while epoch <= warmup
+        rate = base (floor + (1 - floor) (1 + cos(pi p)) / 2)        after it,
 
-    where p goes from 0 in the first epoch after the warm-up to 1 in the last.
+    where p goes from 0 in the first epoch after the warm-up to 1 in the last epoch.
 
     Args:
-        warmup: epochs on the way up.
-        floor: the last epoch's rate, as a share of base.
+        warmup: the number of epochs of the warm-up, 0 or more.
+        floor: the last epoch's rate as a share of base, in [0, 1].
 
-    Source: Loshchilov and Hutter, SGDR, 2017; the warm-up, Goyal et al., Accurate, large
+    Raises:
+        InputError: a value is out of its range.
+
+    Source: Loshchilov and Hutter, SGDR, 2017; for the warm-up, Goyal et al., Accurate, large
     minibatch SGD, 2017.
     """
 
@@ -94,7 +107,7 @@ class Cosine:
         )
 
     def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
-        """See the class."""
+        """Return the learning rate by the formula of the class."""
         if epoch <= self.warmup:
             return base * epoch / (self.warmup + 1)
         progress = (epoch - self.warmup - 1) / max(epochs - self.warmup - 1, 1)
@@ -103,12 +116,16 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Plateau:
-    """Multiply the rate by `factor` whenever `monitor` has not improved for `patience` epochs.
+    """rate <- rate factor whenever `monitor` has not improved for `patience` epochs.
 
     Args:
-        monitor: what must fall: "loss" or "validation_loss"; or rise: "validation_metric".
-        patience: epochs without an improvement before the rate is reduced.
-        factor: what it is multiplied by.
+        monitor: "loss" or "validation_loss", which improve when they fall, or
+            "validation_metric", which improves when it rises.
+        patience: the number of epochs without an improvement before the rate falls, 1 or more.
+        factor: the factor by which the rate is multiplied, in (0, 1).
+
+    Raises:
+        InputError: a value is out of its range; in training, there is no validation data.
     """
 
     monitor: str = "validation_loss"
@@ -124,12 +141,12 @@ class Plateau:
         )
 
     def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
-        """See the class."""
-        # What the epochs came to is kept with them, so that a training reads each once.
+        """Return the learning rate by the formula of the class."""
+        # The history keeps the state, so that a training reads each epoch once.
         past, key = history.epochs, (self, base)
         start: tuple[int, Any, float, int, float] = 0, None, math.inf, 0, base
         count, last, best, waited, rate = history._plateaus.get(key, start)
-        if count and (count > len(past) or past[count - 1] is not last):  # they were changed
+        if count and (count > len(past) or past[count - 1] is not last):  # the epochs were changed
             count, last, best, waited, rate = start
         for last in past[count:]:
             value = monitored(last, self.monitor)
@@ -151,24 +168,20 @@ SCHEDULES: dict[str, type] = {
 
 
 def get(text: str) -> Schedule:
-    """The schedule that `text` describes: "step", "cosine,warmup=5", "step,every=10,factor=0.5".
+    """Return the schedule for a text: "step", "cosine,warmup=5", "step,every=10,factor=0.5".
 
     Raises:
-        InputError: no schedule has this name, or it does not take one of the options.
+        InputError: no schedule has this name, or it does not take an option or its value.
     """
-    name, *options = (part.strip() for part in text.split(","))
+    name, *given = (part.strip() for part in text.split(","))
     if name not in SCHEDULES:
         raise unknown_name("schedule", name, SCHEDULES)
     fields = {field.name: field for field in dataclasses.fields(SCHEDULES[name])}
     arguments: dict[str, Any] = {}
-    for option in options:
+    for option in given:
         key, _, value = (part.strip() for part in option.partition("="))
         if key not in fields:
             raise unknown_name(f"option of schedule {name}", key, fields)
-        convert = {"int": int, "float": float, "str": str}[str(fields[key].type)]
-        try:
-            arguments[key] = convert(value)
-        except ValueError:
-            raise InputError(f"schedule {text!r}: {key}={value!r} is not a number") from None
-    made: Schedule = SCHEDULES[name](**arguments)
-    return made
+        arguments[key] = options.from_text(value)
+    schedule: Schedule = SCHEDULES[name](**arguments)
+    return schedule

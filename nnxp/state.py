@@ -1,4 +1,4 @@
-"""What a training works on: its state, and the state that it begins with."""
+"""The state of a training, and its initial value."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from nnxp.optimizers import Optimizer, Parameters
 
 
 class TrainState(NamedTuple):
-    """What one step of training takes and returns: nested lists and tuples of device arrays."""
+    """The state that a training step takes and returns: nested lists and tuples of arrays."""
 
     parameters: Parameters
     """One (weight, bias) per layer."""
     optimizer_state: Any
-    """What the optimizer keeps of the steps before: its moments."""
+    """The optimizer's moments."""
     step: Array
-    """The number of steps so far, a 0-d int32 array: dropout draws its masks by it."""
+    """The number of steps so far, a 0-d int32 array: each number has its own dropout masks."""
     target_units: list[Array]
-    """[(outputs,)]: the unit of each output in that of the largest; [] where all are equal."""
+    """[(outputs,)]: the unit of each output relative to the largest; [] if all are equal."""
     slope_totals: list[Array]
-    """What `nnxp.diagnostics` adds up in an epoch, (batch, units) per hidden layer; [] without."""
+    """The sums of `nnxp.diagnostics` over an epoch, (batch, units) per hidden layer; or []."""
 
 
 def first_state(network: MLP, optimizer: Optimizer) -> TrainState:
-    """The state that a training begins with.
+    """Return the initial state of a training.
 
-    Steps own their state and may write into it, so the parameters are a copy: the network's own
-    change once an epoch, as a whole.
+    It holds a copy of the parameters: steps may write into their state, but the network's own
+    parameters change only at the end of an epoch.
     """
     backend = network.backend
     parameters = [

@@ -7,7 +7,7 @@ from typing import Any
 
 from nnxp.arrays import Array
 from nnxp.diagnostics import with_slope_totals
-from nnxp.executors.eager import Step
+from nnxp.executors import Step
 from nnxp.network import backpropagate
 from nnxp.objectives import Objective
 from nnxp.optimizers import Optimizer, apply_updates, without_rate
@@ -22,20 +22,20 @@ def training_step(
     regularization: Regularization = Regularization(),  # noqa: B008, it is frozen
     dropout_seed: int = 0,
 ) -> Step:
-    """The step of a training: backpropagation, then the update.
+    """Return the training step: backpropagation, then the update.
 
-    The same function for the same arguments and for every learning rate, so that an executor
-    which compiles it can keep what it compiled.
+    Equal arguments give the same function, for every learning rate, so that an executor which
+    compiles it can reuse the compiled program.
 
     Args:
         hidden: the name of each hidden layer's activation.
         objective: the loss on the network's output.
         optimizer, regularization: see `nnxp.train`.
-        dropout_seed: of the masks.
+        dropout_seed: the seed of the dropout masks.
 
     Returns:
-        step(state, batch, learning_rate) -> (state, loss). The state is a `TrainState`; the batch
-        (x, targets) or (x, targets, sample_weight); the loss a 0-d array.
+        step(state, batch, learning_rate) -> (state, loss). The state is a `TrainState`, the batch
+        is (x, targets) or (x, targets, sample_weight), the loss is a 0-d array.
     """
     return _step(hidden, objective, without_rate(optimizer), regularization, dropout_seed)
 
@@ -55,16 +55,16 @@ def _step(
         state: TrainState, batch: tuple[Array, ...], learning_rate: Any
     ) -> tuple[TrainState, Array]:
         parameters, optimizer_state, number, units, slope_totals = state
-        reported = objective.in_units(units[0]) if units else objective
+        scaled = objective.in_units(units[0]) if units else objective
         mask = dropout(shares, dropout_seed, number) if shares else None
         if slope_totals:
             mask, slope_totals = with_slope_totals(mask, hidden, slope_totals)
         x, targets, sample_weight = batch if len(batch) == 3 else (*batch, None)
-        # For plain descent the rate goes in where the gradient is smallest, and not into every
-        # weight's: two passes over each matrix fewer.
+        # Plain descent multiplies the last layer's small gradient by the rate, and not those of
+        # all weights: this saves two passes over each matrix.
         scale = learning_rate if plain else None
         loss, gradients = backpropagate(
-            parameters, hidden, reported, x, targets, sample_weight, mask, scale
+            parameters, hidden, scaled, x, targets, sample_weight, mask, scale
         )
         if plain:
             parameters = apply_updates(parameters, gradients)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnxp import options
 from nnxp.arrays import Array, device, namespace
 from nnxp.errors import InputError
 from nnxp.objectives import Objective
@@ -26,7 +27,7 @@ class TargetScaling:
     """t' = (t - shift) / scale, one shift and one scale per output.
 
     Raises:
-        ValueError: the numbers of shifts and scales differ, one is not a finite number, or a
+        InputError: the numbers of shifts and scales differ, one is not a finite number, or a
             scale is not positive.
     """
 
@@ -34,13 +35,13 @@ class TargetScaling:
     scale: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        for name in ("shift", "scale"):
-            values = np.asarray(getattr(self, name))
-            if values.ndim != 1 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-                raise ValueError(f"target scaling: {name} is not a list of finite numbers")
-            object.__setattr__(self, name, tuple(values.astype(np.float64).tolist()))
-        if len(self.shift) != len(self.scale) or min(self.scale, default=0) <= 0:
-            raise ValueError("target scaling: needs a shift and a positive scale per output")
+        options.check_fields(
+            self,
+            shift=options.several(options.FINITE, least=1),
+            scale=options.several(options.POSITIVE, least=1),
+        )
+        if len(self.shift) != len(self.scale):
+            raise InputError(f"{len(self.shift)} shifts of targets for {len(self.scale)} scales")
 
     @classmethod
     def fit(cls, targets: np.ndarray, dtype: str) -> TargetScaling:

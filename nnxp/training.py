@@ -1,4 +1,4 @@
-"""The training loop: prepare the data, run each epoch's chunks of steps, look, record."""
+"""The training loop: prepare the data, then run, validate and record each epoch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from nnxp.data.prepare import Prepared, prepare
 from nnxp.diagnostics import DiagnosticsRecorder
 from nnxp.errors import DivergenceError, InputError
 from nnxp.history import Epoch, History
+from nnxp.names import LossName, OptimizerName
 from nnxp.network import MLP, evaluate
 from nnxp.objectives import LOSS, Objective
 from nnxp.optimizers import SGD, Optimizer, Parameters
@@ -33,7 +34,7 @@ Callback = Callable[[MLP, History], Any]
 
 
 def _validation(value: Any) -> Any:
-    """A share as a float, or (x, targets)."""
+    """Convert `validation` to a float, a share of the data, or to a pair (x, targets)."""
     if isinstance(value, (int, float, np.number)):
         return options.SHARE.convert(value)
     if isinstance(value, (str, bytes)) or len(value) != 2:
@@ -82,8 +83,8 @@ def train(
     x: Any,
     targets: Any,
     *,
-    loss: str = "auto",
-    optimizer: Optimizer | str = SGD(0.1),  # noqa: B008, it is frozen
+    loss: LossName = "auto",
+    optimizer: Optimizer | OptimizerName = SGD(0.1),  # noqa: B008, it is frozen
     epochs: int,
     batch_size: int | None,
     seed: int = 0,
@@ -95,54 +96,56 @@ def train(
     diagnose: bool = False,
     progress: Callable[[int], Any] | None = None,
     stream: bool | None = None,
-    scale_targets: bool | str = "auto",
+    scale_targets: bool | Literal["auto"] = "auto",
     verbose: bool = False,
 ) -> History:
     """Train `network` by gradient descent on mini-batches.
 
     Args:
-        network: trained where it is, on its own backend.
+        network: the network, whose parameters change in place, on its own backend.
         x: (samples, features), an array of any library; see `stream`.
         targets: integer classes, (samples,); one-hot rows or 0/1 labels, (samples, outputs);
-            or real values, (samples, outputs). With a single output also (samples,).
+            or real values, (samples, outputs). A single output also takes (samples,).
         loss: "quadratic", "binary_cross_entropy", "categorical_cross_entropy", or "auto",
             which fits the output activation.
-        optimizer: `SGD(...)` or `Adam(...)`, or "sgd" or "adam" for one with its defaults.
-        epochs: passes over the data.
-        batch_size: samples per step. None is batch gradient descent, 1 is stochastic gradient
-            descent, anything between mini-batch.
-        seed: of the order of the batches, which is equal on every backend.
-        validation: (x, targets) to evaluate after every epoch, or a share of the data to keep
-            out of training for that, chosen by the seed.
-        callbacks: called as callback(network, history) after every epoch; one that returns
-            True ends the training. To assign `network.parameters` there does not change what is
-            trained on. One with a method `finish(network, history)`, such as
-            `EarlyStopping`, has that called when training is over.
-        sample_weight: (samples,), not negative; what each sample counts, scaled to a mean of one.
-        schedule: the learning rate of each epoch, from the optimizer's; see `nnxp.schedules`.
-            A text such as "cosine,warmup=5" describes one.
+        optimizer: `SGD(...)` or `Adam(...)`; "sgd" or "adam" for its defaults.
+        epochs: the number of passes over the data, 0 or more.
+        batch_size: samples per step. None gives batch gradient descent, 1 stochastic gradient
+            descent, a number between them mini-batch gradient descent.
+        seed: the seed of the batches, of dropout and of a validation share; on every backend
+            they are equal.
+        validation: (x, targets) to evaluate after every epoch, or a share of the data, in [0, 1),
+            to keep out of training for this; the seed chooses its rows.
+        callbacks: each is called as callback(network, history) after every epoch; if one returns
+            True, training ends. Assigning `network.parameters` in a callback does not affect the
+            training. If a callback has a method `finish(network, history)`, as `EarlyStopping`
+            does, it is called at the end of training.
+        sample_weight: the weight of each sample in the loss, (samples,), not negative; scaled to
+            mean one.
+        schedule: computes the learning rate of each epoch from the optimizer's; an object of
+            `nnxp.schedules`, or a text such as "cosine,warmup=5".
         regularization: penalties, max-norm and dropout; see `nnxp.Regularization`.
-        diagnose: measure dead and saturated units, gradients and updates in every epoch, at a few
-            hundredths of its time; see `nnxp.diagnostics`.
-        progress: called with the number of samples since the last call, as training goes.
-        stream: False moves the data to the device once; True keeps it on the host, where it may
-            be a `numpy.memmap`, and sends it by chunks of steps while the device computes; None
-            does so where the data does not fit, on a CPU never. What was done is logged by "nnxp",
-            as INFO.
+        diagnose: measure dead and saturated units, gradients and updates in every epoch, which
+            takes a few percent of the time; see `nnxp.diagnostics`.
+        progress: called after every chunk of steps with its number of samples.
+        stream: False copies the data to the device once. True keeps it on the host, where it may
+            be a `numpy.memmap`, and sends it in chunks while the device computes. None streams
+            data that does not fit on the device, and never on a CPU. The logger "nnxp" reports
+            the choice at INFO.
         scale_targets: train on (t - mean) / deviation of the targets, per output; `predict` undoes
-            it, and the losses of the history are in the targets' own unit. "auto" does so for
-            real-valued targets of a network with output "identity" and the quadratic loss; a
-            network that has a `target_scaling` keeps it. True computes it anew, False removes it.
-        verbose: print a row for each epoch, what `diagnose` warns of, and what nnxp logs: scaled
-            targets, where the data is, fall-backs.
+            this, and the losses of the history are in the targets' own unit. "auto" scales
+            real-valued targets of a network with output "identity" and the quadratic loss, and
+            keeps a `target_scaling` that the network has. True computes it anew, False removes it.
+        verbose: print a row for each epoch, the warnings of `diagnose`, and the logs of nnxp:
+            scaled targets, where the data is, fall-backs.
 
     Returns:
-        The history. The network's parameters are those after the last epoch.
+        The history. The network has the parameters after the last epoch.
 
     Raises:
-        InputError: a shape, label, number or option is not valid; nothing is trained.
-        DivergenceError: the loss is no longer finite. The network keeps its parameters from
-            the last epoch that was.
+        InputError: a shape, label, number or option is not valid.
+        DivergenceError: the loss, a parameter or a validation output is no longer finite. The
+            network keeps the parameters of the last epoch in which loss and parameters were.
 
     Example:
         >>> import nnxp
@@ -152,7 +155,7 @@ def train(
         >>> network.evaluate(data.x_test, data.y_test)["accuracy"] > 0.9
         True
     """
-    assert not isinstance(optimizer, str)  # names were replaced when the options were checked
+    assert not isinstance(optimizer, str)  # the check of the options has replaced names
     assert not isinstance(schedule, str)
     objective = objectives.get(loss, network.output)
     with _epoch_table(epochs) if verbose else nullcontext() as table:
@@ -192,14 +195,14 @@ def train(
 
 
 def _epoch_table(epochs: int) -> EpochTable:
-    """Return the table that `verbose` prints; rich is imported for it alone."""
+    """Return the table that `verbose` prints. Only this needs rich."""
     from nnxp.progress import EpochTable, new_console
 
     return EpochTable(new_console(), epochs, log=True)
 
 
 class _Training:
-    """A training on the way from its first epoch to its last."""
+    """A running training: its state, data and history."""
 
     def __init__(
         self,
@@ -231,15 +234,16 @@ class _Training:
         )
 
     def epoch(self, number: int, rate: float, advance: list[Callable[[int], Any]]) -> Epoch:
-        """Train for one epoch: run its chunks of steps, then look at what came of them.
+        """Train for one epoch: run its chunks of steps, then validate and diagnose.
 
         Args:
             number: 1, 2, 3, ...
             rate: the learning rate.
-            advance: each is called with the number of samples of every chunk.
+            advance: functions to call with the number of samples of each chunk.
 
         Raises:
-            DivergenceError: the loss or a parameter is not finite; the network stays as it was.
+            DivergenceError: the loss or a parameter is not finite, and the network is unchanged;
+                or a validation output is not finite.
         """
         start = time.perf_counter()
         samples, recorder, losses, sizes = self.feed.samples, self.recorder, [], []
@@ -258,7 +262,7 @@ class _Training:
         values = self._read(scalars)
         mean = self.unit * float(values[: len(sizes)] @ sizes) / samples
         seconds = time.perf_counter() - start
-        # The parameters too: the last step of an epoch shows in no loss of it.
+        # Check the parameters too: no loss of this epoch shows the effect of its last step.
         if not np.isfinite(values[: len(sizes) + 1]).all():
             mean = mean if not math.isfinite(mean) else math.inf
             raise DivergenceError(
@@ -266,18 +270,18 @@ class _Training:
                 f"({rate:g}), or scale the inputs"
             )
         self.network.parameters = self.state.parameters
-        validation_loss, metric = self._validated(number, rate)
+        validation_loss, metric = self._validate(number, rate)
         diagnosis = recorder.diagnosis(values[len(sizes) + 1 :], rate) if recorder else None
         speed = samples / seconds
         return Epoch(number, mean, validation_loss, metric, seconds, speed, rate, diagnosis)
 
-    def _validated(self, epoch: int, rate: float) -> tuple[float | None, float | None]:
-        """The loss and the main metric on the validation data; None without such data."""
+    def _validate(self, epoch: int, rate: float) -> tuple[float | None, float | None]:
+        """Compute the loss and the main metric on the validation data; None without such data."""
         if self.validation is None:
             return None, None
         try:
             result = evaluate(self.network, self.validation, self.objective)
-        except InputError as error:  # an output is not finite: the data was checked
+        except InputError as error:  # the data was checked, so an output is not finite
             raise DivergenceError(
                 f"epoch {epoch}, validation data: {error}; or lower the learning rate ({rate:g})"
             ) from None
@@ -286,12 +290,12 @@ class _Training:
         return loss, metric
 
     def _parameter_sum(self) -> Array:
-        """The sum of all parameters, a 0-d array: finite only if each of them is."""
+        """Return the sum of all parameters, a 0-d array: finite only if every parameter is."""
         with self.backend.active():
             return self.backend.compiled(_total)(self.state.parameters)
 
     def _read(self, scalars: list[Array]) -> np.ndarray:
-        """0-d arrays, read from the device at once, as float64."""
+        """Read 0-d arrays from the device in one transfer, as float64."""
         with self.backend.active():
             return to_numpy(self.backend.xp.stack(scalars)).astype(np.float64)
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -69,6 +70,17 @@ def require(name: str) -> None:
             if name in required:
                 pytest.fail("NNXP_REQUIRE names cupy, which finds no CUDA device")
             pytest.skip("cupy finds no CUDA device")
+
+
+def python(code: str, *arguments: Any, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run code in another Python, with its output as text."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
 
 
 @contextmanager

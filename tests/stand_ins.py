@@ -148,6 +148,17 @@ class MemoryPool:
 
     used_bytes = total_bytes
 
+    def free_all_blocks(self):
+        for stream in self.gpu.streams.values():
+            stream.run()
+        for arena in self.free.values():
+            for blocks in arena.values():
+                freed = set(map(id, blocks))
+                self.blocks = [block for block in self.blocks if id(block) not in freed]
+                for block in blocks:
+                    block[...] = 255
+                blocks.clear()
+
     def free_bytes(self):
         return 0
 
@@ -663,20 +674,15 @@ class Blas:
             work()
 
 
-def install(monkeypatch):
-    """Put it where `import cupy` finds it; the GPU, and the cuBLAS of handles made from now on."""
-    gpu = GPU()
-    gpu.blas = Blas(gpu)
-    ndarray.gpu = gpu
-    namespace, module = Namespace(gpu), Module(gpu)
-    monkeypatch.setitem(nnxp.arrays._namespaces, ndarray, namespace)
-    linalg = types.SimpleNamespace(
-        COMPUTE_TYPE_DEFAULT=1,
-        COMPUTE_TYPE_TF32=7,
-        get_compute_type=lambda dtype: gpu.compute_type,
-        set_compute_type=lambda dtype, kind: setattr(gpu, "compute_type", kind),
-    )
-    monkeypatch.setitem(sys.modules, "cupy", module)
+def put_modules(monkeypatch, namespace, cupy, linalg):
+    """Put a stand-in where `import cupy` finds it: `cupy` and what nnxp imports beside it.
+
+    Args:
+        namespace: what array-api-compat makes of it.
+        cupy: the module.
+        linalg: its `_core._routines_linalg`, which says in which precision products are.
+    """
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
     for name, content in {
         "cupy._core": {"_routines_linalg": linalg},
         "cupy_backends.cuda.libs": {
@@ -685,10 +691,30 @@ def install(monkeypatch):
         },
         "array_api_compat.cupy": {},
     }.items():
-        stand_in = types.ModuleType(name)
-        vars(stand_in).update(content)
-        monkeypatch.setitem(sys.modules, name, stand_in)
+        monkeypatch.setitem(sys.modules, name, module(name, content))
     monkeypatch.setattr(array_api_compat, "cupy", namespace, raising=False)
+
+
+def module(name, content):
+    made = types.ModuleType(name)
+    vars(made).update(content)
+    return made
+
+
+def install(monkeypatch):
+    """Put it where `import cupy` finds it; the GPU, and the cuBLAS of handles made from now on."""
+    gpu = GPU()
+    gpu.blas = Blas(gpu)
+    ndarray.gpu = gpu
+    namespace, cupy = Namespace(gpu), Module(gpu)
+    monkeypatch.setitem(nnxp.arrays._namespaces, ndarray, namespace)
+    linalg = types.SimpleNamespace(
+        COMPUTE_TYPE_DEFAULT=1,
+        COMPUTE_TYPE_TF32=7,
+        get_compute_type=lambda dtype: gpu.compute_type,
+        set_compute_type=lambda dtype, kind: setattr(gpu, "compute_type", kind),
+    )
+    put_modules(monkeypatch, namespace, cupy, linalg)
     monkeypatch.setattr("nnxp.executors.cublas._load", lambda: gpu.blas)
-    gpu.cupy = module
+    gpu.cupy = cupy
     return gpu

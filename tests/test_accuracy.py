@@ -10,7 +10,7 @@ import pytest
 from test_datasets import write_mnist
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "bench"))  # what stands beside it, it imports by name
+sys.path.insert(1, str(ROOT / "bench"))  # after tests/: both have a conftest
 spec = importlib.util.spec_from_file_location("accuracy", ROOT / "bench" / "accuracy.py")
 accuracy = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(accuracy)
@@ -95,7 +95,7 @@ def test_to_insert_the_table_twice_is_to_insert_it_once():
         insert("no markers", "a table")
 
 
-def test_the_readmes_table_is_that_of_the_newest_results():
+def test_the_pages_table_is_that_of_the_newest_results():
     newest = max((ROOT / "bench" / "results").glob("accuracy-*.json"))
     found = json.loads(newest.read_text())
     runs = accuracy.by_row(found["runs"])
@@ -103,8 +103,8 @@ def test_the_readmes_table_is_that_of_the_newest_results():
     for name, row in accuracy.ROWS.items():
         assert {run["command"] for run in runs[name]} == {row.command}
         assert [run["seed"] for run in runs[name]] == [run["seed"] for run in runs["a"]]
-    readme = (ROOT / "README.md").read_text()
-    assert insert(readme, accuracy.table(found)) == readme
+    page = (ROOT / "docs" / "accuracy.md").read_text()
+    assert insert(page, accuracy.table(found)) == page
 
 
 def test_quick_and_a_choice_of_rows_write_nothing(small_mnist, monkeypatch, capsys):
@@ -117,10 +117,11 @@ def test_quick_and_a_choice_of_rows_write_nothing(small_mnist, monkeypatch, caps
     assert "h: 0.9750 missed" in printed
 
 
-def test_all_rows_write_the_results_and_the_readme(small_mnist, tmp_path, monkeypatch):
+def test_all_rows_write_the_results_and_the_page(small_mnist, tmp_path, monkeypatch):
     (tmp_path / "bench" / "results").mkdir(parents=True)
-    readme = tmp_path / "README.md"
-    readme.write_text(f"{accuracy.BEGIN}\n{accuracy.END}\n")
+    page = tmp_path / "docs" / "accuracy.md"
+    page.parent.mkdir()
+    page.write_text(f"{accuracy.BEGIN}\n{accuracy.END}\n")
     monkeypatch.setattr(accuracy, "ROOT", tmp_path)
     monkeypatch.setattr(accuracy, "ROWS", {"h": accuracy.ROWS["h"]})
     for seeds in ("0", "0,1", "1"):  # the second adds to the first, the third has nothing to do
@@ -129,4 +130,4 @@ def test_all_rows_write_the_results_and_the_readme(small_mnist, tmp_path, monkey
     [path] = (tmp_path / "bench" / "results").iterdir()
     found = json.loads(path.read_text())
     assert [run["seed"] for run in found["runs"]] == [0, 1]
-    assert accuracy.table(found) in readme.read_text()
+    assert accuracy.table(found) in page.read_text()

@@ -3,7 +3,6 @@ import logging
 import pickle
 import re
 import shutil
-import subprocess
 import sys
 import threading
 import types
@@ -11,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from conftest import require
+from conftest import python, require
 from threadpoolctl import ThreadpoolController
 
 import nnxp
@@ -91,7 +90,7 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(name):
         f"try: nnxp.backends.get('{name}')\n"
         "except nnxp.BackendError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python(code)
     assert done.stdout.startswith(f"backend '{name}' is not installed: pip install")
 
 
@@ -274,7 +273,7 @@ def test_a_broken_installation_is_told_from_a_missing_one(name, error, tmp_path)
         f"found = {{a.name: a for a in nnxp.backends.availability()}}['{name}']\n"
         "print(found.problem)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python(code)
     assert f"{module} is installed but does not import" in done.stdout
     assert error.split("'")[1] in done.stdout
 

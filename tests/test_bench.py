@@ -1,4 +1,4 @@
-"""bench/: who is timed, the tables made from what was measured, and what is done on a GPU."""
+"""bench/: the contenders, the tables made from measurements, and the parts run on a GPU."""
 
 import argparse
 import json
@@ -20,13 +20,13 @@ from nnxp.benchmark import WORKLOADS, Entry, Result, Workload
 from nnxp.errors import InputError
 
 BENCH = Path(__file__).parent.parent / "bench"
-sys.path.insert(0, str(BENCH))  # what stands there imports its neighbours by name
+sys.path.insert(1, str(BENCH))  # after tests/: both have a conftest
 
-ceilings, compare, digits, gpu, gpu_report = map(
-    import_module, ("ceilings", "compare", "digits", "gpu", "gpu_report")
+ceilings, compare, gpu, kernels, mnist = map(
+    import_module, ("ceilings", "compare", "gpu", "kernels", "mnist")
 )
-kernels, markers, mnist, put_together, report = map(
-    import_module, ("kernels", "markers", "mnist", "put_together", "report")
+assemble, gpu_report, markers, tables, writing = (
+    import_module(f"report.{name}") for name in ("assemble", "gpu", "markers", "tables", "writing")
 )
 PEERS = import_module("peers").PEERS
 
@@ -49,7 +49,7 @@ def result(name, *seconds, **more):
 
 @pytest.fixture
 def content():
-    """Of one workload, as JSON gives it back."""
+    """Return a report on one workload, as it is read from JSON."""
     results = [
         result("nnxp[numpy]", 1e-4, 1e-4, 1e-4, floor_seconds=[5e-5, 5e-5, 4e-5]),
         result("nnxp[jax]", 5e-5, 4e-5, 5e-5, describe={"library": "jax", "version": "1.2"}),
@@ -68,20 +68,20 @@ def content():
 
 
 def rows(text):
-    """The cells of every row of every table, by the first cell."""
+    """Return the cells of every row of every table, by the first cell."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     return {first: rest for first, *rest in cells}
 
 
-def test_ratios_are_medians_of_what_was_measured_in_the_same_round(content):
+def test_ratios_are_medians_over_the_rounds(content):
     # By hand, nnxp[jax] and JAX jit + scan: 2, 2.5 and 1.6.
     best = "2.00 (nnxp[jax] / JAX jit + scan)"
-    assert rows(report.markdown(content))["tiny"] == [best, "3.00", "2.00", "-", "-", "2.00"]
+    assert rows(tables.markdown(content))["tiny"] == [best, "3.00", "2.00", "-", "-", "2.00"]
 
 
-def test_contenders_come_fastest_first_and_the_missing_last(content):
-    found = rows(report.markdown(content))
+def test_contenders_are_sorted_by_speed_and_the_missing_come_last(content):
+    found = rows(tables.markdown(content))
     assert list(found)[3:] == ["nnxp[jax]", "nnxp[numpy]", "JAX jit + scan", "PyTorch", "Thinc"]
     assert found["nnxp[jax]"] == ["200k (200k to 250k)", "50.0 us", "2.00", ""]
     assert found["PyTorch"] == ["33.3k (33.3k to 50.0k)", "300 us", "0.33", "eager"]
@@ -90,25 +90,25 @@ def test_contenders_come_fastest_first_and_the_missing_last(content):
     assert found["Thinc"] == ["-", "-", "-", problem]
 
 
-def test_what_was_disturbed_is_marked(content):
+def test_disturbed_measurements_are_marked(content):
     results = [result("nnxp[numpy]", *[1e-4] * 3), result("PyTorch", 2e-4, 3e-2, 2e-4)]
-    found = rows(report.markdown(content | {"results": [each.to_dict() for each in results]}))
+    found = rows(tables.markdown(content | {"results": [each.to_dict() for each in results]}))
     assert found["tiny"][1] == "2.00?"
     assert found["PyTorch"][2:] == ["0.50?", "disturbed: its rounds differ more than twofold"]
     assert found["nnxp[numpy]"][-1] == ""
 
 
-def test_machine_libraries_and_a_trial_are_said(content):
-    text = report.markdown(content)
+def test_the_report_names_machine_libraries_and_smoke_size(content):
+    text = tables.markdown(content)
     assert text.startswith("A CPU, 2 cores, load 0.5, Linux, Python 3.11, nnxp 1.0, 2026-01-31;")
     assert "- nnxp[jax]: jax 1.2 on cpu" in text
     assert "mean nothing" not in text
-    assert "mean nothing" in report.markdown(content | {"quick": True})
+    assert "mean nothing" in tables.markdown(content | {"quick": True})
 
 
 @pytest.fixture
 def on_gpu(content):
-    """What bench/gpu.py puts together, with something missing of each kind."""
+    """Return a report of bench/gpu.py that lacks something of each kind."""
     results = [
         result("nnxp[numpy]", *[4e-4] * 3),
         result("nnxp[cupy:eager]", *[5e-4] * 3),
@@ -150,7 +150,7 @@ def on_gpu(content):
 
 
 def sweep(speeds):
-    """Of nnxp[numpy], nnxp[torch] and nnxp[jax], samples a second by batch size."""
+    """Return a sweep of nnxp[numpy], nnxp[torch] and nnxp[jax]: samples/s by batch size."""
     names = ("nnxp[numpy]", "nnxp[torch]", "nnxp[jax]")
     points = [
         {
@@ -165,7 +165,7 @@ def sweep(speeds):
     return {"axis": "batch-size", "points": points}
 
 
-def test_the_goals_on_a_gpu_are_computed_from_what_was_measured(on_gpu):
+def test_the_goals_on_a_gpu_are_computed_from_measurements(on_gpu):
     goals = gpu_report.goals(on_gpu)[1:]
     assert [goal for _, goal, _ in goals] == ["1.0", "5.0", gpu_report.MNIST, "-", "-", "-"]
     assert {what: found for what, _, found in goals} == {
@@ -178,7 +178,7 @@ def test_the_goals_on_a_gpu_are_computed_from_what_was_measured(on_gpu):
     }
 
 
-def test_goals_without_what_they_are_computed_from_are_dashes(on_gpu):
+def test_goals_without_measurements_are_dashes(on_gpu):
     rest = {key: on_gpu[key] for key in ("workloads", "machine", "options")}
     missing = [result("PyTorch", *[1e-4] * 3), result("nnxp[cupy:graph]", problem="no graphs")]
     found = gpu_report.goals(rest | {"results": [each.to_dict() for each in missing]})
@@ -194,14 +194,14 @@ def test_goals_without_what_they_are_computed_from_are_dashes(on_gpu):
         ({1: (9, 1, 1), 4: (None, 1, 1), 16: (9, 10, 1)}, 16),
     ],
 )
-def test_a_gpu_pays_from_the_size_from_which_it_is_always_ahead(speeds, size):
+def test_a_gpu_pays_from_the_size_above_which_it_is_always_faster(speeds, size):
     found = gpu_report.pays(json.loads(json.dumps(sweep(speeds))))
     assert found == {"nnxp[torch]": size, "nnxp[jax]": None}
     assert gpu_report.pays(None) == {}
 
 
 def test_a_report_on_a_gpu_has_its_own_columns_and_tables(on_gpu):
-    text = report.markdown(on_gpu)
+    text = tables.markdown(on_gpu)
     found = rows(text)
     best = "2.00 (nnxp[cupy:graph] / PyTorch CUDA graph)"
     assert found["tiny"] == [best, "1.67", "-", "6.00", "8.00", "1.25"]
@@ -212,32 +212,32 @@ def test_a_report_on_a_gpu_has_its_own_columns_and_tables(on_gpu):
     assert "| JAX jit | - | - | - | left out: 175 seconds were too few |" in text
     assert "![Training](results/h100.png)" in text
     assert "NVIDIA H100 80GB HBM3, driver 580.1" in text
-    bare = {key: value for key, value in on_gpu.items() if key not in put_together.NAMES}
-    assert "What the device can do" not in report.markdown(bare)
+    bare = {key: value for key, value in on_gpu.items() if key not in assemble.NAMES}
+    assert "What the device can do" not in tables.markdown(bare)
 
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
-def test_the_tables_take_the_place_of_the_old_and_nothing_else(kind, content, on_gpu, tmp_path):
+def test_new_tables_replace_the_old_ones_and_nothing_else(kind, content, on_gpu, tmp_path):
     readme = (BENCH / "README.md").read_text("utf-8")
     written = content if kind == "cpu" else on_gpu
-    once = compare.write_readme(written, tmp_path).read_text("utf-8")
-    begin, end = report.MARKERS[kind]
+    once = writing.write_readme(written, tmp_path).read_text("utf-8")
+    begin, end = tables.MARKERS[kind]
     assert once.startswith(readme.split(begin)[0])
     assert once.endswith(readme.split(end)[1])
-    assert report.markdown(written) in once
-    assert markers.insert(once, report.markdown(written), begin, end) == once
+    assert tables.markdown(written) in once
+    assert markers.insert(once, tables.markdown(written), begin, end) == once
     with pytest.raises(ValueError, match="found 0 places"):
         markers.insert("no markers", "", begin, end)
 
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
-def test_the_readme_has_the_tables_of_a_report_that_is_kept(kind):
-    begin, end = report.MARKERS[kind]
+def test_the_readme_has_the_tables_of_a_stored_report(kind):
+    begin, end = tables.MARKERS[kind]
     generated = (BENCH / "README.md").read_text("utf-8").split(begin)[1].split(end)[0].strip()
     paths = [path for path in (BENCH / "results").glob("*.json") if "accuracy" not in path.name]
     kept = [json.loads(path.read_text("utf-8")) for path in paths]
-    known = [report.markdown(each) for each in kept if report.section(each) == kind]
-    assert generated in (known or [report.NOTHING])
+    known = [tables.markdown(each) for each in kept if tables.section(each) == kind]
+    assert generated in (known or [tables.NOTHING])
 
 
 def test_every_peer_is_listed_by_its_file_and_has_one_name():
@@ -251,7 +251,7 @@ def test_every_peer_is_listed_by_its_file_and_has_one_name():
         assert f'    name = "{peer.name}"\n' in source
 
 
-# --- who is timed
+# --- contenders
 
 
 def names(workload, backends, device, peers=PEERS):
@@ -259,7 +259,7 @@ def names(workload, backends, device, peers=PEERS):
     return {each.name: each.device for each in found}
 
 
-def test_numpy_trains_on_the_host_and_not_what_it_would_take_minutes_for():
+def test_numpy_trains_on_the_host_and_leaves_out_workloads_for_gpus():
     on_gpu = names("wide", ["numpy", "cupy:graph"], "cuda", ["pytorch", "pytorch_cuda_graph"])
     assert on_gpu == {
         "nnxp[numpy]": "cpu",
@@ -274,14 +274,14 @@ def test_numpy_trains_on_the_host_and_not_what_it_would_take_minutes_for():
     assert list(names("huge", ["numpy"], "cpu", [])) == ["nnxp[numpy]"]
 
 
-def test_a_cpu_has_no_graphs_and_only_small_workloads_the_loop():
+def test_a_cpu_has_no_graphs_and_the_loop_has_only_small_workloads():
     found = names("tiny", ["numpy"], "cpu")
     assert "PyTorch CUDA graph" not in found
     assert "per-sample loop" in found
     assert "per-sample loop" not in names("medium", ["numpy"], "cpu")
 
 
-def test_the_command_line_says_who():
+def test_the_command_line_chooses_the_contenders():
     parser = argparse.ArgumentParser()
     compare.options(parser)
 
@@ -297,7 +297,7 @@ def test_the_command_line_says_who():
         entries("--peers", "pytorhc")
 
 
-def test_a_budget_leaves_out_what_will_not_fit_and_keeps_what_was_measured(tmp_path, monkeypatch):
+def test_a_budget_leaves_out_workloads_and_keeps_finished_measurements(tmp_path, monkeypatch):
     clock, asked = [0.0], []
 
     def measure(workload, entries, **options):
@@ -334,7 +334,7 @@ def test_ceilings_are_measured_on_numpy():
     assert "problem" not in found
 
 
-def test_a_rate_is_what_is_done_over_the_time_it_takes(monkeypatch):
+def test_a_rate_is_amount_over_time(monkeypatch):
     clock, done = [0.0], []
 
     def run():
@@ -358,7 +358,9 @@ def test_a_rate_is_what_is_done_over_the_time_it_takes(monkeypatch):
     assert tera == 2 * 8**3 / 1e12
 
 
-def test_a_library_without_ceilings_is_a_row_that_says_why(capsys, tmp_path, monkeypatch):
+def test_a_library_that_cannot_be_measured_gets_a_row_with_the_reason(
+    capsys, tmp_path, monkeypatch
+):
     words = ["--quick", "--libraries", "numpy,nunpy", "--output", str(tmp_path / "c.json")]
     monkeypatch.setattr(sys, "argv", ["ceilings", *words])
     assert ceilings.main() == 1
@@ -367,7 +369,7 @@ def test_a_library_without_ceilings_is_a_row_that_says_why(capsys, tmp_path, mon
     assert "unknown backend 'nunpy'" in rows(capsys.readouterr().out)["nunpy"][-1]
 
 
-def test_tf32_is_measured_by_a_backend_that_was_opened_with_it(monkeypatch):
+def test_tf32_is_measured_by_a_backend_opened_with_tf32(monkeypatch):
     opened, asked = backends.get("numpy"), []  # stands in for one on CUDA
     monkeypatch.setattr(opened, "has_tf32", lambda: True)
     monkeypatch.setattr(backends, "get", lambda *_, **options: asked.append(options) or opened)
@@ -379,20 +381,22 @@ def test_tf32_is_measured_by_a_backend_that_was_opened_with_it(monkeypatch):
 # --- kernels
 
 
-def test_kernels_are_counted_a_step_and_copies_apart():
+def test_kernels_and_copies_are_counted_per_step():
     seen = ["gemm", "relu", "Memcpy DtoD (Device -> Device)", "Memset (Device)"] * 4
     assert kernels.per_step(seen, 4) == {"kernels": 2.0, "copies": 2.0}
     assert kernels.per_step([], 4) == {"problem": "the profiler saw nothing"}
 
 
-def test_who_cannot_be_counted_says_why(tmp_path, monkeypatch):
+def test_a_contender_that_cannot_be_counted_gets_a_row_with_the_reason(tmp_path, monkeypatch):
     entry = Entry("broken", "nowhere:Nobody")
     found = kernels.count_all([entry], Workload("t", (4, 3), 2, 2, 8), 60)
-    assert found == [{"name": "broken", "problem": "No module named 'nowhere'"}]
+    assert found == [
+        {"name": "broken", "problem": "ModuleNotFoundError: No module named 'nowhere'"}
+    ]
     for code, problem in (
-        ("import time; time.sleep(30)", "did not answer in time"),
-        ("raise SystemExit('no memory')", "no memory"),
-        ("raise SystemExit(3)", "died (3)"),
+        ("import time; time.sleep(30)", "did not answer for 3 seconds"),
+        ("raise SystemExit('no memory')", "died (exit status 1): no memory"),
+        ("raise SystemExit(3)", "died (exit status 3)"),
     ):
         script = tmp_path / "script.py"
         script.write_text(code)
@@ -404,7 +408,7 @@ def test_who_cannot_be_counted_says_why(tmp_path, monkeypatch):
 # --- trainings by the command line
 
 
-def test_data_in_mnists_shape_can_be_made(tmp_path):
+def test_data_in_mnists_shape_are_made(tmp_path):
     with np.load(mnist.made(tmp_path, 60)) as found:
         assert {name: found[name].shape for name in found} == {
             "x": (60, 784),
@@ -414,14 +418,14 @@ def test_data_in_mnists_shape_can_be_made(tmp_path):
         }
 
 
-def test_a_training_is_told_by_its_seconds_and_what_it_warned_of(tmp_path):
-    told = {
+def test_a_training_is_described_by_its_seconds_and_warnings(tmp_path):
+    found = {
         "history": [{"seconds": 1.0}, {"seconds": 0.5}],
         "wall_seconds": 3.0,
         "test": {"accuracy": 0.97},
-        "said": ["x.py:3: RuntimeWarning: steps run eagerly", "  warn()"],
+        "output": ["x.py:3: RuntimeWarning: steps run eagerly", "  warn()"],
     }
-    text = gpu_report.trained(mnist.summary("cupy", told))
+    text = gpu_report.trained(mnist.summary("cupy", found))
     assert text == (
         "1.50 s, 3.00 s with start-up, accuracy 0.9700; x.py:3: RuntimeWarning: steps run eagerly"
     )
@@ -430,25 +434,14 @@ def test_a_training_is_told_by_its_seconds_and_what_it_warned_of(tmp_path):
     assert "nowhere.csv" in found["problem"]
 
 
-def test_losses_must_be_numpys(capsys):
-    def run(*losses):
-        return {"history": [{"loss": loss} for loss in losses], "device": "cuda:0"}
-
-    assert digits.agrees("cupy", run(1.0, 0.5), run(1.0, 0.50005))
-    assert not digits.agrees("cupy", run(1.0, 0.5), run(1.0, 0.501))
-    assert not digits.agrees("cupy", {"problem": "no GPU"}, run(1.0))
-    assert not digits.agrees("cupy", run(1.0), {"problem": "no NumPy"})
-    assert "cupy: losses within 5.0e-05 of NumPy's, on cuda:0" in capsys.readouterr().out
-
-
-# --- all of it
+# --- the parts on a GPU
 
 
 def part(code, seconds=60.0, **environment):
     return gpu.Part("a part", seconds, [sys.executable, "-c", code], environment)
 
 
-def test_a_part_has_its_own_time_and_is_interrupted_then(tmp_path):
+def test_a_part_is_interrupted_at_its_time_limit(tmp_path):
     said = []
     assert gpu.run(part("import os; print(os.environ['X'])", X="1"), 60, said.append) is None
     assert said == ["1\n"]
@@ -456,7 +449,7 @@ def test_a_part_has_its_own_time_and_is_interrupted_then(tmp_path):
     ended = tmp_path / "ended"
     code = (
         "import time, pathlib, signal\n"
-        # It is ignored where a shell started the tests in the background.
+        # A shell that starts the tests in the background ignores SIGINT.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try: time.sleep(60)\n"
         f"except KeyboardInterrupt: pathlib.Path({str(ended)!r}).touch()"
@@ -467,7 +460,7 @@ def test_a_part_has_its_own_time_and_is_interrupted_then(tmp_path):
     assert ended.exists()
 
 
-def test_who_ignores_an_interrupt_is_killed_with_what_it_started(tmp_path, monkeypatch):
+def test_a_part_that_ignores_the_interrupt_is_killed_with_its_children(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "_PATIENCE", 0.5)
     ids = tmp_path / "ids"
     code = (
@@ -488,13 +481,13 @@ def test_who_ignores_an_interrupt_is_killed_with_what_it_started(tmp_path, monke
             break
         time.sleep(0.05)
     else:
-        pytest.fail("what the part started still runs")
+        pytest.fail("the part's child still runs")
 
 
 def test_a_part_that_fails_does_not_stop_the_others():
     said = []
     todo = [part("raise SystemExit(1)"), part("print('here')"), part("import time; time.sleep(9)")]
-    # The last has what the others leave of four seconds, or nothing.
+    # The last part has what the others leave of four seconds, or nothing.
     failed = gpu.run_all(todo, 4, said.append)
     assert failed[0] == "a part: exit status 1"
     assert re.fullmatch(r"a part: (took more than \d seconds|there was no time left)", failed[1])
@@ -503,7 +496,7 @@ def test_a_part_that_fails_does_not_stop_the_others():
     assert gpu.run_all(todo, 0.5, said.append) == ["a part: there was no time left"] * 3
 
 
-def test_everything_fits_into_eight_minutes(tmp_path):
+def test_all_parts_fit_into_eight_minutes(tmp_path):
     todo = gpu.parts(tmp_path, dry_run=False)
     assert sum(part.seconds for part in todo) <= gpu.SECONDS - gpu._LAST
     dry = gpu.parts(tmp_path, dry_run=True)
@@ -520,36 +513,36 @@ def test_everything_fits_into_eight_minutes(tmp_path):
         assert all((BENCH.parent / script).exists() for script in scripts)
 
 
-def test_what_was_measured_is_put_together(on_gpu, tmp_path, monkeypatch):
+def test_measurements_are_assembled(on_gpu, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     parts, output, published = tmp_path / "parts", tmp_path / "output", tmp_path / "published"
     for folder in (parts / "compared", output, published / "results"):
         folder.mkdir(parents=True)
     (published / "README.md").write_text((BENCH / "README.md").read_text("utf-8"))
-    monkeypatch.setattr(put_together, "HERE", published)
+    monkeypatch.setattr(writing, "BENCH", published)
     with pytest.raises(FileNotFoundError, match=r"bench/compare.py left no results"):
-        put_together.put_together(parts, output, publish=False)
-    separate = {name: on_gpu.pop(name) for name in put_together.NAMES}
+        assemble.assemble(parts, output, publish=False)
+    separate = {name: on_gpu.pop(name) for name in assemble.NAMES}
     del on_gpu["pictures"], on_gpu["section"]
     (parts / "compared" / "h100.json").write_text(json.dumps(on_gpu))
     (parts / "compared" / "README.md").touch()
     for name, value in separate.items():
         (parts / f"{name}.json").write_text(json.dumps(value))
 
-    text = put_together.put_together(parts, output, publish=False)
+    text = assemble.assemble(parts, output, publish=False)
     stem = "nvidia-h100-80gb-hbm3-2026-01-31"
     names = {f"{stem}.json", f"{stem}.png", f"{stem}-batch-sizes.png", "README.md"}
     assert {path.name for path in output.iterdir()} == names
     assert "tiny: nnxp[cupy:graph] / best peer: 2.00 (PyTorch CUDA graph)" in text
     content = json.loads((output / f"{stem}.json").read_text())
-    assert {name: content[name] for name in put_together.NAMES} == separate
+    assert {name: content[name] for name in assemble.NAMES} == separate
     readme = (output / "README.md").read_text("utf-8")
-    assert report.markdown(content) in readme
+    assert tables.markdown(content) in readme
     assert f"(results/{stem}-batch-sizes.png)" in readme
     assert not list((published / "results").iterdir())
 
     (parts / "sweep.json").unlink()
-    put_together.put_together(parts, output, publish=True)
+    assemble.assemble(parts, output, publish=True)
     assert {path.name for path in (published / "results").iterdir()} == {
         f"{stem}.json",
         f"{stem}.png",
@@ -558,7 +551,7 @@ def test_what_was_measured_is_put_together(on_gpu, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_dry_run_does_all_of_it_on_a_cpu(tmp_path):
+def test_a_dry_run_runs_all_parts_on_a_cpu(tmp_path):
     for library in ("torch", "jax"):
         require(library)
     pytest.importorskip("matplotlib")

@@ -1,4 +1,4 @@
-"""Benchmarks: workloads, the worker's protocol, who is timed and who is not, the command."""
+"""Benchmarks: workloads, the worker's protocol, contenders that work and that fail, the command."""
 
 import hashlib
 import json
@@ -23,17 +23,17 @@ import nnxp
 from nnxp import datasets
 from nnxp.arrays import to_numpy
 from nnxp.benchmark import (
+    QUICK,
     WORKLOADS,
     Entry,
     Result,
     Spread,
     Workload,
-    judge,
     measure,
     memory,
     plots,
+    reference_loss,
     sweep,
-    syncs,
     table,
     workload,
 )
@@ -44,7 +44,7 @@ from nnxp.errors import BackendError, InputError
 from nnxp.executors import recording
 
 SMALL = Workload("test", (12, 8, 4), 16, chunk=4, samples=2048)
-FAST = {"repeat": 3, "min_seconds": 0.0, "steps": 8, "pause": 0.0}
+FAST = QUICK | {"repeat": 3}
 
 
 # --- contenders that workers import from this file
@@ -91,7 +91,7 @@ class ByHand:
 
 
 class Chatty(ByHand):
-    """Prints what is none of the coordinator's business."""
+    """Prints text that is not an answer."""
 
     def train(self, order):
         print("to stdout", flush=True)
@@ -100,7 +100,7 @@ class Chatty(ByHand):
 
 
 class Fast(ByHand):
-    """Learns at another rate."""
+    """Trains with another learning rate."""
 
     rate = 3 * LEARNING_RATE
 
@@ -155,7 +155,7 @@ class Warned(ByHand):
 
 
 class Unrecorded(Trainer):
-    """nnxp's own, on a library that refuses to record."""
+    """Trains with nnxp on a library that cannot record."""
 
     def __init__(self, workload, device=None):
         def refuse(*_):
@@ -166,7 +166,7 @@ class Unrecorded(Trainer):
 
 
 class Meeting(ByHand):
-    """Begins when so many are there."""
+    """Starts only when `expected` contenders have started."""
 
     def __init__(self, workload, device=None, *, folder, own, expected):
         (Path(folder) / own).touch()
@@ -178,7 +178,7 @@ class Meeting(ByHand):
 
 
 class Hanging(ByHand):
-    """Never done; it and a child of its write their ids to a file."""
+    """Never finishes; it writes its own process id and a child's to a file."""
 
     def __init__(self, workload, device=None, *, ids="/dev/null"):
         super().__init__(workload)
@@ -195,10 +195,8 @@ def stub(kind, name=None, **options):
 
 def spec(kind, **options):
     return {
-        "contender": f"{__name__}:{kind.__name__}",
-        "options": options,
+        "entry": asdict(stub(kind, **options)),
         "workload": asdict(SMALL),
-        "device": None,
         "min_seconds": 0.0,
         "steps": 8,
     }
@@ -208,7 +206,7 @@ def spec(kind, **options):
 
 
 @pytest.mark.parametrize("name", [name for name in WORKLOADS if name != "huge"])
-def test_a_workload_has_the_shapes_it_says(name):
+def test_a_workload_has_the_declared_shapes(name):
     each = workload(name).quick()
     x, classes = each.data
     assert (x.shape, x.dtype) == ((each.samples, each.sizes[0]), np.float32)
@@ -239,7 +237,7 @@ def test_another_process_makes_the_same_workload():
     assert done.stdout.strip() == hashlib.sha256(content).hexdigest()
 
 
-def test_an_epoch_of_orders_visits_no_row_twice_and_the_next_is_another():
+def test_an_epoch_visits_each_row_once_and_the_next_has_another_order():
     chunks = SMALL.samples // (SMALL.chunk * SMALL.batch_size)
     orders = list(islice(SMALL.orders(), 2 * chunks))
     first, second = (np.concatenate(orders[part]) for part in (slice(chunks), slice(chunks, None)))
@@ -248,16 +246,16 @@ def test_an_epoch_of_orders_visits_no_row_twice_and_the_next_is_another():
     assert not np.array_equal(first, second)
 
 
-def test_there_is_something_to_learn():
+def test_training_lowers_the_loss():
     tiny = WORKLOADS["tiny"].quick()
     contender = ByHand(tiny)
-    before = judge.loss(contender.parameters(), *tiny.data)
+    before = reference_loss.loss(contender.parameters(), *tiny.data)
     for order in islice(tiny.orders(), 100):
         contender.train(order)
-    assert judge.loss(contender.parameters(), *tiny.data) < 0.9 * before
+    assert reference_loss.loss(contender.parameters(), *tiny.data) < 0.9 * before
 
 
-def test_a_workload_that_cannot_be_is_refused():
+def test_a_wrong_workload_is_refused():
     with pytest.raises(InputError, match="more than its 100 samples"):
         Workload("w", (4, 2), 16, chunk=7, samples=100)
     with pytest.raises(InputError, match="4096 inputs, MNIST 784"):
@@ -266,9 +264,25 @@ def test_a_workload_that_cannot_be_is_refused():
         replace(SMALL, source="mnits")
     with pytest.raises(InputError, match="did you mean 'small'"):
         workload("smal")
+    with pytest.raises(InputError, match="Workload: batch_size must be a whole number, 1 or more"):
+        replace(SMALL, batch_size=0)
+    with pytest.raises(InputError, match="Workload: sizes must be a list of 2 or more"):
+        replace(SMALL, sizes=(12,))
 
 
-def test_mnist_is_what_a_workload_trains_on_if_asked(monkeypatch):
+def test_a_workload_is_restored_from_json():
+    assert Workload(**json.loads(json.dumps(asdict(SMALL)))) == SMALL
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("repeat", 0), ("min_seconds", math.nan), ("steps", 1.5), ("timeout", 0)]
+)
+def test_wrong_options_are_refused_before_a_contender_starts(option, value):
+    with pytest.raises(InputError, match=f"{option} must be .*, not {value}"):
+        measure(SMALL, [stub(Raising)], **{option: value})
+
+
+def test_a_workload_may_train_on_mnist(monkeypatch):
     digits = datasets.load("digits")
     monkeypatch.setattr(datasets, "load", {"mnist": digits}.__getitem__)
     x, classes = Workload("w", (784, 10), 10, samples=1000, source="mnist").data
@@ -276,23 +290,23 @@ def test_mnist_is_what_a_workload_trains_on_if_asked(monkeypatch):
     np.testing.assert_array_equal(classes, digits.y[:1000])
 
 
-# --- the judge
+# --- the reference loss
 
 
-def test_the_judge_computes_the_mean_cross_entropy():
+def test_the_reference_loss_is_the_mean_cross_entropy():
     special = pytest.importorskip("scipy.special")
     x, classes = SMALL.data
     (w1, b1), (w2, b2) = ((w.astype(float), b.astype(float)) for w, b in SMALL.parameters)
     logits = np.maximum(x[:1024].astype(float) @ w1 + b1, 0) @ w2 + b2
     expected = -special.log_softmax(logits, axis=1)[np.arange(1024), classes[:1024]].mean()
-    assert judge.loss(SMALL.parameters, x, classes) == pytest.approx(expected, rel=1e-14)
+    assert reference_loss.loss(SMALL.parameters, x, classes) == pytest.approx(expected, rel=1e-14)
 
 
-def test_the_judge_judges_huge_logits_and_what_diverged():
+def test_the_reference_loss_of_huge_logits_and_of_divergence():
     x, classes = np.full((3, 1), 1e4, np.float32), np.array([0, 0, 1])
     parameters = [(np.array([[1.0, -1.0]], np.float32), np.zeros(2, np.float32))]
-    assert judge.loss(parameters, x, classes) == pytest.approx(2e4 / 3)
-    assert math.isnan(judge.loss([(parameters[0][0] * math.inf, np.zeros(2))], x, classes))
+    assert reference_loss.loss(parameters, x, classes) == pytest.approx(2e4 / 3)
+    assert math.isnan(reference_loss.loss([(parameters[0][0] * math.inf, np.zeros(2))], x, classes))
 
 
 # --- nnxp as a contender
@@ -315,16 +329,16 @@ def test_a_backend_trains_as_nnxp_train_does(backend):
             np.testing.assert_allclose(a, to_numpy(b), rtol=1e-5, atol=1e-7)
 
 
-def test_a_backend_learns_what_is_learnt_by_hand(backend):
+def test_a_backend_learns_the_same_as_by_hand(backend):
     ours, theirs = opened(backend), ByHand(SMALL)
     for order in islice(SMALL.orders(), 4):
         ours.train(order)
         theirs.train(order)
-    losses = [judge.loss(each.parameters(), *SMALL.data) for each in (ours, theirs)]
+    losses = [reference_loss.loss(each.parameters(), *SMALL.data) for each in (ours, theirs)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_a_backend_tells_what_sets_its_speed(backend):
+def test_a_backend_describes_what_affects_its_speed(backend):
     told = opened(backend).describe()
     assert told["library"] == backend.name
     assert told["device"] == backend.device_name
@@ -343,7 +357,7 @@ def test_the_floor_is_the_products_of_a_step(backend):
     x, weights, dz = ([to_numpy(matrix) for matrix in part] for part in floor.arrays)
     expected = products(x, weights, dz)
     for ours, theirs in zip(floor.results, expected, strict=True):
-        # The first row and column hang on an element that a compiled loop varies.
+        # The first row and column depend on an element that a compiled loop varies.
         np.testing.assert_allclose(to_numpy(ours)[1:, 1:], theirs[1:, 1:], rtol=1e-4, atol=1e-5)
 
 
@@ -363,33 +377,6 @@ def test_the_compiled_floor_computes_every_product_in_every_turn():
     assert count(loop) == 5
 
 
-def test_reads_by_the_host_are_counted_and_the_type_is_left_as_it_was(backend):
-    array = opened(backend).watched()
-    first = array[0, 0]
-    before = dict(vars(type(array)))
-
-    def read():
-        float(first)
-        if first > 0:
-            first + 1
-
-    expected = None if backend.name == "numpy" else 2
-    assert syncs.count(array, read) == expected
-    assert syncs.count(array, lambda: array + 1) == (None if expected is None else 0)
-    with pytest.raises(ZeroDivisionError):
-        syncs.count(array, lambda: 1 / 0) or 1 / 0
-    assert dict(vars(type(array))) == before
-
-
-@pytest.mark.parametrize("name", ["torch", "jax"])
-def test_a_read_that_goes_through_another_is_one(name):
-    pytest.importorskip(name)
-    array = Trainer(SMALL, "cpu", backend=name).watched()
-    assert syncs.count(array, lambda: array[0, 0].item()) == 1
-    assert syncs.count(array, lambda: array.__array__()) == 1
-    assert syncs.count(array, lambda: array.tolist()) == 1
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a peak that can be reset")
 def test_the_peak_is_that_of_the_action():
     size = 64 << 20
@@ -403,7 +390,7 @@ def test_the_peak_is_that_of_the_action():
 
 
 def serve(commands, text):
-    """The answers of a worker, and how it ended."""
+    """Run a worker; return its answers and the completed process."""
     done = subprocess.run(
         [sys.executable, "-m", "nnxp.benchmark.worker", text],
         input="".join(f"{command}\n" for command in commands),
@@ -417,21 +404,22 @@ def serve(commands, text):
 
 
 def test_a_worker_answers_each_command_with_one_line_of_json():
-    commands = ["time", "floor", "memory", "syncs", "time", "quit", "time"]
+    commands = ["time", "floor", "memory", "time", "quit", "time"]
     answers, done = serve(commands, json.dumps(spec(Chatty)))
-    ready, timed, floor, peaks, reads, again = answers
+    ready, timed, floor, peaks, again = answers
     assert done.returncode == 0
     assert ready["steps"] == 8
     assert ready["comparable"] is True
     hand = ByHand(SMALL)
     for order in islice(SMALL.orders(), 2):
         hand.train(order)
-    assert ready["loss"] == pytest.approx(judge.loss(hand.parameters(), *SMALL.data), rel=1e-6)
+    assert ready["loss"] == pytest.approx(
+        reference_loss.loss(hand.parameters(), *SMALL.data), rel=1e-6
+    )
     assert timed["steps"] == again["steps"] == SMALL.chunk
     assert timed["seconds"] > 0
     assert floor == {}
     assert set(peaks) == {"host_bytes", "device_bytes"}
-    assert reads == {"syncs": None}
     assert "to stdout" in done.stderr
 
 
@@ -443,11 +431,12 @@ def test_a_worker_that_fails_says_so_in_one_line():
         answers, done = serve(commands, text)
         assert answers[-1] == {"error": error}
         assert done.returncode == 1
-    answers, _ = serve([], json.dumps(spec(ByHand) | {"contender": "nowhere:Nobody"}))
+    nowhere = asdict(Entry("nowhere", "nowhere:Nobody"))
+    answers, _ = serve([], json.dumps(spec(ByHand) | {"entry": nowhere}))
     assert answers == [{"error": "ModuleNotFoundError: No module named 'nowhere'"}]
 
 
-def test_a_worker_ends_when_nobody_asks_any_more():
+def test_a_worker_ends_with_its_standard_input():
     answers, done = serve([], json.dumps(spec(ByHand)))
     assert len(answers) == 1
     assert done.returncode == 0
@@ -458,7 +447,7 @@ def test_a_worker_ends_when_nobody_asks_any_more():
 
 @pytest.fixture(scope="module")
 def results():
-    """Everyone that can be measured, and everyone that cannot."""
+    """Measure contenders that work and contenders that fail."""
     entries = [
         stub(Raising),
         stub(Elsewhere),
@@ -478,7 +467,7 @@ def results():
     return {result.name: result for result in found}
 
 
-def test_who_learns_the_same_is_timed_in_every_round(results):
+def test_a_contender_that_agrees_is_timed_in_every_round(results):
     for name in ("ByHand", "Chatty", "numpy"):
         assert results[name].problem is None
         assert len(results[name].step_seconds) == FAST["repeat"]
@@ -495,7 +484,7 @@ def test_ratios_are_of_the_same_round(results):
     assert other.ratio.low == min(other.ratios)
 
 
-def test_who_learns_something_else_is_not_timed(results):
+def test_a_contender_that_disagrees_is_not_timed(results):
     for name, loss in (("Fast", r"\d\.\d+"), ("Diverged", "nan")):
         assert results[name].verdict == "wrong"
         assert re.fullmatch(
@@ -506,14 +495,14 @@ def test_who_learns_something_else_is_not_timed(results):
     assert results["Diverged"].to_dict()["loss"] is None
 
 
-def test_who_starts_elsewhere_is_timed_and_says_so(results):
+def test_a_contender_with_other_initial_weights_is_timed_and_says_so(results):
     found = results["Elsewhere"]
     assert found.verdict == "not comparable"
     assert found.note == Elsewhere.note
     assert len(found.ratios) == FAST["repeat"]
 
 
-def test_whoever_fails_is_a_row_that_says_why(results):
+def test_a_contender_that_fails_gets_a_row_with_the_reason(results):
     problems = {name: result.problem for name, result in results.items() if result.problem}
     assert problems["Raising"] == "ValueError: first line [31msecond line"
     assert problems["Dying"] == "died (SIGKILL): libfast: illegal instruction"
@@ -525,21 +514,21 @@ def test_whoever_fails_is_a_row_that_says_why(results):
     assert len(problems) == 8
 
 
-def test_the_floor_is_timed_where_there_is_one(results):
+def test_the_floor_is_timed_where_a_contender_has_one(results):
     assert len(results["numpy"].floor_seconds) == FAST["repeat"]
     assert results["numpy"].step_to_floor.low > 1
     assert results["ByHand"].floor_seconds == []
     assert results["ByHand"].step_to_floor is None
 
 
-def test_contenders_take_turns_and_turns_at_being_first():
+def test_each_round_starts_with_another_contender():
     said = []
     measure(SMALL, [stub(ByHand, "a"), stub(ByHand, "b")], progress=said.append, **FAST)
     turns = [re.fullmatch(r"test: (\w), round (\d) of 3", text) for text in said]
     assert [turn[1] + turn[2] for turn in turns if turn] == ["a1", "b1", "b2", "a2", "a3", "b3"]
 
 
-def test_all_are_started_together_if_asked(tmp_path):
+def test_contenders_may_start_together(tmp_path):
     options = {"folder": str(tmp_path), "expected": 2}
     entries = [stub(Meeting, name, own=name, **options) for name in "ab"]
     found = measure(SMALL, entries, together=True, **FAST)
@@ -547,7 +536,7 @@ def test_all_are_started_together_if_asked(tmp_path):
     assert all(len(result.ratios) == FAST["repeat"] for result in found)
 
 
-def test_what_a_contender_warned_of_is_in_its_note():
+def test_warnings_of_a_contender_are_in_its_note():
     (found,) = measure(SMALL, [stub(Warned)], **FAST)
     assert found.note == "known before; steps run eagerly"
 
@@ -567,7 +556,7 @@ def test_without_a_reference_nothing_is_compared():
     assert found.step
 
 
-def test_who_hangs_is_given_up(tmp_path):
+def test_a_contender_that_hangs_is_stopped(tmp_path):
     hanging, other = measure(
         SMALL, [stub(Hanging, ids=str(tmp_path / "ids")), stub(ByHand)], timeout=4, **FAST
     )
@@ -576,7 +565,7 @@ def test_who_hangs_is_given_up(tmp_path):
     assert_gone((tmp_path / "ids").read_text())
 
 
-def test_an_interrupt_ends_the_workers_and_what_they_started(tmp_path):
+def test_an_interrupt_ends_the_workers_and_their_children(tmp_path):
     ids = tmp_path / "ids"
     code = (
         f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
@@ -608,7 +597,7 @@ def assert_gone(ids):
 
 
 def zombie(number):
-    """Dead, but nobody has asked: a worker's child, whose new parent need not care."""
+    """Return whether a process has ended and its parent has not read its status."""
     try:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -629,7 +618,7 @@ def test_numbers_have_three_digits():
     assert shown == ["4.28 us", "428 us", "1.00 ms", "63.1 ms", "1.20 s"]
 
 
-def test_the_fastest_is_first_and_who_has_no_times_last():
+def test_the_fastest_is_first_and_those_without_times_are_last():
     rows = table.lines(
         [
             result("slow", [2e-3]),
@@ -652,7 +641,6 @@ def test_the_widest_table_fits_a_hundred_columns():
             [1.11e-4, 1.22e-4, 1.33e-4],
             ratios=[0.12],
             floor_seconds=[9.99e-5] * 3,
-            syncs=64,
             host_bytes=123_456_789,
             device_bytes=12_345_678_901,
             compile_seconds=12.34,
@@ -681,7 +669,7 @@ def test_the_points_of_a_sweep():
         sweep.points("width", replace(SMALL, sizes=(12, 4)))
 
 
-def test_a_sweep_does_not_ask_again_who_failed():
+def test_a_sweep_does_not_start_a_failed_contender_again():
     points = {size: replace(SMALL, batch_size=size) for size in (8, 16)}
     found = sweep.sweep(points, [stub(ByHand), stub(Raising)], **FAST)
     assert [[each.name for each in row] for row in found.values()] == [
@@ -692,7 +680,7 @@ def test_a_sweep_does_not_ask_again_who_failed():
     assert found[16][0].floor is None
 
 
-def test_bars_are_medians_and_the_missing_have_none():
+def test_bars_are_medians_and_contenders_without_times_have_none():
     pytest.importorskip("matplotlib")
     found = [result("a", [1e-3, 2e-3, 4e-3]), result("b", []), result("c", [1e-2])]
     panel = plots.bars(found, "title").axes[0]
@@ -718,7 +706,7 @@ def test_curves_are_log_log():
     assert {20_000, 50_000} <= set(within_a_decade)
 
 
-def test_nothing_to_draw_is_drawn_empty():
+def test_results_without_times_are_drawn_empty():
     pytest.importorskip("matplotlib")
     plots.bars([result("a", [])], "title").draw_without_rendering()
     plots.curves("width", {16: [result("a", [])]}, "title").draw_without_rendering()
@@ -740,7 +728,7 @@ def nnxp_bench(folder, *arguments):
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """A folder with what a quick bench wrote, what it printed, and its report."""
+    """Run a quick bench; return its folder, its output and its report."""
     pytest.importorskip("matplotlib")
     folder = tmp_path_factory.mktemp("bench")
     (folder / "random.py").write_text("raise SystemExit('imported from the current folder')")
@@ -781,7 +769,6 @@ def test_the_json_holds_every_repeat_and_the_machine(smoke):
         assert each["samples_per_second"]["low"] == min(speeds)
         assert each["describe"]["dtype"] == "float32"
     assert strict["loss"] == pytest.approx(numpy["loss"], rel=1e-6)
-    assert strict["syncs"] == 0
     assert cupy["problem"] or cupy["step_seconds"]
 
 
@@ -806,14 +793,13 @@ def test_a_quick_sweep_has_two_points_and_a_picture(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["torch", "jax"])
-def test_other_libraries_learn_what_numpy_learns(name):
+def test_other_libraries_learn_the_same_as_numpy(name):
     pytest.importorskip(name)
     found = measure(
         WORKLOADS["tiny"].quick(), [entry("numpy"), entry(name)], **FAST | {"steps": 100}
     )
     assert [each.verdict for each in found] == ["reference", "equal"]
     assert found[1].loss == pytest.approx(found[0].loss, rel=1e-5)
-    assert found[1].syncs == 0
     assert found[1].step_to_floor
 
 
@@ -857,7 +843,7 @@ def test_bad_options_are_refused_before_anything_runs(options, message, tmp_path
     ],
     ids=str,
 )
-def test_what_is_measured(options, names, rows, monkeypatch):
+def test_options_choose_workloads_and_backends(options, names, rows, monkeypatch):
     asked = []
 
     def record(workload, entries, **options):
@@ -870,7 +856,7 @@ def test_what_is_measured(options, names, rows, monkeypatch):
     assert rows is None or asked[0][1] == rows
 
 
-def test_a_device_is_for_all_but_numpy():
+def test_a_device_applies_to_all_backends_but_numpy():
     assert entry("numpy", "cuda").device == "cpu"
     assert entry("torch", "cuda").device == "cuda"
 

@@ -11,8 +11,6 @@ import pickle
 import re
 import resource
 import struct
-import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -20,6 +18,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from conftest import python
 
 from nnxp import datasets
 from nnxp.datasets import idx, mnist, moons
@@ -1123,10 +1122,7 @@ assert time.perf_counter() - start < 3
 def test_an_npz_bomb_is_a_data_error_in_little_memory(tmp_path, bomb):
     path = tmp_path / "data.npz"
     path.write_bytes(BOMBS[bomb]())
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD_IN_LITTLE_MEMORY, path],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = python(LOAD_IN_LITTLE_MEMORY, path)
     assert done.stderr == ""
     assert "data.npz" in done.stdout
     assert done.stdout.count("\n") == 1

@@ -15,6 +15,7 @@ import array_api_compat.numpy
 import numpy as np
 import pytest
 from conftest import TEST_DEVICE, require
+from stand_ins import module, put_modules
 
 import nnxp.arrays
 from nnxp import MLP, BackendError, Perceptron, backends, cli, gradcheck, train
@@ -105,28 +106,16 @@ def two_gpus(monkeypatch):
         driverGetVersion=lambda: 13020,
         getDeviceProperties=lambda id: {"name": b"a stand-in"},
     )
-    modules = {
-        "cupy": {
-            "__version__": "14.2.0",
-            "is_available": lambda: True,
-            "ndarray": type("ndarray", (), {}),
-            "get_default_memory_pool": lambda: types.SimpleNamespace(
-                free_bytes=lambda: 0, used_bytes=lambda: 0, get_limit=lambda: 0
-            ),
-            "cuda": types.SimpleNamespace(runtime=runtime, Device=Device),
-        },
-        "cupy._core": {"_routines_linalg": linalg},
-        "cupy_backends.cuda.libs": {
-            "cublas": None,
-            "nvrtc": types.SimpleNamespace(getVersion=lambda: (13, 0)),
-        },
-        "array_api_compat.cupy": {},
+    content = {
+        "__version__": "14.2.0",
+        "is_available": lambda: True,
+        "ndarray": type("ndarray", (), {}),
+        "get_default_memory_pool": lambda: types.SimpleNamespace(
+            free_bytes=lambda: 0, used_bytes=lambda: 0, get_limit=lambda: 0
+        ),
+        "cuda": types.SimpleNamespace(runtime=runtime, Device=Device),
     }
-    for name, content in modules.items():
-        module = types.ModuleType(name)
-        vars(module).update(content)
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(array_api_compat, "cupy", namespace, raising=False)
+    put_modules(monkeypatch, namespace, module("cupy", content), linalg)
     return driver
 
 
@@ -529,6 +518,8 @@ def test_cupy_without_the_libraries_of_cuda_says_so(two_gpus, monkeypatch):
     with pytest.raises(BackendError, match=found):
         backends.get("cupy")
     monkeypatch.delattr(libraries, "cublas")
+    # Else the import finds that of the real CuPy, where another test has imported it.
+    monkeypatch.delitem(sys.modules, "cupy_backends.cuda.libs.cublas", raising=False)
     with pytest.raises(BackendError, match=r"not the libraries of CUDA .*cublas"):
         backends.get("cupy")
 

@@ -41,6 +41,9 @@ class Fake:
         self.warm_ups += 1
         play()
 
+    def release(self):
+        self.released = True
+
     def capture(self, play):
         self.captures += 1
 
@@ -197,8 +200,8 @@ def spoils(self, play):
     [
         (fails, 0.1, r"\(ArithmeticError: no capture\)$"),
         (spoils, 0.1, r"\(ArithmeticError: no capture\)$"),
-        (does_nothing, 0.1, r"\(a replay comes to something else than the steps themselves\)$"),
-        (does_nothing, 0.0, r"\(a replay comes to something else than the steps themselves\)$"),
+        (does_nothing, 0.1, r"\(a replay gives another result than the steps themselves\)$"),
+        (does_nothing, 0.0, r"\(a replay gives another result than the steps themselves\)$"),
     ],
 )
 def test_what_cannot_be_captured_is_said_once_and_runs_eagerly(monkeypatch, capture, rate, said):

@@ -272,7 +272,7 @@ def test_everything_traces_under_jit():
         (lambda: gram_schmidt(np.ones((3, 0))), r"gram_schmidt takes .* shape \(3, 0\)"),
         (lambda: whitening(np.ones((1, 3))), "whitening takes 2 samples or more, not 1"),
         (lambda: whitening(np.ones((4, 3)), "pcaa"), "unknown whitening 'pcaa': did you mean 'pc"),
-        (lambda: whitening(np.ones((4, 3)), epsilon=-1.0), "epsilon must be 0 or more.* not -1.0"),
+        (lambda: whitening(np.ones((4, 3)), epsilon=-1.0), "epsilon must be .*0 or more, not -1.0"),
     ],
 )
 def test_wrong_input_is_refused(call, says):

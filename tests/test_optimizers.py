@@ -53,17 +53,23 @@ def by_hand(rule, w, gradients, rate, decays):
     return w
 
 
-@each_rule
-def test_steps_are_the_formulas(backend, rule):
-    ours, *_ = RULES[rule]
-    rng = np.random.default_rng(0)
-    start, gradients = drawn(rng), [drawn(rng) for _ in range(5)]
+def updated(ours, backend, start, gradients):
+    """The parameters after a step of `ours` along each of the gradients."""
     parameters = as_arrays(backend, start)
     with backend.active():
         state = ours.init(parameters)
         for gradient in gradients:
             step = as_arrays(backend, gradient)
             parameters, state = ours.update(parameters, state, step, ours.learning_rate)
+    return parameters
+
+
+@each_rule
+def test_steps_are_the_formulas(backend, rule):
+    ours, *_ = RULES[rule]
+    rng = np.random.default_rng(0)
+    start, gradients = drawn(rng), [drawn(rng) for _ in range(5)]
+    parameters = updated(ours, backend, start, gradients)
     for i, layer in enumerate(parameters):
         for j, array in enumerate(layer):
             own = [gradient[i][j] for gradient in gradients]
@@ -89,12 +95,7 @@ def test_steps_are_torchs(backend, rule):
         ],
         **options,
     )
-    parameters = as_arrays(backend, start)
-    with backend.active():
-        state = ours.init(parameters)
-        for gradient in gradients:
-            step = as_arrays(backend, gradient)
-            parameters, state = ours.update(parameters, state, step, ours.learning_rate)
+    parameters = updated(ours, backend, start, gradients)
     for gradient in gradients:
         for layer, layer_gradient in zip(tensors, gradient, strict=True):
             for tensor, array in zip(layer, layer_gradient, strict=True):

@@ -83,6 +83,8 @@ def test_wrong_options_of_train_are_one_line(changed, says):
         (lambda: check(seed=-1), "seed must be a whole number"),
         (lambda: check("digits"), "network must be an nnxp.MLP, not 'digits'"),
         (lambda: nnxp.MLP([2, 2], device=0), "device must be a string, or None, not 0"),
+        (lambda: nnxp.MLP({2, 3}), r"sizes must be a list of 2 or more, .* not \{2, 3\}"),
+        (lambda: nnxp.linalg.whitening(np.eye(3), epsilon="0"), "epsilon must be .* not '0'"),
         (lambda: nnxp.MLP(784), "sizes must be a list of 2 or more, .* not 784"),
         (lambda: nnxp.MLP([2, 3, 2], hidden=None), "unknown activation None"),
         (lambda: nnxp.MLP([2, 2], output=nnxp.kernels.softmax), "unknown activation <function"),

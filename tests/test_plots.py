@@ -240,7 +240,8 @@ def test_misread_digits_are_shown_with_both_classes(digits):
 def test_no_digits_to_show_is_said(digits, moons):
     network = nnxp.MLP([64, 10], backend="numpy")
     assert "image" in line(plots.digits, nnxp.MLP([2, 2], backend="numpy"), moons)
-    assert "1 to 100" in line(plots.digits, network, digits, count=0)
+    for count in (0, 101, 2.5, "9"):
+        assert "1 to 100" in line(plots.digits, network, digits, count=count)
     right = nnxp.MLP([64, 10], backend="numpy", parameters=[(np.zeros((64, 10)), np.eye(10)[0])])
     zeros = digits.y_test == 0
     only = {"x_test": digits.x_test[zeros], "y_test": digits.y_test[zeros]}

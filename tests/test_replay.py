@@ -219,9 +219,20 @@ def configurations(draw):
     }  # fmt: skip
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=50)
 @given(configurations())
 def test_every_configuration_is_replayed(configuration):
+    assert_configuration_replayed(configuration)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=500)
+@given(configurations())
+def test_many_more_configurations_are_replayed(configuration):
+    assert_configuration_replayed(configuration)
+
+
+def assert_configuration_replayed(configuration):
     sizes, targets, how = configuration
     try:
         trained("eager", sizes, targets, **how)

@@ -182,11 +182,12 @@ def test_a_schedule_is_read_from_text(text, made):
     [
         ("cosin", "unknown schedule 'cosin': did you mean 'cosine'"),
         ("step,evry=3", "unknown option of schedule step 'evry': did you mean 'every'"),
-        ("step,every=x", "every='x' is not a number"),
+        ("step,every=x", "every must be a whole number, 1 or more, not 'x'"),
+        ("step,every=2.5", "every must be a whole number, 1 or more, not 2.5"),
         ("step,every=0", "every must be a whole number, 1 or more, not 0"),
         ("exponential,factor=-1", "factor must be a finite number above 0"),
-        ("cosine,floor=2", r"floor must be a number in \[0, 1\], not 2.0"),
-        ("plateau,factor=1", r"factor must be a number in \(0, 1\), not 1.0"),
+        ("cosine,floor=2", r"floor must be a number in \[0, 1\], not 2"),
+        ("plateau,factor=1", r"factor must be a number in \(0, 1\), not 1"),
         ("plateau,monitor=los", "unknown monitor 'los': did you mean 'loss'"),
     ],
 )

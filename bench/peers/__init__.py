@@ -1,6 +1,6 @@
-"""Other libraries on the workloads of `nnxp.benchmark`, each as its own users write it well.
+"""Trains the workloads of `nnxp.benchmark` with other libraries, as their users write it well.
 
-A file each; its library is imported at its top, since each runs in a process of its own.
+Each has a file, which imports its library at the top, since each runs in a process of its own.
 """
 
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Peer:
-    """Who takes part beside nnxp.
+    """A contender that is not nnxp.
 
     Args:
-        name: what the tables call it.
+        name: the name in tables.
         contender: "module:Class", an `nnxp.benchmark.Contender`.
         device: "any", or the one kind that it trains on, "cpu" or "cuda".
-        workloads: the only ones that it is timed on; all, if none is named.
+        workloads: the only workloads that it is timed on; empty for all.
     """
 
     name: str
@@ -34,7 +34,7 @@ PEERS = {
     "scikit_learn": Peer("scikit-learn", "peers.scikit_learn:ScikitLearn", "cpu"),
     "keras": Peer("Keras", "peers.keras:Keras"),
     "thinc": Peer("Thinc", "peers.thinc:Thinc", "cpu"),
-    # On larger ones a single chunk takes minutes.
+    # On larger workloads a single chunk takes minutes.
     "loop": Peer("per-sample loop", "peers.loop:Loop", "cpu", ("tiny", "small")),
 }
-"""By the name of the file."""
+"""The peers by file name."""

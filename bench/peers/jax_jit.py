@@ -1,4 +1,4 @@
-"""JAX by hand, `jit` of one step: what its tutorials write."""
+"""Trains with JAX by hand, `jit` of one step, as its tutorials do."""
 
 from functools import partial
 from typing import Any
@@ -12,15 +12,20 @@ from nnxp.benchmark.workloads import LEARNING_RATE, Workload
 jax.config.update("jax_default_matmul_precision", "highest")  # float32 on a GPU too
 
 
+def jax_device(name: str | None) -> jax.Device:
+    """Return JAX's device called "cpu", "cuda" or "cuda:1"; None means "cpu"."""
+    platform, _, index = (name or "cpu").partition(":")
+    return jax.devices(platform)[int(index or 0)]
+
+
 class JAXJit:
-    """One call a step; the batch is gathered inside, the parameters' buffers are donated."""
+    """Makes one call per step, which gathers the batch; the parameters' buffers are donated."""
 
     name = "JAX jit"
     note = ""
 
     def __init__(self, workload: Workload, device: str | None = None) -> None:
-        platform, _, index = (device or "cpu").partition(":")
-        self.device = jax.devices(platform)[int(index or 0)]
+        self.device = jax_device(device)
         self.state = jax.device_put(workload.parameters, self.device)
         x, classes = workload.data
         self.data = jax.device_put((x, classes.astype(np.int32)), self.device)
@@ -46,7 +51,7 @@ class JAXJit:
 
 
 def loss(parameters: Any, x: jax.Array, classes: jax.Array) -> jax.Array:
-    """The mean softmax cross-entropy."""
+    """Return the mean softmax cross-entropy."""
     for weight, bias in parameters[:-1]:
         x = jax.nn.relu(x @ weight + bias)
     weight, bias = parameters[-1]
@@ -55,7 +60,7 @@ def loss(parameters: Any, x: jax.Array, classes: jax.Array) -> jax.Array:
 
 
 def step(parameters: Any, data: Any, rows: jax.Array) -> Any:
-    """The parameters after a step of SGD on these rows of the data."""
+    """Return the parameters after a step of SGD on these rows of the data."""
     x, classes = (jnp.take(array, rows, axis=0) for array in data)
     gradients = jax.grad(loss)(parameters, x, classes)
     return jax.tree.map(lambda p, g: p - LEARNING_RATE * g, parameters, gradients)

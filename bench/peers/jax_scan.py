@@ -1,4 +1,4 @@
-"""JAX by hand, `jit` of `lax.scan` over a chunk of steps: the best that is written by hand."""
+"""Trains with JAX by hand, `jit` of `lax.scan` over a chunk of steps: JAX at its fastest."""
 
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ from peers.jax_jit import JAXJit, step
 
 
 class JAXScan(JAXJit):
-    """One call a chunk; the parameters' buffers are donated."""
+    """Makes one call per chunk; the parameters' buffers are donated."""
 
     name = "JAX jit + scan"
 

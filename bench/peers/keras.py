@@ -1,12 +1,12 @@
-"""Keras 3 on JAX, its fastest backend on a CPU: `fit`, compiled.
+"""Trains with Keras 3 on JAX, its fastest backend on a CPU: `fit`, compiled.
 
-Thousands of samples a second, on two cores that others used too; medians of `fit` on JAX, of `fit`
-on TensorFlow (on `tiny` and `small` an epoch a call, which suits it better than a chunk), and the
-best of `fit` and `train_on_batch` on PyTorch:
+Thousands of samples per second, on two cores that other processes used too; medians of `fit` on
+JAX, of `fit` on TensorFlow (on `tiny` and `small` with one call per epoch, which is faster there
+than one per chunk), and the best of `fit` and `train_on_batch` on PyTorch:
 
     tiny 120, 50, 7    small 130, 60, 35    medium 49, 33, 30    wide 24, 23, 23
 
-On JAX, `train_on_batch` comes to 17 on `tiny` and 53 on `small`.
+On JAX, `train_on_batch` reaches 17 on `tiny` and 53 on `small`.
 """
 
 import os
@@ -19,21 +19,19 @@ os.environ["KERAS_BACKEND"] = "jax"  # read when Keras is imported
 import jax
 import keras
 from keras import layers
+from peers.jax_jit import jax_device
 
 from nnxp.benchmark.workloads import LEARNING_RATE, Workload
 
-jax.config.update("jax_default_matmul_precision", "highest")  # float32 on a GPU too
-
 
 class Keras:
-    """One `fit` a chunk, without `shuffle`, so that it takes the batches in their order."""
+    """Calls `fit` once per chunk, without `shuffle`, so that the batches keep their order."""
 
     name = "Keras"
     note = ""
 
     def __init__(self, workload: Workload, device: str | None = None) -> None:
-        platform, _, index = (device or "cpu").partition(":")
-        self.device = jax.devices(platform)[int(index or 0)]
+        self.device = jax_device(device)
         jax.config.update("jax_default_device", self.device)
         x, classes = workload.data
         self.x, self.classes = x, classes.astype(np.int32)

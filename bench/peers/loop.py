@@ -1,6 +1,6 @@
-"""The books' first program: backpropagation of one sample at a time, in column vectors.
+"""Trains with the books' first program: backpropagation sample by sample, in column vectors.
 
-The algorithm of M. Nielsen's Neural Networks and Deep Learning, chapters 1 and 2, with the
+This is the algorithm of M. Nielsen's Neural Networks and Deep Learning, chapters 1 and 2, with the
 workloads' ReLU, softmax and cross-entropy.
 """
 
@@ -12,7 +12,7 @@ from nnxp.benchmark.workloads import LEARNING_RATE, Workload
 
 
 class Loop:
-    """As the books have it: a list of columns as data, weights of (fan_out, fan_in)."""
+    """Keeps the books' layout: data in a list of columns, weights of (fan_out, fan_in)."""
 
     name = "per-sample loop"
     note = ""
@@ -29,7 +29,7 @@ class Loop:
             self.update([self.data[row] for row in rows])
 
     def update(self, batch: list[tuple[np.ndarray, np.ndarray]]) -> None:
-        """One step of gradient descent: the samples' gradients are summed, one by one."""
+        """Take one step of gradient descent: sum the samples' gradients one by one."""
         dweights = [np.zeros_like(weight) for weight in self.weights]
         dbiases = [np.zeros_like(bias) for bias in self.biases]
         for x, t in batch:
@@ -41,7 +41,7 @@ class Loop:
         self.biases = [b - rate * g for b, g in zip(self.biases, dbiases, strict=True)]
 
     def backpropagate(self, x: np.ndarray, t: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """One sample's gradients, (dweight, dbias) per layer."""
+        """Return one sample's gradients, (dweight, dbias) per layer."""
         outputs = [x]
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             outputs.append(np.maximum(weight @ outputs[-1] + bias, np.float32(0)))

@@ -1,4 +1,4 @@
-"""PyTorch, eager: `nn.Sequential`, autograd, `optim.SGD`."""
+"""Trains with eager PyTorch: `nn.Sequential`, autograd, `optim.SGD`."""
 
 from itertools import pairwise
 from typing import Any
@@ -11,7 +11,7 @@ from nnxp.benchmark.workloads import LEARNING_RATE, Workload
 
 
 class PyTorch:
-    """Every tensor on the device, the batches too: `index_select` gathers them there."""
+    """Keeps every tensor on the device, where `index_select` gathers the batches."""
 
     name = "PyTorch"
     note = ""
@@ -55,7 +55,7 @@ class PyTorch:
 
 
 def _model(workload: Workload) -> nn.Sequential:
-    """Linear and ReLU in turn, the logits last, with the workload's weights."""
+    """Return linear layers and ReLU in turn, the logits last, with the workload's weights."""
     layers: list[nn.Module] = []
     for fans, (weight, bias) in zip(pairwise(workload.sizes), workload.parameters, strict=True):
         linear = nn.Linear(*fans)

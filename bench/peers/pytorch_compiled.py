@@ -1,8 +1,8 @@
-"""PyTorch, compiled: `torch.compile` of the whole step.
+"""Trains with compiled PyTorch: `torch.compile` of the whole step.
 
-The gradient by `torch.func.grad`, so that forward, backward and update are one graph. Compiled from
-`loss.backward()` and `optimizer.step()`, a step falls into several: slower than eager where it was
-tried, on `tiny` and `small`.
+`torch.func.grad` computes the gradient, so that forward, backward and update are one graph. With
+`loss.backward()` and `optimizer.step()` a step becomes several graphs, which are slower than eager
+steps on `tiny` and `small`.
 """
 
 from typing import Any
@@ -23,19 +23,19 @@ class PyTorchCompiled(PyTorch):
     def __init__(self, workload: Workload, device: str | None = None) -> None:
         super().__init__(workload, device)
         self.weights = {name: w.detach() for name, w in self.model.named_parameters()}
-        # A step of a small network takes less than calling its kernels from Python does.
+        # A step of a small network takes less time than calling its kernels from Python.
         options = {"cpp_wrapper": True} if self.device.type == "cpu" else None
-        self.compiled = torch.compile(self.descend, fullgraph=True, options=options)
+        self.compiled = torch.compile(self.apply_step, fullgraph=True, options=options)
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def train(self, order: np.ndarray) -> None:
         for rows in torch.from_numpy(order).to(self.device).unbind():
             self.compiled(self.weights, self.x, self.t, rows)
 
-    def descend(
+    def apply_step(
         self, weights: dict[str, torch.Tensor], x: torch.Tensor, t: torch.Tensor, rows: torch.Tensor
     ) -> None:
-        """One step, which writes into the weights."""
+        """Take one step, which updates the weights in place."""
 
         def loss(weights: dict[str, torch.Tensor]) -> torch.Tensor:
             return self.loss(functional_call(self.model, weights, x[rows]), t[rows])

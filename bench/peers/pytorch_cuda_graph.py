@@ -1,9 +1,9 @@
-"""PyTorch in a CUDA graph: the whole step captured once, replayed for every batch.
+"""Trains with PyTorch in a CUDA graph: the whole step is captured once and replayed per batch.
 
-As in the CUDA semantics chapter of PyTorch's documentation, "Whole-network capture". The rows of a
-batch are copied to where the graph reads them: one small copy and one launch a step. To find them
-inside the graph, by a counter, would spare the host a call and cost the GPU two kernels, where the
-GPU is what a step waits for. The update is the fused kernel, which writes all parameters at once.
+It follows "Whole-network capture" in the CUDA semantics chapter of PyTorch's documentation. The
+rows of a batch are copied to where the graph reads them: one small copy and one launch per step. A
+counter inside the graph could find them, which saves the host a call but costs the GPU two kernels,
+and a step waits for the GPU. The update is the fused kernel, which writes all parameters at once.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from nnxp.benchmark.workloads import LEARNING_RATE, Workload
 
 
 class PyTorchCUDAGraph(PyTorch):
-    """The graph reads which rows to take from one tensor, and gathers them itself."""
+    """Replays a graph that reads the batch's rows from one tensor and gathers the batch."""
 
     name = "PyTorch CUDA graph"
 
@@ -36,7 +36,7 @@ class PyTorchCUDAGraph(PyTorch):
             self.graph.replay()
 
     def capture(self) -> None:
-        """Warm up on a stream of its own, undo that training, record one step."""
+        """Warm up on a separate stream, undo that training, capture one step."""
         before = [parameter.detach().clone() for parameter in self.model.parameters()]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -47,7 +47,7 @@ class PyTorchCUDAGraph(PyTorch):
         with torch.no_grad():
             for parameter, value in zip(self.model.parameters(), before, strict=True):
                 parameter.copy_(value)
-        # Without gradients, the recorded backward pass makes them in the graph's own memory.
+        # Without gradients, the captured backward pass allocates them in the graph's memory.
         self.optimizer.zero_grad(set_to_none=True)
         with torch.cuda.graph(self.graph):
             self.take_step()

@@ -1,4 +1,4 @@
-"""scikit-learn: `MLPClassifier`, solver "sgd"."""
+"""Trains with scikit-learn: `MLPClassifier`, solver "sgd"."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from nnxp.benchmark.workloads import LEARNING_RATE, Workload
 
 
 class ScikitLearn:
-    """One `partial_fit` a chunk.
+    """Calls `partial_fit` once per chunk.
 
-    It is the loop of `fit`: without `shuffle` it takes the chunk's batches in their order, and
-    checks its input once for all of them. float32 data makes it compute in float32.
+    `partial_fit` runs the loop of `fit`: without `shuffle` it takes the chunk's batches in their
+    order, and checks its input once. With float32 data it computes in float32.
     """
 
     name = "scikit-learn"
@@ -31,7 +31,7 @@ class ScikitLearn:
             nesterovs_momentum=False,
             shuffle=False,
         )
-        # Its weights exist, and can be set, once it has learnt.
+        # Its weights exist, and can be set, only after a first fit.
         first = slice(workload.batch_size)
         classes = np.arange(workload.sizes[-1])
         self.model.partial_fit(self.x[first], self.classes[first], classes=classes)

@@ -1,4 +1,4 @@
-"""Thinc: `chain` of `Relu` and `Softmax` layers, its `SGD`."""
+"""Trains with Thinc: `chain` of `Relu` and `Softmax` layers, its `SGD`."""
 
 from itertools import pairwise
 from typing import Any
@@ -11,7 +11,7 @@ from nnxp.benchmark.workloads import LEARNING_RATE, Workload
 
 
 class Thinc:
-    """With NumPy's matrix products, which are faster than those of BLIS, its default."""
+    """Uses NumPy's matrix products, which are faster than Thinc's default, BLIS."""
 
     name = "Thinc"
     note = ""

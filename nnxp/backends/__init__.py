@@ -1,8 +1,8 @@
-"""Backends: what each array library needs before nnxp's kernels can run on it.
+"""Backends: the array libraries that nnxp's kernels run on.
 
-`get(name, device)` opens one. Only this package, `nnxp.executors` and, for the way to the host,
-`nnxp.arrays` name array libraries. A new one is a file here with a `Backend` subclass, and a line
-in `BACKENDS`.
+`get(name, device)` opens a backend. Array libraries are named only in this package, in
+`nnxp.executors` and, for copies to the host, in `nnxp.arrays`. To add a backend, write a `Backend`
+subclass in a new file here and add a line to `BACKENDS`.
 """
 
 import ctypes
@@ -13,6 +13,7 @@ import sys
 from nnxp import executors, options
 from nnxp.backends.base import Availability, Backend
 from nnxp.errors import BackendError, InputError, unknown_name
+from nnxp.names import ExecutorName
 
 __all__ = [
     "BACKENDS",
@@ -32,7 +33,7 @@ BACKENDS = {
     "jax": "nnxp.backends.jax:JAXBackend",
     "array-api-strict": "nnxp.backends.array_api_strict:StrictBackend",
 }
-"""Where each backend's class is; imported only when it is asked for."""
+"""The module and class of each backend. A module is imported when its backend is first used."""
 
 _CUDA_BACKENDS = ("cupy", "torch", "jax")
 
@@ -44,7 +45,7 @@ BACKEND = options.optional(
     )
 )
 DEVICE = options.optional(options.TEXT)
-"""What arguments called `backend` and `device` take."""
+"""The rules for arguments called `backend` and `device`."""
 
 
 @options.checked(
@@ -56,30 +57,29 @@ DEVICE = options.optional(options.TEXT)
 def get(
     name: str | Backend | None = None,
     device: str | None = None,
-    executor: str | None = None,
+    executor: ExecutorName | None = None,
     tf32: bool | None = None,
 ) -> Backend:
     """Open the backend called `name` on `device`.
 
     Args:
         name: one of `BACKENDS`, "auto", or None for `$NNXP_BACKEND` and, without it, "numpy".
-            "auto" takes a CUDA device where one answers and NumPy otherwise; the backend's
-            `describe()` says which. "torch:compiled" names the executor, too. A backend that is
-            open already is returned as it is.
+            "auto" takes a CUDA device if one is available and NumPy otherwise; the backend's
+            `describe()` says which. "torch:compiled" also names the executor. An open backend
+            is returned unchanged.
         device: "cpu", "cuda", "cuda:1", "mps" (torch only), "device1" (array-api-strict only),
             or None for `$NNXP_DEVICE` and, without it, the backend's own default.
         executor: how chunks of steps run, one of `nnxp.executors.EXECUTORS`: "eager", "replay"
             (numpy), "graph" (cupy, and torch on CUDA), "compiled" (torch) or "jit" (jax); None or
-            "auto" for the best that the device has.
-        tf32: whether float32 products on CUDA may be computed in TF32, several times as fast with
-            10 of 23 bits. None is False, whatever the library would do; of an open backend, what
-            it was opened with.
+            "auto" for the best one on the device.
+        tf32: whether float32 products on CUDA may be computed in TF32, which is several times as
+            fast and keeps 10 of 23 bits. None means False, whatever the library's default is; for
+            an open backend, None means the value that it was opened with.
 
     Raises:
         InputError: no backend has this name.
-        BackendError: the backend or the device cannot be used here, or has no TF32 where that is
-            asked for; the message says why and what to do about it. Nothing else is taken in its
-            place.
+        BackendError: the backend or the device cannot be used here, or `tf32` is True and the
+            device has no TF32. The message says why and what to do. There is no silent fallback.
     """
     if isinstance(name, Backend):
         if device not in (None, name.device_name, name.device_name.removesuffix(":0")):
@@ -93,22 +93,22 @@ def get(
                 f"{name.describe()} is open already, with{'' if name.tf32 else 'out'} TF32"
             )
         return name
-    name, named_executor = parse(name or default_name())
-    if named_executor is not None:
-        if executor not in (None, "auto", named_executor):
-            raise InputError(f"backend {name}:{named_executor} has another executor: {executor!r}")
-        executor = named_executor
+    name, chosen = parse(name or default_name())
+    if chosen is None:
+        chosen = executor
+    elif executor not in (None, "auto", chosen):
+        raise InputError(f"backend {name}:{chosen} has another executor: {executor!r}")
     device = device or os.environ.get("NNXP_DEVICE") or None
     if name == "auto":
-        return _auto(device, executor, bool(tf32))
-    return backend_class(name)(device, executor, bool(tf32))
+        return _auto(device, chosen, bool(tf32))
+    return backend_class(name)(device, chosen, bool(tf32))
 
 
 def parse(text: str) -> tuple[str, str | None]:
-    """The backend and the executor that `text` names: "torch:compiled" is ("torch", "compiled").
+    """Split a backend's name and its executor: "torch:compiled" is ("torch", "compiled").
 
     Returns:
-        One of `BACKENDS` or "auto", and the executor, None where `text` names none.
+        One of `BACKENDS` or "auto", and the executor; None if `text` names no executor.
 
     Raises:
         InputError: no backend has this name.
@@ -124,17 +124,17 @@ def parse(text: str) -> tuple[str, str | None]:
 
 
 def default_name() -> str:
-    """The backend that is used where none is named: `$NNXP_BACKEND`, else "numpy"."""
+    """Return the default backend's name: `$NNXP_BACKEND`, else "numpy"."""
     return os.environ.get("NNXP_BACKEND") or "numpy"
 
 
 def availability() -> list[Availability]:
-    """For every backend: its version and devices, or why it cannot be used here."""
+    """Return every backend's version and devices, or why it cannot be used here."""
     return [backend_class(name).availability() for name in BACKENDS]
 
 
 def backend_class(name: str) -> type[Backend]:
-    """The class behind a name. Its library is imported only when it is opened.
+    """Return a backend's class. Its array library is imported when the backend is opened.
 
     Raises:
         InputError: no backend has this name.
@@ -163,7 +163,7 @@ def _auto(device: str | None, executor: str | None, tf32: bool) -> Backend:
 
 
 def _cuda_driver_answers() -> bool:
-    """Whether a CUDA driver is installed and counts a device; far cheaper than importing torch."""
+    """Return whether a CUDA driver finds a device. This is far cheaper than importing torch."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         count = ctypes.c_int(0)

@@ -1,4 +1,4 @@
-"""array-api-strict: the standard and nothing else, for testing. Its device1 stands in for a GPU."""
+"""array-api-strict: only what the standard has, for tests. Its device1 stands in for a GPU."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -29,7 +29,7 @@ class StrictBackend(Backend):
         return self.xp.Device("CPU_DEVICE" if device == "cpu" else device)
 
     def context(self) -> AbstractContextManager[Any]:
-        return np.errstate(all="ignore")  # it computes with NumPy; see there
+        return np.errstate(all="ignore")  # it computes with NumPy; see `NumPyBackend.context`
 
     def settings(self) -> dict[str, Any]:
         return NumPyBackend().settings()

@@ -1,4 +1,4 @@
-"""What an array library is: namespace, devices, precision, memory, staging."""
+"""The base class of backends: an array library's namespace, devices, precision and memory."""
 
 import logging
 import re
@@ -7,45 +7,45 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nnxp import executors
+from nnxp import executors, options
 from nnxp.arrays import Array, device, is_array, namespace, to_numpy
 from nnxp.backends.staging import Layout, Staging
-from nnxp.errors import BackendError, InputError, NnxpError, first_line
-from nnxp.executors.eager import Runner, State, Step
+from nnxp.errors import BackendError, NnxpError, first_line
+from nnxp.executors import Runner, State, Step
 
 log = logging.getLogger("nnxp")
 
 
 @dataclass(frozen=True)
 class Availability:
-    """What `nnxp backends` tells of a backend."""
+    """The version and devices of a backend, as `nnxp backends` shows them."""
 
     name: str
     version: str | None
-    """The library's version; None where it is not installed."""
+    """The library's version; None if it is not installed."""
     devices: tuple[str, ...]
     """The device strings that can be used here."""
     problem: str | None
-    """Why it cannot be used, with the cure; None where it can."""
+    """Why it cannot be used and what to do; None if it can be used."""
 
 
 class Backend:
     """An array library on one device.
 
-    A subclass says how to import its library, which devices it has, and how it sets precision,
-    threads and memory. How steps run on it is said by `nnxp.executors`.
+    A subclass defines how its library is imported, which devices it has, and how it sets
+    precision, threads and memory. `nnxp.executors` defines how steps run on it.
     """
 
     name: ClassVar[str]
     install: ClassVar[str]
-    """The command that makes the library available."""
+    """The command that installs the library."""
     memory_errors: ClassVar[tuple[str, ...]] = ()
-    """What its RuntimeErrors say, in part, where memory runs out. A MemoryError needs no words."""
+    """Parts of the messages of RuntimeErrors that mean out of memory, besides a MemoryError."""
 
     xp: Any
     """The library's Array API namespace."""
     device: Any
-    """The device, in the library's own terms."""
+    """The device as the library represents it."""
     device_name: str
     """The device as a string: "cpu", "cuda:0"."""
     version: str
@@ -60,51 +60,51 @@ class Backend:
         self.tf32 = tf32
         self.xp, self.version = self.load()
         available = self.devices()
-        found = "cuda:0" if device == "cuda" else device or available[0]
-        if found not in available:
+        device_name = "cuda:0" if device == "cuda" else device or available[0]
+        if device_name not in available:
             raise BackendError(
                 f"backend {self.name!r} has no device {device!r} here; "
                 f"it has {', '.join(available)}{self.hint(str(device))}"
             )
-        self.executor = executors.find(executor, self.name, found)
-        self.device_name = found
-        self.device = self.open_device(found)
+        self.executor = executors.find(executor, self.name, device_name)
+        self.device_name = device_name
+        self.device = self.open_device(device_name)
         if tf32 and not self.has_tf32():
             raise BackendError(
-                f"{self.name} {self.version} has no TF32 on {found}: leave --tf32 out, or take a "
-                "CUDA device of compute capability 8.0 or more"
+                f"{self.name} {self.version} has no TF32 on {device_name}: leave --tf32 out, "
+                "or take a CUDA device of compute capability 8.0 or more"
             )
 
     @classmethod
     def load(cls) -> tuple[Any, str]:
-        """Import the library: its Array API namespace and its version.
+        """Import the library; return its Array API namespace and its version.
 
         Raises:
-            BackendError: it is not installed or cannot work here; says what to do.
+            BackendError: it is not installed or cannot work here; the message says what to do.
         """
         raise NotImplementedError
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
-        """The device strings that can be used here, the default first. After `load`."""
+        """Return the device strings that can be used here, the default first. Call `load` first."""
         return ("cpu",)
 
     def open_device(self, device: str) -> Any:
-        """The library's own name for one of `devices`."""
+        """Return the library's own device object for one of `devices`."""
         return device
 
     @classmethod
     def hint(cls, device: str) -> str:
-        """What to do where `device` is none of `devices`, to end a message; "" for nothing."""
+        """Return the end of the error message for an unknown `device`: what to do, or ""."""
         return "; a GPU is called cuda, cuda:1" if "gpu" in device.lower() else ""
 
     def has_tf32(self) -> bool:
-        """Whether the device multiplies in TF32."""
+        """Return whether the device can multiply in TF32."""
         return False
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """What kernels on this backend run inside, and whatever else makes or reads its arrays.
+        """Enter the context in which kernels run and arrays of this backend are made and read.
 
         Raises:
             BackendError: there is not enough memory.
@@ -118,69 +118,67 @@ class Backend:
             raise self._out_of_memory(error) from error
 
     def context(self) -> AbstractContextManager[Any]:
-        """The library's own part of `active`, its device and precision; then the caller's again.
+        """Set the library's device and precision; restore the caller's at the end.
 
-        In torch and CuPy the precision is the process's: meanwhile other threads have it too.
+        In torch and CuPy the precision is global to the process, so other threads see the change.
         """
         return nullcontext()
 
     @classmethod
     def is_out_of_memory(cls, error: Exception) -> bool:
-        """Whether this is how the library says that memory does not suffice."""
-        told = isinstance(error, RuntimeError) and any(
+        """Return whether the library raises this error when memory runs out."""
+        is_known = isinstance(error, RuntimeError) and any(
             words in str(error) for words in cls.memory_errors
         )
-        return told or isinstance(error, MemoryError)
+        return is_known or isinstance(error, MemoryError)
 
     def _out_of_memory(self, error: Exception) -> BackendError:
-        # Each library writes pages of it, but after the same word.
-        asked = re.search(r"allocat(?:e|ing)(?: request for)? ([\d.,]*\d ?\w+)", str(error))
-        known = [f"{asked[1]} wanted" if asked else first_line(error)]
-        with suppress(Exception):  # a device in this state need not answer
+        # The libraries' messages are long and differ, but the size follows the same word in all.
+        requested = re.search(r"allocat(?:e|ing)(?: request for)? ([\d.,]*\d ?\w+)", str(error))
+        facts = [f"{requested[1]} wanted" if requested else first_line(error)]
+        with suppress(Exception):  # a device in this state may not answer
             free = self.free_memory()
             if free is not None:
-                known.append(f"{free / 1e9:.1f} GB free")
+                facts.append(f"{free / 1e9:.1f} GB free")
         elsewhere = "" if self.device_name == "cpu" else ", or another --device"
         return BackendError(
-            f"{self.describe()} is out of memory ({', '.join(known)}): "
+            f"{self.describe()} is out of memory ({', '.join(facts)}): "
             f"take a smaller --batch-size, network or data set{elsewhere}"
         )
 
     def dtype(self, name: str) -> Any:
-        """The library's dtype called "float32" or "float64".
+        """Return the library's dtype called "float32" or "float64".
 
         Raises:
             InputError: nnxp does not train in this dtype.
-            BackendError: the library, as it is set up, does not compute in it.
+            BackendError: the library, as it is configured, does not compute in it.
         """
-        if name not in ("float32", "float64"):
-            raise InputError(f"dtype must be float32 or float64, not {name!r}")
-        return getattr(self.xp, name)
+        return getattr(self.xp, options.DTYPE("dtype", name))
 
     def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
-        """`x`, an array of any library or nested lists, as an array on this backend's device."""
+        """Convert `x`, an array of any library or nested lists, to an array on this device."""
         with self.active():
             if not is_array(x) or namespace(x) is not self.xp:
                 x = to_numpy(x)
             return self.xp.asarray(x, dtype=dtype, device=self.device, copy=copy)
 
     def holds(self, x: Array) -> bool:
-        """Whether `x` is on this backend's device already."""
+        """Return whether `x` is already on this backend's device."""
         return namespace(x) is self.xp and device(x) == self.device
 
     def runner(self, step: Step, fallbacks: list[str] | None = None) -> Runner:
-        """A function like `nnxp.executors.eager.run`: it runs chunks of `step` by the executor.
+        """Return a function that runs chunks of `step`, like `nnxp.executors.eager.run`.
 
         Args:
-            step: see `nnxp.executors.eager.Step`.
-            fallbacks: gets a line, with the reason, for each way in which steps run otherwise
-                than by the backend's executor. Each is logged by "nnxp", too, as INFO.
+            step: see `nnxp.executors.Step`.
+            fallbacks: if steps run otherwise than by the backend's executor, a line with the
+                reason is appended here, and logged by "nnxp" at level INFO.
         """
-        known = [] if fallbacks is None else fallbacks
+        lines = [] if fallbacks is None else fallbacks
 
         def report(line: str) -> None:
-            if line not in known:  # for whole batches, and for an epoch's smaller last
-                known.append(line)
+            if line not in lines:  # it comes for whole batches and again for the last, smaller one
+                lines.append(line)
                 log.info("%s", line)
 
         run_chunk = self.tuned(executors.runner(self.executor, self, step, report))
@@ -194,72 +192,73 @@ class Backend:
         return run
 
     def tuned(self, run: Runner) -> Runner:
-        """`run` with the state laid out, and with as many threads, as suits the library best."""
+        """Return `run` with the state's layout and the number of threads that are fastest."""
         return run
 
     def threads(self, multiply_adds: int) -> AbstractContextManager[Any]:
-        """As many of the CPU's threads as steps of this size are worth; inside `active`.
+        """Limit the CPU's threads to what steps of this size need; enter inside `active`.
 
-        Where a library has one limit for the whole process, trainings in other threads have it too.
+        If a library has one limit for the whole process, it also holds for trainings in other
+        threads.
 
         Args:
-            multiply_adds: in the largest matrix product.
+            multiply_adds: multiply-adds of the largest matrix product.
         """
         return nullcontext()
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, pure and of arrays, compiled where the library compiles."""
+        """Compile a pure function of arrays; return it as it is if the library does not compile."""
         return function
 
     def repeat(self, function: Callable[..., Any], arrays: Any, times: int) -> Any:
-        """Compute `function(*arrays)` so many times, as fast as the library can; the last result.
+        """Compute `function(*arrays)` `times` times, as fast as possible; return the last result.
 
-        For benchmarks: every turn is computed, though all come to the same.
+        For benchmarks: every repetition is computed, although all have the same result.
 
         Args:
-            function: pure; compiled at the first call where the library compiles, so the same
+            function: pure. A library that compiles does so at the first call, so pass the same
                 object each time.
-            arrays: a list of lists of matrices, say; what `function` takes.
-            times: at least 1.
+            arrays: the arguments of `function`, such as a list of lists of matrices.
+            times: 1 or more.
         """
         with self.active():
             for _ in range(times):
-                result = None  # so that its memory serves the next
+                result = None  # free its memory for the next result
                 result = function(*arrays)
         return result
 
     def synchronize(self, arrays: Any) -> None:
-        """Return when `arrays`, nested lists, and all that was begun before them are computed."""
+        """Wait until `arrays`, nested lists, and all work queued before them are computed."""
 
     def device_memory(self) -> tuple[int, int] | None:
-        """Bytes in use on the device, and the most that were since the process began.
+        """Return the bytes in use on the device, now and at the peak since the process began.
 
-        None where the device is the host, or the library does not tell.
+        None if the device is the host, or the library does not report it.
         """
         return None
 
     def free_memory(self) -> int | None:
-        """Bytes of the device's memory that arrays could still take.
+        """Return the bytes of the device's memory that are free for arrays.
 
-        None where the device is the host, or the library does not tell.
+        None if the device is the host, or the library does not report it.
         """
         return None
 
     def staging(self, layout: Layout) -> Staging:
-        """A place for data on its way to the device; inside `active`."""
+        """Return buffers through which data is sent to the device; call it inside `active`."""
         return Staging(self, layout)
 
     def settings(self) -> dict[str, Any]:
-        """What sets the library's speed, for reports: threads, BLAS, TF32, versions of CUDA."""
+        """Return what affects the speed, for reports: threads, BLAS, TF32, versions of CUDA."""
         return {"tf32": self.tf32}
 
     def describe(self) -> str:
-        """Library, version, device and, where it is on, TF32 in one phrase."""
+        """Return library, version, device and, if it is on, TF32 in one phrase."""
         return f"{self.name} {self.version} on {self.device_name}" + (", TF32" if self.tf32 else "")
 
     @classmethod
     def availability(cls) -> Availability:
-        """Version and devices, or what stands in the way."""
+        """Return the version and the devices, or why the backend cannot be used."""
         try:
             _, version = cls.load()
             return Availability(cls.name, version, cls.devices(), None)
@@ -268,12 +267,12 @@ class Backend:
 
     @classmethod
     def installed_version(cls) -> str | None:
-        """The installed version of a library that cannot be used; None where there is none."""
+        """Return the installed version of a library that cannot be used; None if there is none."""
         return None
 
     @classmethod
     def import_error(cls, error: Exception, module: str) -> BackendError:
-        """The error for a library that raised `error` when `module` was imported."""
+        """Return the error for a library that raised `error` when `module` was imported."""
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             return BackendError(f"backend {cls.name!r} is not installed: {cls.install}")
         return BackendError(
@@ -285,5 +284,5 @@ class Backend:
         return f"<nnxp backend: {self.describe()}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Modules and devices do not pickle; what they were opened with does.
+        # Modules and devices do not pickle; the arguments that they were opened with do.
         return type(self), (self.device_name, self.executor, self.tf32)

@@ -32,8 +32,8 @@ class CuPyBackend(Backend):
         try:
             from cupy_backends.cuda.libs import cublas, nvrtc  # noqa: F401
 
-            nvrtc.getVersion()  # loads it
-        except Exception as error:  # of the loader's own kinds
+            nvrtc.getVersion()  # loads the library
+        except Exception as error:  # the loader has error classes of its own
             raise BackendError(
                 f"cupy {cupy.__version__} finds a CUDA device but not the libraries of CUDA "
                 f"({first_line(error)}): install them with it: {cls.install}"
@@ -70,9 +70,9 @@ class CuPyBackend(Backend):
         from cupy._core import _routines_linalg as linalg
 
         kind = linalg.COMPUTE_TYPE_TF32 if self.tf32 else linalg.COMPUTE_TYPE_DEFAULT
-        before = linalg.get_compute_type(np.float32)  # CUPY_TF32's, if none was set
+        before = linalg.get_compute_type(np.float32)  # from CUPY_TF32, if none was set
         try:
-            with self.device:  # arrays are made on the current device, whatever `device=` says
+            with self.device:  # CuPy makes arrays on the current device and ignores `device=`
                 linalg.set_compute_type(np.float32, kind)
                 yield
         finally:
@@ -86,7 +86,7 @@ class CuPyBackend(Backend):
 
         with self.device:
             pool = cupy.get_default_memory_pool()
-            # The pool keeps what it once took, so that is the most, and its fragments.
+            # The pool keeps the memory that it once took, so its total is the peak, with fragments.
             return pool.used_bytes(), pool.total_bytes()
 
     def free_memory(self) -> int | None:
@@ -115,7 +115,7 @@ class CuPyBackend(Backend):
 
 
 def _lacking(cupy: Any) -> str:
-    """What stands between CuPy and a GPU, with the cure."""
+    """Return why CuPy finds no GPU, and what to do."""
     runtime = cupy.cuda.runtime
     driver, wheel = runtime.driverGetVersion(), runtime.runtimeGetVersion()
     if 0 < driver // 1000 < wheel // 1000:
@@ -131,5 +131,5 @@ def _lacking(cupy: Any) -> str:
 
 
 def _version(number: int) -> str:
-    """12080 is CUDA 12.8."""
+    """Format a version of CUDA: 12080 is "12.8"."""
     return f"{number // 1000}.{number % 1000 // 10}"

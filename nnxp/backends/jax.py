@@ -1,10 +1,10 @@
-"""JAX on whatever device XLA was built for.
+"""JAX on the devices that XLA was built for.
 
 XLA compiles for each shape. On two CPU cores the first training of a network shape takes a second
-more than those after it, whatever their learning rate; another batch size, loss, optimizer or
-regularization compiles anew, and so does another seed with dropout. nnxp keeps the programs of the
-last ten network shapes or so, 12 MB each. JAX itself keeps what it compiles for single operations,
-5 MB for each network shape, until `jax.clear_caches()`.
+longer than later ones, also with another learning rate. Another batch size, loss, optimizer or
+regularization compiles again, and so does another seed with dropout. nnxp keeps the programs of
+about the last ten network shapes, 12 MB each. JAX keeps its programs for single operations, 5 MB
+for each network shape, until `jax.clear_caches()`.
 """
 
 import os
@@ -40,17 +40,17 @@ class JAXBackend(Backend):
     def devices(cls) -> tuple[str, ...]:
         import jax
 
-        found: list[str] = []
-        with suppress(RuntimeError, AssertionError):  # the second where JAX_PLATFORMS leaves none
-            found += [f"cuda:{i}" for i in range(len(jax.devices("cuda")))]
+        available: list[str] = []
+        with suppress(RuntimeError, AssertionError):  # the latter if JAX_PLATFORMS leaves none
+            available += [f"cuda:{i}" for i in range(len(jax.devices("cuda")))]
         try:
-            found += ["cpu"] if jax.devices("cpu") else []
+            available += ["cpu"] if jax.devices("cpu") else []
         except (RuntimeError, AssertionError):
-            if not found:
+            if not available:
                 raise BackendError(
                     f"jax reaches no device with JAX_PLATFORMS={jax.config.jax_platforms}: unset it"
                 ) from None
-        return tuple(found)
+        return tuple(available)
 
     @classmethod
     def hint(cls, device: str) -> str:
@@ -89,10 +89,13 @@ class JAXBackend(Backend):
     def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
         import jax
 
-        with self.active(), np.errstate(all="ignore"):  # an overflow shows, as on every backend
+        with (
+            self.active(),
+            np.errstate(all="ignore"),
+        ):  # overflow gives infinity, as elsewhere
             if not is_array(x) or namespace(x) is not self.xp:
-                # Converted here: JAX would compile a program to convert each new shape. A copy, for
-                # JAX may read it later, and uses aligned memory as its own.
+                # NumPy converts: JAX would compile a conversion for each new shape. It is a copy,
+                # because JAX may read the array later, and may share aligned memory.
                 x = np.array(to_numpy(x), dtype=dtype, order="C")
             elif dtype not in (None, x.dtype):
                 x = x.astype(dtype)
@@ -104,8 +107,8 @@ class JAXBackend(Backend):
     def context(self) -> Iterator[None]:
         import jax
 
-        # Left alone, XLA multiplies float32 on a GPU in TF32, unlike the other libraries. What is
-        # compiled under one precision is compiled anew under the other.
+        # By default XLA multiplies float32 on a GPU in TF32, unlike the other libraries. Each
+        # precision has compiled programs of its own.
         precision = "tensorfloat32" if self.tf32 else "highest"
         with jax.default_device(self.device), jax.default_matmul_precision(precision):
             yield
@@ -127,12 +130,12 @@ class JAXBackend(Backend):
         jax.block_until_ready(arrays)
 
     def device_memory(self) -> tuple[int, int] | None:
-        told = self.device.memory_stats() if self.device.platform != "cpu" else None
-        return (told["bytes_in_use"], told["peak_bytes_in_use"]) if told else None
+        stats = self.device.memory_stats() if self.device.platform != "cpu" else None
+        return (stats["bytes_in_use"], stats["peak_bytes_in_use"]) if stats else None
 
     def free_memory(self) -> int | None:
-        told = self.device.memory_stats() if self.device.platform != "cpu" else None
-        return told["bytes_limit"] - told["bytes_in_use"] if told else None
+        stats = self.device.memory_stats() if self.device.platform != "cpu" else None
+        return stats["bytes_limit"] - stats["bytes_in_use"] if stats else None
 
     def staging(self, layout: Layout) -> Staging:
         return JAXStaging(self, layout)
@@ -149,21 +152,21 @@ class JAXBackend(Backend):
 
 @lru_cache(maxsize=PROGRAMS)
 def _compiled(function: Callable[..., Any], shapes: Any) -> Callable[..., Any]:
-    """`function` compiled for these shapes of its arguments."""
+    """Compile `function` for these shapes of its arguments."""
     import jax
 
-    # jax.jit knows functions by identity, and keeps what it compiled as long as they live.
+    # jax.jit caches by the function's identity, and keeps programs as long as the function lives.
     return jax.jit(lambda *arguments: function(*arguments))
 
 
 @lru_cache(maxsize=32)
 def _repeater(function: Any) -> Any:
-    """The compiled form of `nnxp.backends.base.Backend.repeat` for this function.
+    """Compile `nnxp.backends.base.Backend.repeat` for this function.
 
-    In every turn one element of each matrix is another, set in place: what hangs on the turn XLA
-    can neither compute once, before the loop, nor leave out, since the loop carries all of it.
-    (It looks through `optimization_barrier`.) Nothing else is added: the matrices are copied
-    once, before the first turn.
+    Each repetition sets one element of each matrix in place, to a value that depends on the
+    repetition, and the loop carries the matrices and the results. So XLA can neither move the
+    computation out of the loop nor remove it, as it does in spite of an `optimization_barrier`.
+    The only other cost is one copy of the matrices before the loop.
     """
     import jax
     import jax.numpy as jnp

@@ -11,17 +11,17 @@ import numpy as np
 
 from nnxp.arrays import Array
 from nnxp.backends.base import Backend
-from nnxp.executors.eager import Runner, State
+from nnxp.executors import Runner, State
 from nnxp.nested import leaves, rebuilt
 
 MULTITHREAD_MIN_MACS = 2**24
-"""Multiply-adds of a step's largest product from which BLAS may use all its threads. Below it they
-cost as much as they save, and many times that where other programs want the same cores."""
+"""Multiply-adds of a step's largest product from which BLAS may use all its threads. Below it
+threads cost as much as they save, and many times more if other programs use the same cores."""
 
 F_ORDER_MAX_MACS = 10**6
-"""Multiply-adds of a step's largest product up to which weights lie column by column in training.
-OpenBLAS has special kernels for products so small: 784-30 in batches of 10 takes 11 us instead of
-15, and any dz W^T half its time."""
+"""Multiply-adds of a step's largest product up to which training stores weights column by column.
+OpenBLAS has special kernels for such small products: 784-30 in batches of 10 takes 11 us instead
+of 15, and dz W^T takes half the time."""
 
 
 class NumPyBackend(Backend):
@@ -37,7 +37,7 @@ class NumPyBackend(Backend):
         return "; backends cupy, torch and jax reach GPUs"
 
     def context(self) -> AbstractContextManager[Any]:
-        # Overflow shows in the loss, which the trainer watches on every backend alike.
+        # Overflow shows in the loss, which the trainer checks on every backend.
         return np.errstate(all="ignore")
 
     def threads(self, multiply_adds: int) -> AbstractContextManager[Any]:
@@ -53,7 +53,7 @@ class NumPyBackend(Backend):
         ) -> tuple[State, Array]:
             nonlocal laid_out
             largest = order.shape[-1] * max(array.size for array in leaves(state[0]))
-            if not laid_out:  # and every state after is made of these arrays
+            if not laid_out:  # later states consist of the same arrays
                 state = _by_columns(state) if largest <= F_ORDER_MAX_MACS else state
                 laid_out = True
             with self.threads(largest):
@@ -65,7 +65,7 @@ class NumPyBackend(Backend):
 
     def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
         array = super().asarray(x, dtype, copy)
-        # A copy lies row by row, however a training laid its weights.
+        # A copy is stored row by row, even if training stored the weights column by column.
         return np.ascontiguousarray(array) if copy and array.ndim else array
 
     def settings(self) -> dict[str, Any]:
@@ -78,10 +78,11 @@ class NumPyBackend(Backend):
 
 
 class _SharedLimit:
-    """One thread for pools that have a single limit for all threads of the process.
+    """A limit of one BLAS thread for pools whose limit is global to the process.
 
-    The first training to enter sets the limit and the last to leave restores what there was
-    before. If each restored what it found, one that began beside another would leave the limit.
+    The first training that enters sets the limit and the last one that leaves restores the
+    former limit. If each restored the limit that it found, of two that overlap the second would
+    restore the limit of 1.
     """
 
     def __init__(self) -> None:
@@ -115,14 +116,14 @@ def _one_thread() -> Iterator[None]:
 
 
 def _let_others_set() -> None:
-    """Let a thread restore the limit that another one set: from 3.8 on threadpoolctl forbids it."""
+    """Let a thread restore a limit that another one set; threadpoolctl 3.8 and later forbid it."""
     for library in _shared_pools().lib_controllers:
         if hasattr(library, "clear_controlling_thread"):
             library.clear_controlling_thread()
 
 
 def _by_columns(state: State) -> State:
-    """Lay the weights, and the arrays that the optimizer keeps for them, column by column."""
+    """Store the weights and the optimizer's arrays for them column by column."""
     weights = {each.shape for each in leaves(state[0]) if each.ndim == 2}
     return rebuilt(
         state,
@@ -133,8 +134,8 @@ def _by_columns(state: State) -> State:
 def _flush_subnormals(state: State) -> None:
     """Set subnormal numbers to zero, in place.
 
-    The moments of a weight that gets no gradient any more become subnormal for good, and a
-    processor takes ten times as long over each.
+    The moments of a weight whose gradient stays zero become subnormal, and a processor takes ten
+    times as long for each subnormal number.
     """
     for array in leaves(state):
         if array.ndim > 0 and array.dtype.kind == "f":
@@ -142,7 +143,7 @@ def _flush_subnormals(state: State) -> None:
 
 
 def _threads() -> int | None:
-    """Of NumPy's BLAS; None where it is not one that can be asked."""
+    """Return the number of threads of NumPy's BLAS; None if threadpoolctl does not know it."""
     return max((pool["num_threads"] for pool in _thread_pools().info()), default=None)
 
 
@@ -155,13 +156,13 @@ def _thread_pools() -> Any:
 
 @cache
 def _shared_pools() -> Any:
-    """Those whose limit is the whole process's: OpenBLAS in NumPy's wheels."""
+    """Return the pools whose limit is global to the process: OpenBLAS in NumPy's wheels."""
     return _thread_pools().select(threading_layer="pthreads")
 
 
 @cache
 def _own_pools() -> Any:
-    """Those that have a limit for each thread that calls them: MKL, and what runs on OpenMP."""
+    """Return the pools with a limit for each calling thread: MKL and libraries on OpenMP."""
     shared = [library.filepath for library in _shared_pools().lib_controllers]
     paths = [library.filepath for library in _thread_pools().lib_controllers]
     return _thread_pools().select(filepath=[path for path in paths if path not in shared])

@@ -1,8 +1,8 @@
-"""Places for data on its way to the device: filled on the host, sent, then computed with.
+"""Buffers for data that is sent to the device: filled on the host, sent, then computed with.
 
-On CUDA the host's side is pinned and is copied on a stream of its own, beside the steps that run on
-the caller's current stream. Events keep the two apart: nothing here waits on the host but for a
-copy whose source is about to be overwritten.
+On CUDA the host's memory is pinned and is copied on a stream of its own, while steps run on the
+caller's current stream. Events order the two. The host waits only before it overwrites the source
+of a copy.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from nnxp.arrays import Array
 
 Layout = list[tuple[tuple[int, ...], np.dtype[Any]]]
-"""The shape and the dtype of each array of a place; as many rows in all of them."""
+"""The shape and the dtype of each array; all have the same number of rows."""
 
 
 class Staging:
-    """One place. This one sends at once, to new arrays: right for every library.
+    """Buffers for one chunk of data. This class works with every library: it copies to new arrays.
 
-    Used in turn: `host` and write, `send`, `device` and compute, `host` again.
+    The order of use: write to `host()`, `send`, compute with `device()`, and again from `host()`.
     """
 
     def __init__(self, backend: Any, layout: Layout) -> None:
@@ -29,21 +29,21 @@ class Staging:
         self.sent: tuple[Array, ...] = ()
 
     def host(self) -> list[np.ndarray]:
-        """Arrays to write to, once what was sent last no longer needs them."""
+        """Wait until the last copy has read the host's arrays; return them to be written to."""
         return self.arrays
 
     def send(self, rows: int) -> None:
-        """Begin to copy the first rows. What was asked of the device so far may still read it."""
+        """Begin to copy the first rows. Work that is already queued may still read the old data."""
         self.sent = ()
         self.sent = tuple(self.backend.asarray(array, copy=True) for array in self.arrays)
 
     def device(self) -> tuple[Array, ...]:
-        """What was sent, for all that is asked of the device from now on."""
+        """Return the arrays that were sent, for work that is queued from now on."""
         return self.sent
 
 
 class JAXStaging(Staging):
-    """Sends arrays that are never written to again: JAX reads them later, or keeps them."""
+    """Buffers for JAX: new host arrays each time, because JAX may read or share them later."""
 
     def __init__(self, backend: Any, layout: Layout) -> None:
         import jax
@@ -53,7 +53,7 @@ class JAXStaging(Staging):
         self.sent = ()
 
     def host(self) -> list[np.ndarray]:
-        # Of its own accord JAX lets the host run dozens of chunks ahead, each in new memory.
+        # Without this JAX lets the host run dozens of chunks ahead, each in new memory.
         self.mark.block_until_ready()
         self.arrays = [np.empty(shape, dtype) for shape, dtype in self.layout]
         return self.arrays
@@ -61,24 +61,25 @@ class JAXStaging(Staging):
     def send(self, rows: int) -> None:
         self.sent = ()
         self.sent = tuple(self.jax.device_put(array, self.to) for array in self.arrays)
-        self.mark = -self.one  # a device computes in order: ready once the steps before it are
+        self.mark = -self.one  # a device computes in order: ready when the steps before are done
 
 
 class CUDAStaging(Staging):
-    """The same arrays each time, pinned on the host, copied on a stream of their own.
+    """Buffers for CUDA: always the same arrays, pinned on the host, copied on a separate stream.
 
-    A subclass sets what is declared here; CuPy and PyTorch call the rest the same.
+    A subclass sets the attributes that are declared here. The methods of streams and events have
+    the same names in CuPy and PyTorch.
     """
 
     stream: Any
-    """What copies."""
+    """The stream that copies."""
     free: Any
     """The event after which the device's arrays may be overwritten."""
     copied: Any
-    """The event after which both sides are equal."""
+    """The event after which the copy is complete."""
 
     def current(self) -> Any:
-        """The stream that computes."""
+        """Return the stream that computes."""
         raise NotImplementedError
 
     def copy(self, rows: int) -> None:
@@ -90,8 +91,8 @@ class CUDAStaging(Staging):
         return self.arrays
 
     def send(self, rows: int) -> None:
-        # All that is queued so far: it may read the arrays, or be the last user of their memory
-        # before they were made of it.
+        # Wait for all work queued so far: it may read the arrays, or their memory may have
+        # belonged to other arrays that it still uses.
         self.free.record(self.current())
         self.stream.wait_event(self.free)
         self.copy(rows)
@@ -110,7 +111,7 @@ class CuPyStaging(CUDAStaging):
         self.cuda = cupy.cuda
         self.arrays = [cupyx.empty_pinned(shape, dtype) for shape, dtype in layout]
         self.sent = tuple(cupy.empty(shape, dtype) for shape, dtype in layout)
-        # Non-blocking: another stream would wait for the default one, where steps may run.
+        # Non-blocking: a blocking stream waits for the default stream, where steps may run.
         self.stream = cupy.cuda.Stream(non_blocking=True)
         self.free, self.copied = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
 

@@ -32,7 +32,7 @@ class TorchBackend(Backend):
     def devices(cls) -> tuple[str, ...]:
         import torch
 
-        # Counted without the driver that they need, some may be there and not answer.
+        # device_count alone may count devices whose driver does not answer.
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         cuda = tuple(f"cuda:{i}" for i in range(count))
         mps = ("mps",) if torch.backends.mps.is_available() else ()
@@ -53,7 +53,7 @@ class TorchBackend(Backend):
 
     def open_device(self, device: str) -> Any:
         if device.startswith("cuda"):
-            # Torch 2.9 warns, once, of the older of two ways to say this: here, unheard.
+            # Torch 2.9 warns once that this API is old: use it here first, with warnings off.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 with _float32_products(False):
@@ -77,9 +77,10 @@ class TorchBackend(Backend):
                 x = x.detach()
             else:
                 x = to_numpy(x)
-                x = np.asarray(x, dtype=x.dtype.newbyteorder("="), order="C")  # all torch takes
+                # Torch takes only the native byte order and row-by-row layout.
+                x = np.asarray(x, dtype=x.dtype.newbyteorder("="), order="C")
                 if not x.flags.writeable:
-                    x = x.copy()  # torch cannot share memory that it may not write to
+                    x = x.copy()  # torch cannot share read-only memory
             return self.xp.asarray(x, dtype=dtype, device=self.device, copy=copy)
 
     @contextmanager
@@ -107,7 +108,7 @@ class TorchBackend(Backend):
         if not self.device_name.startswith("cuda"):
             return None
         cuda = self.xp.cuda
-        # What the allocator holds and does not use it would use first.
+        # The allocator first uses the memory that it holds and does not use.
         spare = cuda.memory_reserved(self.device) - cuda.memory_allocated(self.device)
         return cuda.mem_get_info(self.device)[0] + spare
 
@@ -134,11 +135,11 @@ class TorchBackend(Backend):
 
 @contextmanager
 def _float32_products(tf32: bool) -> Iterator[None]:
-    """Float32 products in TF32, or with all their bits; then as the caller had it."""
+    """Set whether float32 products use TF32; restore the caller's setting at the end."""
     import torch
 
-    # There are two ways to set this, and to read the older raises where they contradict. So it is
-    # set by the older, which sets all (torch.compile asks both), and restored by both.
+    # Torch has an old and a new API for this, and reading the old one raises if the two disagree.
+    # So set the old one, which sets both (torch.compile reads both), and restore both.
     newer = [torch.backends.cuda.matmul]
     if hasattr(newer[0], "fp32_precision"):
         newer.append(torch.backends.mkldnn.matmul)
@@ -148,7 +149,7 @@ def _float32_products(tf32: bool) -> Iterator[None]:
     try:
         before = torch.get_float32_matmul_precision()
     except RuntimeError:
-        before = "highest"  # as it begins: the caller went by the newer way alone
+        before = "highest"  # the default: the caller used only the new API
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     try:
         yield

@@ -1,4 +1,4 @@
-"""nnxp itself as a contender, on one of its backends, and the floor under it."""
+"""Trains a workload with nnxp on one of its backends, and times the step's bare products."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from nnxp import backends, objectives
 from nnxp.arrays import Array, index_dtype, to_numpy
-from nnxp.benchmark.measure import Entry
+from nnxp.benchmark.contender import Entry
 from nnxp.benchmark.workloads import LEARNING_RATE, Workload
 from nnxp.data import checks
 from nnxp.data.prepare import device_targets
@@ -21,13 +21,13 @@ from nnxp.step import training_step
 
 
 def entry(backend: str, device: str | None = None, tf32: bool = False) -> Entry:
-    """The backend as one who takes part.
+    """Return the entry of a backend.
 
     Args:
         backend: a name of `nnxp.backends.BACKENDS`; "torch:compiled" for another executor than
             the backend's own choice.
-        device: where it trains, except NumPy, which has the CPU alone.
-        tf32: whether it trains in TF32, where the device has it.
+        device: where it trains; NumPy always trains on the CPU.
+        tf32: whether it trains in TF32 where the device can.
     """
     device = "cpu" if backends.parse(backend)[0] == "numpy" else device
     options = {"backend": backend, "tf32": tf32}
@@ -35,7 +35,7 @@ def entry(backend: str, device: str | None = None, tf32: bool = False) -> Entry:
 
 
 class Trainer:
-    """What `nnxp.train` does with a chunk of steps, chunk by chunk."""
+    """Takes the steps of `nnxp.train`, chunk by chunk."""
 
     note = ""
 
@@ -92,25 +92,22 @@ class Trainer:
     def floor(self) -> Products:
         return Products(self.backend, self.workload)
 
-    def watched(self) -> Array:
-        return self.state.parameters[0][0]
-
     def device_memory(self) -> tuple[int, int] | None:
         return self.backend.device_memory()
 
 
 class Products:
-    """The matrix products of a workload's step, and nothing else: no step can take less.
+    """Computes the matrix products of a workload's step and nothing else: no step takes less time.
 
-    3 L - 1 for L layers, on arrays of the step's shapes, all made before. How often they are
-    computed is the library's own business, as a chunk of steps is: see `Backend.repeat`.
+    There are 3 L - 1 for L layers, on arrays of the step's shapes, made beforehand.
+    `Backend.repeat` repeats them in the way that the backend runs a chunk of steps.
     """
 
     def __init__(self, backend: backends.Backend, workload: Workload) -> None:
         rng = generator(0, Purpose.SAMPLES)
 
         def matrices(shapes: Any) -> list[Array]:
-            """Of the scale that keeps a product of them at about one."""
+            """Draw matrices whose products have entries of about one."""
             return [
                 backend.asarray(
                     rng.standard_normal(shape, dtype=np.float32) / np.float32(shape[0]) ** 0.5,
@@ -130,7 +127,7 @@ class Products:
         self.results: Any = None
 
     def train(self, order: np.ndarray) -> None:
-        with self.backend.threads(self.largest):  # as many as the step has
+        with self.backend.threads(self.largest):  # as many as the step uses
             self.results = self.backend.repeat(products, self.arrays, len(order))
 
     def wait(self) -> None:
@@ -138,12 +135,12 @@ class Products:
 
 
 def products(x: list[Array], weights: list[Array], dz: list[Array]) -> list[Array]:
-    """Per layer x W and x^T dz and, after the first, dz W^T.
+    """Return x W and x^T dz for each layer and, after the first, dz W^T.
 
     Args:
         x: each layer's input, (batch, fan_in).
         weights: (fan_in, fan_out).
-        dz: the gradient by each layer's pre-activation, (batch, fan_out).
+        dz: the gradient with respect to each layer's pre-activation, (batch, fan_out).
     """
     results = []
     for layer, weight in enumerate(weights):

@@ -1,7 +1,9 @@
-"""What a benchmark asks of whatever trains a workload: a backend of nnxp, or a peer."""
+"""The interface of what trains a workload in a benchmark: a backend of nnxp, or a peer."""
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,48 +12,73 @@ from nnxp.benchmark.workloads import Workload
 
 
 class Timed(Protocol):
-    """Something that is done step by step, and timed."""
+    """Something that runs step by step and is timed."""
 
     def train(self, order: np.ndarray) -> None:
-        """One step of plain SGD for each row of `order`, (steps, batch), host indices.
+        """Take one step of plain SGD for each row of `order`, (steps, batch), host indices.
 
-        May return before the device is through.
+        May return before the device is done.
         """
         ...
 
     def wait(self) -> None:
-        """Return when all that `train` began is done."""
+        """Return when all work that `train` queued is done."""
         ...
 
 
 class Contender(Timed, Protocol):
     """Trains one workload in a process of its own; see `nnxp.benchmark.worker`.
 
-    Making one moves the data and the workload's initial parameters to where it trains.
+    The constructor moves the data and the workload's initial parameters to the device.
 
-    It may have more, which the worker uses where it is there:
+    The worker also uses these attributes where a contender has them:
 
     - `comparable = False`: the initial parameters cannot be set, so the loss is not compared;
       `note` says so.
     - `floor()`: a `Timed` whose steps are the bare matrix products of this contender's.
-    - `watched()`: one of its arrays on the device; reads of its like by the host are counted.
-    - `device_memory()`: (bytes in use, the most that were), or None where nobody tells.
+    - `device_memory()`: (bytes in use, peak bytes in use), or None where the library does not
+      report them.
     """
 
     name: str
-    """What the tables call it."""
+    """The name in tables."""
     note: str
-    """What the reader of a table must know: initial weights that cannot be set, say; else ''."""
+    """A remark for the reader of a table, such as initial weights that cannot be set; else ''."""
 
     def __init__(self, workload: Workload, device: str | None = None) -> None: ...
 
     def parameters(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(weight, bias) per layer as they are now, on the host, (fan_in, fan_out) and (fan_out,).
+        """Return (weight, bias) per layer, on the host, (fan_in, fan_out) and (fan_out,).
 
-        The worker computes from them the loss that contenders are compared by.
+        The worker computes from them the loss by which contenders are compared.
         """
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Library, version, device, dtype, TF32, and what else sets the time."""
+        """Return library, version, device, dtype, TF32, and other settings that affect speed."""
         ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contender in a benchmark: its class and where it trains.
+
+    Args:
+        name: the name in tables.
+        contender: the class, "module:Class". A process with this one's `sys.path` can import it.
+        device: where it trains; None for the contender's own choice.
+        options: keyword arguments of the class besides workload and device.
+    """
+
+    name: str
+    contender: str
+    device: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def make(self, workload: Workload) -> Contender:
+        """Import the class and return an instance that is ready to train."""
+        module, _, name = self.contender.partition(":")
+        made: Contender = getattr(importlib.import_module(module), name)(
+            workload, self.device, **self.options
+        )
+        return made

@@ -1,4 +1,4 @@
-"""What the machine is that a benchmark runs on."""
+"""Describes the machine that a benchmark runs on."""
 
 import datetime
 import os
@@ -9,11 +9,11 @@ from typing import Any
 import nnxp
 
 _VARIABLES = ("THREADS", "XLA_", "CUPY_", "TF32", "CUDA_", "OMP_", "MKL_", "KMP_", "NNXP_")
-"""Parts of the names of environment variables that set the time."""
+"""Parts of the names of environment variables that affect speed."""
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, load, system, GPUs, versions, and what the environment sets; for JSON."""
+    """Return processor, cores, load, system, GPUs, versions and relevant environment, for JSON."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),
@@ -32,7 +32,7 @@ def machine() -> dict[str, Any]:
 
 
 def headline(found: dict[str, Any]) -> str:
-    """The machine in one line, and how busy it is with other things: times hang on it."""
+    """Describe the machine in one line, with its load, since times depend on that."""
     load = f", load {found['load'][0]:.1f}" if found["load"] else ""
     gpus = "".join(f", {gpu}" for gpu in found["gpus"])
     return (
@@ -53,7 +53,7 @@ def _cpu() -> str:
 
 
 def _gpus() -> list[str]:
-    """Each NVIDIA GPU with its driver; none where nvidia-smi is not installed or fails."""
+    """List each NVIDIA GPU with its driver; none where nvidia-smi is not installed or fails."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)

@@ -1,56 +1,35 @@
-"""Times contenders against each other: a process each, in turn, again and again."""
+"""Times contenders against each other: each in a process of its own, in turn, in several rounds."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import queue
-import signal
 import statistics
-import subprocess
-import sys
-import tempfile
-import textwrap
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from nnxp import options
+from nnxp.benchmark.contender import Entry
+from nnxp.benchmark.process import AnswerError, AnsweringProcess
 from nnxp.benchmark.workloads import Workload
 
 TOLERANCE = 1e-4
-"""By how much of the reference's loss another may differ from it."""
+"""Largest difference of a loss from the reference's, relative to the reference's."""
 TF32_TOLERANCE = 1e-3
-"""The same where one of the two computes in TF32. Its products, imitated on a CPU with the last 13
-bits of every operand cut off, moved the losses of `tiny` to `wide` by up to 1e-4."""
+"""The same where one of the two computes in TF32. Its products, simulated on a CPU by clearing the
+last 13 bits of every operand, changed the losses of `tiny` to `wide` by up to 1e-4."""
 _PAUSE = 0.2
-"""Seconds between two contenders: the threads of the last may spin for so long when it is done."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Who takes part.
-
-    Args:
-        name: what the tables call it.
-        contender: its class, "module:Class", which a process that has this one's `sys.path` can
-            import.
-        device: where it trains; None for its own choice.
-        options: what the class takes besides workload and device.
-    """
-
-    name: str
-    contender: str
-    device: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+"""Seconds between two contenders: the last one's threads may spin this long after it is done."""
+QUICK: dict[str, Any] = {"repeat": 2, "min_seconds": 0.0, "steps": 8, "pause": 0.0}
+"""Options of `measure` that show that everything runs, not how fast; see `Workload.quick`."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Repeats of one figure."""
+    """Median, minimum and maximum of one figure over the rounds."""
 
     median: float
     low: float
@@ -58,43 +37,41 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
-        """None of no values."""
+        """Return the spread of some values; None if there are none."""
         return cls(statistics.median(values), min(values), max(values)) if values else None
 
 
 @dataclass
 class Result:
-    """What one contender came to on one workload. Lists have an item per round."""
+    """The measurements of one contender on one workload. Lists have an item per round."""
 
     name: str
     workload: str
     batch_size: int
     verdict: str = ""
-    """Of its loss: "reference", "equal", "wrong", or "not comparable" where its initial
-    parameters cannot be set or none has them set; "" without a loss."""
+    """How the loss compares: "reference", "equal", "wrong", or "not comparable" where the initial
+    parameters of this contender, or of all, cannot be set; "" without a loss."""
     problem: str | None = None
     """Why there are no times; None where there are."""
     note: str = ""
     comparable: bool = True
-    """Whether its initial parameters could be set."""
+    """Whether the contender starts from the workload's initial parameters."""
     loss: float | None = None
-    """After `steps` steps, on the data's first rows; see `nnxp.benchmark.judge`."""
+    """After `steps` steps, on the data's first rows; see `nnxp.benchmark.reference_loss`."""
     steps: int | None = None
     build_seconds: float | None = None
-    """Importing the library and moving the data."""
+    """Time to import the library and move the data."""
     compile_seconds: float | None = None
-    """The first chunk, less what a later one takes."""
+    """Time of the first chunk minus that of a later one."""
     host_bytes: int | None = None
-    """At most in use while training, beyond data, parameters and optimizer state."""
+    """Peak memory in training, beyond data, parameters and optimizer state."""
     device_bytes: int | None = None
-    syncs: int | None = None
-    """Reads by the host a chunk; see `nnxp.benchmark.syncs`."""
     describe: dict[str, Any] = field(default_factory=dict)
     step_seconds: list[float] = field(default_factory=list)
     floor_seconds: list[float] = field(default_factory=list)
-    """Of a step's bare matrix products, in the same library."""
+    """Time of a step's bare matrix products, in the same library."""
     ratios: list[float] = field(default_factory=list)
-    """Samples per second, to the reference's in the same round."""
+    """Samples per second divided by the reference's in the same round."""
 
     @property
     def samples_per_second(self) -> Spread | None:
@@ -102,12 +79,12 @@ class Result:
 
     @property
     def step(self) -> Spread | None:
-        """Seconds a step."""
+        """Seconds per step."""
         return Spread.of(self.step_seconds)
 
     @property
     def ratio(self) -> Spread | None:
-        """Of its samples per second to the reference's: above 1 is faster."""
+        """Samples per second divided by the reference's: above 1 is faster."""
         return Spread.of(self.ratios)
 
     @property
@@ -121,7 +98,7 @@ class Result:
         return Spread.of([step / floor for step, floor in pairs])
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, for JSON: a loss that is no number is None."""
+        """Return all fields and spreads, for JSON: a loss that is not finite is None."""
         spreads = {
             name: spread and asdict(spread)
             for name in ("samples_per_second", "step", "ratio", "floor", "step_to_floor")
@@ -131,6 +108,13 @@ class Result:
         return asdict(self) | spreads | {"loss": self.loss if finite else None}
 
 
+@options.checked(
+    repeat=options.whole(1),
+    min_seconds=options.NOT_NEGATIVE,
+    steps=options.whole(1),
+    timeout=options.POSITIVE,
+    pause=options.NOT_NEGATIVE,
+)
 def measure(
     workload: Workload,
     entries: Iterable[Entry],
@@ -144,29 +128,32 @@ def measure(
     together: bool = False,
     progress: Callable[[str], Any] = lambda text: None,
 ) -> list[Result]:
-    """Train a workload by each contender, compare their losses, and time them.
+    """Train a workload with each contender, compare their losses, and time them.
 
-    All are started, one after the other or together, before any is timed. Then come `repeat`
-    rounds, in each of which every contender is timed once while the others wait: what disturbs the
-    machine for a while disturbs all of them.
+    All contenders start, one after the other or together, before any is timed. Then `repeat`
+    rounds follow, in each of which every contender is timed once while the others wait, so that a
+    disturbance of the machine affects all of them.
 
     Args:
         workload: what to train.
-        entries: who takes part; their names differ. Losses and times are compared with the first
-            that starts, and whose initial parameters are the workload's.
+        entries: the contenders; their names differ. The first that starts, and whose initial
+            parameters can be set, is the reference for losses and times.
         repeat: rounds.
-        min_seconds: that a contender trains in a round, about; at least one chunk.
-        steps: trained before the losses are compared.
+        min_seconds: least training time of a contender in a round; at least one chunk.
+        steps: steps before the losses are compared.
         floor: whether to time the bare matrix products too.
-        timeout: seconds after which a contender that does not answer is given up.
+        timeout: seconds to wait for an answer before a contender is stopped.
         pause: seconds between two contenders.
-        together: start all at once, which is sooner done where there are cores enough; what they
-            took to build and to compile is then measured in company.
-        progress: called with what is about to be done.
+        together: start all at once, which is faster where there are enough cores; their times to
+            build and to compile then include the competition.
+        progress: called with a description of each next step.
 
     Returns:
-        One result per entry, in their order. Whoever cannot start, does not answer or learns
-        something else than the reference has no times, but a `problem`.
+        One result per entry, in their order. A contender that fails, hangs or disagrees gets
+        `problem` and no times.
+
+    Raises:
+        InputError: an option has a wrong value.
     """
     entries = list(entries)
     results = {
@@ -174,21 +161,20 @@ def measure(
     }
     with ExitStack() as stack:
 
-        def start(entry: Entry) -> _Worker:
+        def start(entry: Entry) -> AnsweringProcess:
             spec = {
-                "contender": entry.contender,
-                "options": entry.options,
+                "entry": asdict(entry),
                 "workload": asdict(workload),
-                "device": entry.device,
                 "min_seconds": min_seconds,
                 "steps": steps,
             }
-            worker = _Worker(spec, timeout)
+            arguments = ["-m", "nnxp.benchmark.worker", json.dumps(spec)]
+            worker = AnsweringProcess(arguments, timeout)
             stack.callback(worker.stop)
             return worker
 
         started = {entry.name: start(entry) for entry in entries if together}
-        workers: dict[str, _Worker] = {}
+        workers: dict[str, AnsweringProcess] = {}
         for entry in entries:
             progress(f"{workload.name}: starting {entry.name}")
             worker = started.get(entry.name) or start(entry)
@@ -218,30 +204,31 @@ def measure(
     return list(results.values())
 
 
-def _introduce(worker: _Worker) -> dict[str, Any]:
-    """Everything but times. Memory first: counting and the floor take some of their own."""
-    answers = worker.answer()
-    return answers | worker.ask("memory") | worker.ask("syncs")
+def _introduce(worker: AnsweringProcess) -> dict[str, Any]:
+    """Return all measurements but times. Memory comes first: the floor allocates some itself."""
+    return worker.answer() | worker.ask("memory")
 
 
-def _time(worker: _Worker, floor: bool) -> list[float]:
-    """Seconds of a step and, where the contender has one, of its floor."""
+def _time(worker: AnsweringProcess, floor: bool) -> list[float]:
+    """Return the seconds of a step and, where the contender has one, of its floor."""
     answers = [worker.ask("time")] + ([worker.ask("floor")] if floor else [])
     return [answer["seconds"] / answer["steps"] for answer in answers if answer]
 
 
-def _attempt(result: Result, worker: _Worker, asks: Callable[[_Worker], Any]) -> Any:
-    """What the worker answers; None, the problem noted and the worker stopped, if it fails."""
+def _attempt(
+    result: Result, worker: AnsweringProcess, asks: Callable[[AnsweringProcess], Any]
+) -> Any:
+    """Return the worker's answer; if it fails, note the problem, stop it and return None."""
     try:
         return asks(worker)
-    except _WorkerError as error:
+    except AnswerError as error:
         result.problem = str(error)
         worker.stop()
         return None
 
 
 def _compare(results: list[Result]) -> Result | None:
-    """Give every loss its verdict; the reference, or None where nobody can be it."""
+    """Give every loss its verdict; return the reference, or None where there is none."""
     learnt = [result for result in results if result.loss is not None]
     reference = next((result for result in learnt if result.comparable), None)
     for result in learnt:
@@ -262,98 +249,9 @@ def _compare(results: list[Result]) -> Result | None:
 
 
 def _equal(result: Result, reference: Result) -> bool:
-    """Whether the two learnt the same. A loss that is no number equals none."""
+    """Return whether the losses agree. NaN agrees with no loss."""
     assert result.loss is not None
     assert reference.loss is not None
     tf32 = result.describe.get("tf32") or reference.describe.get("tf32")
     tolerance = TF32_TOLERANCE if tf32 else TOLERANCE
     return abs(result.loss - reference.loss) <= tolerance * abs(reference.loss)
-
-
-class _WorkerError(Exception):
-    """Why there is no answer, in one line that a terminal can show, and not a page of it."""
-
-    def __init__(self, text: str) -> None:
-        plain = "".join(letter if letter.isprintable() else " " for letter in text)
-        super().__init__(textwrap.shorten(plain, 500, placeholder=" ..."))
-
-
-class _Worker:
-    """The near end of a `nnxp.benchmark.worker`."""
-
-    def __init__(self, spec: dict[str, Any], timeout: float) -> None:
-        self.timeout = timeout
-        self.chatter = tempfile.TemporaryFile()  # noqa: SIM115, closed by stop
-        self.process = subprocess.Popen(
-            # -P and this process's own path: what lies in the current folder is not imported.
-            [sys.executable, "-P", "-m", "nnxp.benchmark.worker", json.dumps(spec)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.chatter,
-            encoding="utf-8",
-            env=_environment(),
-            start_new_session=True,  # so that what it starts can be stopped with it
-        )
-        self.lines: queue.Queue[str] = queue.Queue()
-        self.listener = threading.Thread(target=self._listen, daemon=True)
-        self.listener.start()
-
-    def _listen(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.put(line)
-        self.lines.put("")
-
-    def ask(self, command: str) -> dict[str, Any]:
-        """Send a command; its answer."""
-        assert self.process.stdin is not None
-        with suppress(OSError):  # it is dead, and `answer` says how
-            self.process.stdin.write(command + "\n")
-            self.process.stdin.flush()
-        return self.answer()
-
-    def answer(self) -> dict[str, Any]:
-        """The next answer."""
-        try:
-            line = self.lines.get(timeout=self.timeout)
-        except queue.Empty:
-            raise _WorkerError(f"did not answer for {self.timeout:g} seconds") from None
-        try:
-            answer: dict[str, Any] = json.loads(line)
-        except ValueError:
-            raise _WorkerError(self._last_words(line)) from None
-        if "error" in answer:
-            raise _WorkerError(answer["error"])
-        return answer
-
-    def _last_words(self, line: str) -> str:
-        """How it died, and the last line that it or a library of its left behind."""
-        if line:
-            return f"answered {line.strip()!r}, which is no JSON"
-        status = self.process.wait()
-        how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
-        self.chatter.seek(0)
-        chatter = self.chatter.read().decode(errors="replace").split("\n")
-        last = next((text for text in reversed(chatter) if text.strip()), "")
-        return f"died ({how})" + (f": {last}" if last else "")
-
-    def stop(self) -> None:
-        """End the process and whatever it started, at once; again does nothing."""
-        if self.chatter.closed:
-            return
-        with suppress(ProcessLookupError):
-            if hasattr(os, "killpg"):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            else:
-                self.process.kill()
-        self.process.wait()
-        self.listener.join()
-        for pipe in (self.process.stdin, self.process.stdout, self.chatter):
-            with suppress(OSError):  # what was on its way to a dead process
-                pipe.close()  # type: ignore[union-attr]
-
-
-def _environment() -> dict[str, str]:
-    path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
-    # Contenders share a GPU, of which JAX would else take three quarters for itself.
-    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ | {"PYTHONPATH": path}

@@ -1,19 +1,19 @@
-"""How much memory this process takes at most while something runs."""
+"""Measures the peak memory of this process while a function runs."""
 
 from collections.abc import Callable
 from typing import Any
 
 
 def resident() -> int | None:
-    """Bytes of this process that are in memory now; None where the system does not tell."""
+    """Return this process's resident bytes; None where the system does not report them."""
     return _status("VmRSS")
 
 
 def peak(action: Callable[[], Any]) -> int | None:
-    """The most bytes that were in memory while `action` ran; None where nobody tells.
+    """Return the peak resident bytes while `action` runs; None where they cannot be measured.
 
-    Linux keeps the peak, and forgets it when asked to. Elsewhere there is only the peak since the
-    process began, which making the data has set.
+    Linux can reset the peak. Other systems report only the peak since the process began, which
+    making the data has already raised.
     """
     try:
         with open("/proc/self/clear_refs", "w") as file:

@@ -1,4 +1,4 @@
-"""Throughput against batch size, or against the hidden layers' width."""
+"""Measures throughput against batch size, or against the hidden layers' width."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nnxp.benchmark.measure import Entry, Result, measure
+from nnxp.benchmark.contender import Entry
+from nnxp.benchmark.measure import Result, measure
 from nnxp.benchmark.workloads import Workload
 from nnxp.errors import InputError, unknown_name
 
 BATCH_SIZES = tuple(2**k for k in range(13))
 WIDTHS = tuple(2**k for k in range(4, 12))
 AXES = {"batch-size": BATCH_SIZES, "width": WIDTHS}
-"""What can be swept, and over what."""
+"""The values of each axis."""
 _CHUNK_SAMPLES = 16_384
 
 
 def points(axis: str, workload: Workload) -> dict[int, Workload]:
-    """The workload at every point of the axis.
+    """Return the workload at every point of the axis.
 
     Args:
-        axis: "batch-size", or "width", which all the hidden layers have then.
+        axis: "batch-size", or "width", the width of all hidden layers.
+        workload: what to vary.
 
     Raises:
-        InputError: there is no such axis, or nothing in the workload has a width.
+        InputError: the axis is unknown, or the workload has no hidden layer.
     """
     if axis not in AXES:
         raise unknown_name("sweep", axis, AXES)
@@ -50,16 +52,16 @@ def sweep(
     progress: Callable[[str], Any] = lambda text: None,
     **options: Any,
 ) -> dict[int, list[Result]]:
-    """Measure every point; the floors are left out.
+    """Measure every point, without floors.
 
-    Whoever has no time at a point is not started again at later ones: a library that is missing
-    is missing at all of them.
+    A contender that has no time at a point is not started at later points, since a library that
+    is missing is missing at all of them.
 
     Args:
-        workloads: by point; see `points`.
+        workloads: the workload of each point; see `points`.
         entries: see `measure`.
-        progress: called with what is about to be done.
-        options: of `measure`.
+        progress: called with a description of each next step.
+        options: more arguments of `measure`.
     """
     results = {}
     for point, workload in workloads.items():

@@ -1,16 +1,15 @@
-"""A benchmark's results as lines of text, a hundred columns wide."""
+"""Formats a benchmark's results as lines of text, up to a hundred columns wide."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 from nnxp.benchmark.measure import Result, Spread
 from nnxp.benchmark.workloads import Workload
 
 WIDTH = 100
-"""Columns, off a terminal and on it."""
+"""Columns of text, on a terminal or not."""
 _HEADINGS = (
     "",
     "samples/s (min-max)",
@@ -18,21 +17,20 @@ _HEADINGS = (
     "ratio",
     "floor",
     "/floor",
-    "syncs",
     "host",
     "device",
     "compile",
 )
 LEGEND = (
-    "ratio: of samples/s to the first backend's; floor: a step's bare matrix products in the same",
-    "library; /floor: step to floor; syncs: host reads a chunk; host, device: peak memory beyond",
-    "data, parameters and optimizer state, compilation's own included; compile: first chunk less a",
-    "later one. Medians of the rounds.",
+    "ratio: samples/s divided by the first backend's; floor: time of a step's bare matrix products",
+    "in the same library; /floor: step divided by floor; host, device: peak memory beyond data,",
+    "parameters and optimizer state, compilation included; compile: time of the first chunk minus",
+    "that of a later one. Medians of the rounds.",
 )
 
 
 def title(workload: Workload, varied: str = "") -> str:
-    """The workload in one line; of a sweep, without what is `varied`."""
+    """Describe the workload in one line; for a sweep, without the axis that is `varied`."""
     sizes = [str(size) for size in workload.sizes]
     if varied == "width":
         sizes[1:-1] = ["width"] * (len(sizes) - 2)
@@ -42,7 +40,7 @@ def title(workload: Workload, varied: str = "") -> str:
 
 
 def settings(result: Result) -> str:
-    """The library and what sets its speed, in one line."""
+    """Describe the library and the settings that affect its speed, in one line."""
     known = result.describe
     parts = [str(known.get("dtype", ""))]
     if known.get("threads"):
@@ -59,7 +57,7 @@ def settings(result: Result) -> str:
 
 
 def lines(results: Sequence[Result]) -> list[str]:
-    """A heading, then a row per contender: the fastest first, those without times last."""
+    """Return a heading and a row per contender: the fastest first, those without times last."""
     timed = [result for result in results if result.step_seconds]
     timed.sort(key=lambda result: _median(result.step))
     table = [_HEADINGS, *map(_cells, timed)]
@@ -84,7 +82,7 @@ def lines(results: Sequence[Result]) -> list[str]:
 
 
 def sweep_lines(axis: str, points: dict[int, list[Result]]) -> list[str]:
-    """Samples per second, a row per point, a column per contender."""
+    """Return a table of samples per second: a row per point, a column per contender."""
     names = list(dict.fromkeys(result.name for row in points.values() for result in row))
     width = max(9, *map(len, names))
     found = [f"{axis:>10}  " + "  ".join(name.rjust(width) for name in names)]
@@ -101,7 +99,7 @@ def sweep_lines(axis: str, points: dict[int, list[Result]]) -> list[str]:
 
 
 def number(value: float) -> str:
-    """Three digits: 937, 29.5k, 138k, 1.38M."""
+    """Format with three digits: 937, 29.5k, 138k, 1.38M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= 0.9995 * size:
             return _digits(value / size) + unit
@@ -109,7 +107,7 @@ def number(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Three digits: 68.5 us, 428 us, 63.1 ms, 1.20 s."""
+    """Format with three digits: 68.5 us, 428 us, 63.1 ms, 1.20 s."""
     for size, unit in ((1.0, "s"), (1e-3, "ms")):
         if value >= 0.9995 * size:
             return f"{_digits(value / size)} {unit}"
@@ -125,7 +123,6 @@ def _cells(result: Result) -> tuple[str, ...]:
         f"{result.ratio.median:.2f}" if result.ratio else "-",
         seconds(result.floor.median) if result.floor else "-",
         f"{result.step_to_floor.median:.2f}" if result.step_to_floor else "-",
-        _or_dash(result.syncs),
         _megabytes(result.host_bytes),
         _megabytes(result.device_bytes),
         f"{compiling:.2f} s" if compiling is not None else "-",
@@ -136,14 +133,10 @@ def _median(spread: Spread | None) -> float:
     return spread.median if spread else float("nan")
 
 
-def _or_dash(value: Any) -> str:
-    return "-" if value is None else str(value)
-
-
 def _megabytes(size: int | None) -> str:
     return "-" if size is None else f"{_digits(size / 1e6)} MB"
 
 
 def _digits(value: float) -> str:
-    """Three of them, never more after the point than two."""
+    """Format with three digits, at most two of them after the point."""
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"

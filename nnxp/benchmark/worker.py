@@ -1,15 +1,14 @@
-"""The process in which one contender trains one workload.
+"""Runs one contender on one workload, in a process of its own.
 
     python -m nnxp.benchmark.worker SPEC
 
-SPEC and every answer are one line of JSON. The first answer says what was built and the loss it
-came to; then each line of standard input is a command, "time", "floor", "memory", "syncs" or
-"quit". An answer {"error": ...} ends it. What libraries print goes to standard error.
+SPEC and every answer are one line of JSON. The first answer describes the contender and gives its
+loss after some steps; then each line of standard input is a command: "time", "floor", "memory" or
+"quit". An answer {"error": ...} is the last one. What libraries print goes to standard error.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import os
@@ -19,48 +18,37 @@ import textwrap
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TextIO
 
-from nnxp.benchmark import judge, memory, syncs
-from nnxp.benchmark.contender import Contender, Timed
+from nnxp.benchmark import memory, reference_loss
+from nnxp.benchmark.contender import Entry, Timed
 from nnxp.benchmark.workloads import Workload
 from nnxp.errors import NnxpError
 
 
 class Worker:
-    """A contender that has trained for a while, and answers commands.
+    """A contender that has trained for some steps and answers commands.
 
     Args:
-        contender: "module:Class".
-        options: what the class takes besides workload and device.
-        workload: a `Workload`'s fields.
-        device: where to train; None for the contender's own choice.
-        min_seconds: how long a timing trains, about.
-        steps: how many to train, at least, before the loss is computed.
+        entry: the fields of an `Entry`.
+        workload: the fields of a `Workload`.
+        min_seconds: least training time of a timing.
+        steps: least number of steps before the loss is computed.
     """
 
     def __init__(
-        self,
-        contender: str,
-        options: dict[str, Any],
-        workload: dict[str, Any],
-        device: str | None,
-        min_seconds: float,
-        steps: int,
+        self, entry: dict[str, Any], workload: dict[str, Any], min_seconds: float, steps: int
     ) -> None:
-        sizes = tuple(workload["sizes"])
-        self.workload = Workload(**workload | {"sizes": sizes})
-        x, classes = self.workload.data  # before the clock starts: it is not the contender's
+        self.workload = Workload(**workload)
+        x, classes = self.workload.data  # made before the clock starts: not the contender's work
         start = time.perf_counter()
-        module, _, name = contender.partition(":")
         with warnings.catch_warnings(record=True) as warned:
-            found: Callable[..., Contender] = getattr(importlib.import_module(module), name)
-            self.contender = found(self.workload, device, **options)
+            self.contender = Entry(**entry).make(self.workload)
             self.contender.wait()
             build_seconds = time.perf_counter() - start
-            # Data, parameters and the optimizer's state are in place.
+            # Data, parameters and optimizer state are in place: later memory is training's own.
             self.resident, self.on_device = memory.resident(), self._device_memory()
 
             self.training = _Clock(self.contender, self.workload, min_seconds)
@@ -71,9 +59,9 @@ class Worker:
         fallbacks = described.get("fallbacks", [])
         self.floor = _Clock(make_floor(), self.workload, min_seconds) if make_floor else None
         self.ready = {
-            "note": _note([self.contender.note, *fallbacks, *_said(warned)]),
+            "note": _note([self.contender.note, *fallbacks, *_messages(warned)]),
             "comparable": getattr(self.contender, "comparable", True),
-            "loss": judge.loss(self.contender.parameters(), x, classes),
+            "loss": reference_loss.loss(self.contender.parameters(), x, classes),
             "steps": len(seconds) * self.workload.chunk,
             "build_seconds": build_seconds,
             "compile_seconds": max(0.0, seconds[0] - statistics.median(seconds[1:])),
@@ -81,7 +69,7 @@ class Worker:
         }
 
     def answer(self, command: str) -> dict[str, Any]:
-        """What a command has to say."""
+        """Execute a command and return its answer."""
         match command:
             case "time":
                 return self.training.time()
@@ -89,31 +77,21 @@ class Worker:
                 return self.floor.time() if self.floor else {}
             case "memory":
                 return self.memory()
-            case "syncs":
-                return self.syncs()
             case _:
                 raise ValueError(f"no such command: {command!r}")
 
     def memory(self) -> dict[str, int | None]:
-        """Peak bytes while a chunk is trained, beyond what was there before the first."""
+        """Measure the peak bytes of training a chunk, beyond those before the first chunk."""
         peak = memory.peak(self.training.chunk)
         host = None if peak is None or self.resident is None else max(0, peak - self.resident)
         now, before = self._device_memory(), self.on_device
         device = None if now is None or before is None else max(0, now[1] - before[0])
         return {"host_bytes": host, "device_bytes": device}
 
-    def syncs(self) -> dict[str, int | None]:
-        """Host reads while a chunk is begun; waiting for its end is the clock's own doing."""
-        watched = getattr(self.contender, "watched", None)
-        order = next(self.training.orders)
-        counted = watched and syncs.count(watched(), lambda: self.contender.train(order))
-        self.contender.wait()
-        return {"syncs": counted}
-
     def _device_memory(self) -> tuple[int, int] | None:
-        """(bytes in use, the most that were)."""
-        asked = getattr(self.contender, "device_memory", None)
-        return asked() if asked else None
+        """Return (bytes in use, peak bytes in use) on the device, if the contender knows them."""
+        measure = getattr(self.contender, "device_memory", None)
+        return measure() if measure else None
 
 
 class _Clock:
@@ -124,10 +102,10 @@ class _Clock:
         self.orders = workload.orders()
         self.min_seconds = min_seconds
         self.chunks: int | None = None
-        """How many chunks take `min_seconds`; found out once, so that repeats are alike."""
+        """How many chunks take `min_seconds`; measured once, so that all rounds are alike."""
 
     def chunk(self) -> float:
-        """Seconds that one chunk took."""
+        """Train one chunk and return its seconds."""
         order = next(self.orders)
         start = time.perf_counter()
         self.timed.train(order)
@@ -135,8 +113,8 @@ class _Clock:
         return time.perf_counter() - start
 
     def time(self) -> dict[str, Any]:
-        """Train for about `min_seconds`; how many steps there were, and their seconds."""
-        seconds = self.chunk()  # not counted: caches and threads went cold while others ran
+        """Train for about `min_seconds`; return the number of steps and their seconds."""
+        seconds = self.chunk()  # not counted: caches and threads are cold after the others ran
         if self.chunks is None:
             seconds = self.chunk()
             self.chunks = max(1, math.ceil(self.min_seconds / max(seconds, 1e-6)))
@@ -152,39 +130,52 @@ class _Clock:
 
 
 def main(spec: str) -> int:
-    """Serve until "quit" or the end of standard input; the exit status."""
-    answers = _own_stdout()
+    """Answer until "quit" or the end of standard input; return the exit status."""
+    return serve(lambda: _answers(json.loads(spec)))
+
+
+def _answers(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    worker = Worker(**spec)
+    yield worker.ready
+    for line in sys.stdin:
+        if line.strip() == "quit":
+            break
+        yield worker.answer(line.strip())
+
+
+def serve(answers: Callable[[], Iterable[dict[str, Any]]]) -> int:
+    """Print each answer as a line of JSON, for an `AnsweringProcess`; return the exit status.
+
+    An exception becomes the answer {"error": TEXT}.
+    """
+    stdout = _take_stdout()
 
     def say(answer: dict[str, Any]) -> None:
-        print(json.dumps(answer), file=answers, flush=True)
+        print(json.dumps(answer), file=stdout, flush=True)
 
     try:
-        worker = Worker(**json.loads(spec))
-        say(worker.ready)
-        for line in sys.stdin:
-            if line.strip() == "quit":
-                break
-            say(worker.answer(line.strip()))
-    except Exception as error:
+        for answer in answers():
+            say(answer)
+    except Exception as error:  # a library may raise anything
         traceback.print_exc()
         say({"error": " ".join(_text(error).split())})
         return 1
     return 0
 
 
-def _own_stdout() -> TextIO:
-    """Standard output for answers alone: whatever else is written there goes to standard error."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+def _take_stdout() -> TextIO:
+    """Return standard output, and send to standard error what anything else prints there."""
+    stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    return answers
+    return stdout
 
 
-def _said(warned: list[warnings.WarningMessage]) -> list[str]:
+def _messages(warned: list[warnings.WarningMessage]) -> list[str]:
     return [str(each.message) for each in warned if issubclass(each.category, RuntimeWarning)]
 
 
 def _note(lines: list[str]) -> str:
-    """What a reader of the times must know, each line once: some executors warn of a fall-back."""
+    """Join the lines, each once: some executors warn of a fall-back that they also describe."""
     short = (textwrap.shorten(line, 200, placeholder=" ...") for line in filter(None, lines))
     return "; ".join(dict.fromkeys(short))
 

@@ -1,7 +1,7 @@
-"""The workloads that everything here is timed on: networks, batch sizes, data, batch orders.
+"""Defines the workloads of all benchmarks: networks, batch sizes, data and batch orders.
 
-Whoever trains a workload starts from the same parameters, on the same data in the same order, drawn
-from seeds: a process that makes them anew has the same.
+Parameters, data and orders are drawn from seeds, so every process that makes a workload has the
+same ones.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from itertools import count, pairwise
 
 import numpy as np
 
-from nnxp import datasets
+from nnxp import datasets, options
 from nnxp.data import batches
 from nnxp.errors import InputError, unknown_name
 from nnxp.initializers import he
 from nnxp.randomness import Purpose, generator
 
 LEARNING_RATE = 0.05
-"""Of every workload: plain SGD."""
+"""The learning rate of every workload, for plain SGD."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,17 @@ class Workload:
     """A ReLU network with softmax cross-entropy, trained by plain SGD in float32.
 
     Args:
-        name: what the command line calls it.
+        name: its name on the command line.
         sizes: units per layer, inputs first.
-        batch_size: samples a step.
-        chunk: steps that are handed over at once; fewer where a step is long.
+        batch_size: samples per step.
+        chunk: steps per call of `train`; fewer where a step is long.
         samples: rows of the data.
-        gpu: too large for a CPU, unless asked for.
-        source: of the data: "made", or "mnist", which takes 784 inputs and 10 outputs.
+        gpu: whether it is too large for a CPU, so that a CPU trains it only if it is named.
+        source: where the data come from: "made", or "mnist", which has 784 inputs and 10 outputs.
 
     Raises:
-        InputError: a chunk takes more rows than there are, or the data has other sizes.
+        InputError: a size is not a whole number of 1 or more, a chunk takes more rows than there
+            are, or the data have other sizes.
     """
 
     name: str
@@ -49,13 +50,20 @@ class Workload:
     source: str = "made"
 
     def __post_init__(self) -> None:
+        one = options.whole(1)
+        options.check_fields(
+            self,
+            sizes=options.several(one, least=2),
+            batch_size=one,
+            chunk=one,
+            samples=one,
+            source=options.name("data", ("made", "mnist")),
+        )
         if self.chunk * self.batch_size > self.samples:
             raise InputError(
                 f"workload {self.name}: {self.chunk} batches of {self.batch_size} are more than "
                 f"its {self.samples} samples"
             )
-        if self.source not in ("made", "mnist"):
-            raise unknown_name("data", self.source, ("made", "mnist"))
         if self.source == "mnist" and (self.sizes[0], self.sizes[-1]) != (784, 10):
             raise InputError(
                 f"workload {self.name} has {self.sizes[0]} inputs, MNIST 784: give --data made"
@@ -63,7 +71,7 @@ class Workload:
 
     @cached_property
     def parameters(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """What training starts from: He's weights and zero biases, float32."""
+        """The initial parameters: He's weights and zero biases, float32."""
         rng = generator(0, Purpose.PARAMETERS)
         return [
             (weight.astype(np.float32), bias.astype(np.float32))
@@ -74,11 +82,11 @@ class Workload:
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """x, (samples, features), float32 in [0, 1), and classes, (samples,), int64.
 
-        Made, to MNIST's shape: four pixels in five are black. The classes are a linear map's, so
-        that there is something to learn.
+        Made data are like MNIST: four pixels in five are black. The classes are those of a linear
+        map, so that a network can learn them.
 
         Raises:
-            DataError: MNIST was asked for, and cannot be had.
+            DataError: the data are MNIST's, which cannot be loaded.
         """
         if self.source == "mnist":
             mnist = datasets.load("mnist")
@@ -87,16 +95,16 @@ class Workload:
         x = rng.random((self.samples, self.sizes[0]), dtype=np.float32)
         x = np.maximum(x - np.float32(0.8), np.float32(0)) * np.float32(5)
         teacher = rng.standard_normal((self.sizes[0], self.sizes[-1]), dtype=np.float32)
-        # The mean is taken out, or one class would win everywhere.
+        # Without subtracting the mean, one class would win everywhere.
         return x, np.argmax((x - x.mean(axis=0)) @ teacher, axis=1)
 
     def quick(self) -> Workload:
-        """The same network on little data: to see that everything runs, not how fast."""
+        """Return the same network on little data: to see that everything runs, not how fast."""
         chunk = min(self.chunk, 4)
         return replace(self, chunk=chunk, samples=max(2048, chunk * self.batch_size))
 
     def orders(self) -> Iterator[np.ndarray]:
-        """Chunks of batches without end, (chunk, batch_size), int64: epoch after epoch."""
+        """Yield chunks of batches without end, (chunk, batch_size), int64, epoch after epoch."""
         size = self.chunk * self.batch_size
         for epoch in count(1):
             order = batches.shuffled(self.samples, 0, epoch)
@@ -117,10 +125,10 @@ WORKLOADS = {
 
 
 def workload(name: str) -> Workload:
-    """The workload called `name`.
+    """Return the workload called `name`.
 
     Raises:
-        InputError: there is none.
+        InputError: the name is unknown.
     """
     if name not in WORKLOADS:
         raise unknown_name("workload", name, WORKLOADS)

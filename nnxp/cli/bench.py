@@ -13,8 +13,10 @@ from typing import Annotated, Any
 from nnxp import backends, datasets, files, plots
 from nnxp.benchmark import sweep, table
 from nnxp.benchmark.backend import entry
+from nnxp.benchmark.contender import Entry
 from nnxp.benchmark.machine import headline, machine
-from nnxp.benchmark.measure import Entry, Result, measure
+from nnxp.benchmark.measure import QUICK as _QUICK
+from nnxp.benchmark.measure import Result, measure
 from nnxp.benchmark.plots import bars, curves
 from nnxp.benchmark.workloads import WORKLOADS, Workload, workload
 from nnxp.cli.options import DEVICE, OUTPUT, either, flag, number, text, whole
@@ -23,7 +25,6 @@ from nnxp.errors import InputError, unknown_name
 
 _REFERENCE = "numpy"
 _SMOKE = "smoke size: it shows that everything runs; the figures mean nothing"
-_QUICK: dict[str, Any] = {"repeat": 2, "min_seconds": 0.0, "steps": 8, "pause": 0.0}
 
 MEASUREMENT = "Measurement"
 """A panel of `--help`."""

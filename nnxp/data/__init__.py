@@ -1,4 +1,4 @@
-"""How arrays reach the steps of training: checked, placed, cut into batches, fed. One way down.
+"""The way of arrays to the training steps: checked, placed, cut into batches, fed.
 
-`prepare` is the way in. It calls `checks`, then `placement`, and hands over a feed of `feeds`.
+`prepare` is the entry point. It calls `checks`, then `placement`, and returns a feed of `feeds`.
 """

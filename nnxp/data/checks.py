@@ -1,4 +1,4 @@
-"""Checks where data enters: shapes, dtypes, labels and numbers, once, before any kernel runs."""
+"""Checks of incoming data: shapes, dtypes, labels and numbers, once, before any kernel runs."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,11 +11,11 @@ from nnxp.backends.base import Backend
 from nnxp.errors import InputError, NnxpError, first_line
 
 CHECKED_ELEMENTS = 2**22
-"""Of data on the host, at once: a few megabytes."""
+"""Elements of data on the host that are checked at once: a few megabytes."""
 
 
 def features(x: Any, fan_in: int, backend: Backend, dtype: Any) -> Array:
-    """`x` on the backend's device, checked: (samples, fan_in), at least one row, all finite.
+    """Check that `x` is (samples, fan_in), finite, with a row; return it on the device.
 
     Raises:
         InputError: names both shapes, or the row, column and value.
@@ -24,11 +24,11 @@ def features(x: Any, fan_in: int, backend: Backend, dtype: Any) -> Array:
 
 
 def matrix(x: Any, fan_in: int) -> Array:
-    """`x` where it is, an array, checked but for its values: (samples, fan_in), a row at least."""
+    """Check that `x` is (samples, fan_in) with a row; return it as an array, values unchecked."""
     x = numbers(x, "x")
     try:
         shape = tuple(map(int, x.shape))
-    except (TypeError, ValueError):  # a lazy array whose length is not known
+    except (TypeError, ValueError):  # a lazy array of unknown length
         raise InputError(f"x has shape {x.shape}: compute it first, to a known length") from None
     if len(shape) != 2 or shape[1] != fan_in:
         cure = " (one sample is a batch of one: x[None, :])" if shape == (fan_in,) else ""
@@ -39,10 +39,10 @@ def matrix(x: Any, fan_in: int) -> Array:
 
 
 def numbers(x: Any, name: str) -> Array:
-    """`x`, called `name`, as an array of real numbers: where it is, or on the host.
+    """Check that `x`, called `name`, holds real numbers; return it as an array, on its device.
 
     Raises:
-        InputError: it holds something else, or masked values.
+        InputError: it holds other values, or masked ones.
     """
     if not is_array(x) or isinstance(x, np.ndarray):
         return _host(x, name)
@@ -54,8 +54,8 @@ def numbers(x: Any, name: str) -> Array:
 
 
 def on_device(x: Array, backend: Backend, dtype: Any) -> Array:
-    """A `matrix` on the backend's device, every value checked."""
-    # Ignored: what float32 cannot hold becomes infinite, and is found.
+    """Move a `matrix` to the backend's device and check that every value is finite."""
+    # NumPy's warnings are off: a value too large for float32 becomes infinite, which raises below.
     with backend.active(), np.errstate(over="ignore", invalid="ignore"):
         x = converted(x, "x", partial(backend.asarray, dtype=dtype))
         _check_finite(x, "x")
@@ -63,9 +63,9 @@ def on_device(x: Array, backend: Backend, dtype: Any) -> Array:
 
 
 def on_host(x: Array, dtype: str) -> np.ndarray:
-    """A `matrix` as a NumPy array, every value checked as it will be in `dtype`.
+    """Return a `matrix` as a NumPy array; check that every value is finite in `dtype`.
 
-    Block by block: the array may be larger than the memory, mapped from a file.
+    This works by blocks, because the array may be mapped from a file and larger than the memory.
     """
     x = _host(x, "x")
     rows = max(1, CHECKED_ELEMENTS // x.shape[1])
@@ -76,21 +76,21 @@ def on_host(x: Array, dtype: str) -> np.ndarray:
 
 
 def targets(t: Any, loss: str, samples: int, outputs: int) -> np.ndarray:
-    """Targets as the loss's kernel takes them, on the host.
+    """Check targets; return them on the host in the form that the loss's kernel takes.
 
     Args:
         t: integer classes, (samples,); 0/1 or real values, (samples, outputs); for one output
             also (samples,).
         loss: the loss's name.
-        samples: rows of x.
-        outputs: units of the network's last layer.
+        samples: the number of rows of x.
+        outputs: the number of units of the network's last layer.
 
     Returns:
         Classes, (samples,), int64, for categorical cross-entropy; otherwise float64,
         (samples, outputs), classes as one-hot rows.
 
     Raises:
-        InputError: names both shapes, or the row and value, and the cure.
+        InputError: names both shapes, or the row and value, and what to do.
     """
     t = _float64(_host(t, "targets"))
     if t.ndim not in (1, 2) or t.shape[0] != samples:
@@ -113,12 +113,12 @@ def targets(t: Any, loss: str, samples: int, outputs: int) -> np.ndarray:
 
 
 def are_classes(t: Any, outputs: int) -> bool:
-    """Whether targets name one of several outputs for each sample."""
+    """Return whether targets are classes: one of several outputs for each sample."""
     return outputs > 1 and (t.ndim if hasattr(t, "ndim") else np.ndim(t)) == 1
 
 
 def sample_weight(weight: Any, samples: int) -> np.ndarray:
-    """Sample weights on the host, checked: (samples,), float64.
+    """Check sample weights; return them on the host, (samples,), float64.
 
     Raises:
         InputError: wrong shape, or a negative or non-finite weight.
@@ -134,19 +134,19 @@ def sample_weight(weight: Any, samples: int) -> np.ndarray:
 
 
 def unit_mean(weight: np.ndarray, kept: np.ndarray | None = None) -> np.ndarray:
-    """Weights scaled to a mean of one, so that the learning rate keeps its meaning.
+    """Scale weights to a mean of one, so that the learning rate keeps its meaning.
 
-    The mean of those that are kept; None for all.
+    The mean is over the rows `kept`; None means all.
 
     Raises:
-        InputError: all of them are zero.
+        InputError: all these weights are zero.
     """
-    counted = weight if kept is None else weight[kept]
-    if not counted.any():
+    train_weight = weight if kept is None else weight[kept]
+    if not train_weight.any():
         raise InputError("sample_weight is zero everywhere: nothing is left to train on")
     weight = weight / weight.max()  # so that no sum overflows
-    counted = weight if kept is None else weight[kept]
-    scaled: np.ndarray = weight / counted.mean()
+    train_weight = weight if kept is None else weight[kept]
+    scaled: np.ndarray = weight / train_weight.mean()
     return scaled
 
 
@@ -172,7 +172,7 @@ def _host(x: Any, name: str) -> np.ndarray:
 
 
 def _float64(x: np.ndarray) -> np.ndarray:
-    """`x`; wider floating numbers in float64, infinite where that cannot hold them."""
+    """Convert wider floating numbers to float64, with infinity on overflow; return others as is."""
     if x.dtype.kind != "f" or x.dtype.itemsize <= 8:
         return x
     with np.errstate(over="ignore"):
@@ -180,7 +180,7 @@ def _float64(x: np.ndarray) -> np.ndarray:
 
 
 def converted(x: Any, name: str, convert: Callable[[Any], Any]) -> Any:
-    """convert(x). Libraries refuse a kind of array by many sorts of errors; here it is one line.
+    """Return convert(x). Libraries raise many kinds of errors; this raises one line.
 
     Raises:
         InputError: `x`, called `name`, does not convert.
@@ -213,7 +213,7 @@ def _check_unmasked(x: Any, name: str) -> None:
 def check_outputs(y: Array, first_row: int = 0) -> None:
     """Raise InputError unless all outputs, (rows, outputs), are finite.
 
-    Finite features may overflow on their way through a network.
+    Finite features may overflow inside a network.
     """
     if (place := _not_finite(y)) is not None:
         (row, *_), value = place
@@ -225,8 +225,8 @@ def check_outputs(y: Array, first_row: int = 0) -> None:
 
 
 def _check_finite(x: Array, name: str, first_row: int = 0) -> None:
-    if (found := _not_finite(x)) is not None:
-        (row, *column), value = found
+    if (first := _not_finite(x)) is not None:
+        (row, *column), value = first
         place = f"row {row + first_row}" + "".join(f", column {i}" for i in column)
         raise InputError(
             f"{name} holds {value} at {place} (rows and columns from 0): remove it or fill it in"
@@ -234,12 +234,12 @@ def _check_finite(x: Array, name: str, first_row: int = 0) -> None:
 
 
 def _not_finite(x: Array) -> tuple[tuple[int, ...], Any] | None:
-    """The first place that holds no finite number, and what it holds; None where all do."""
+    """Return the index and value of the first number that is not finite; None if all are."""
     xp = namespace(x)
     if not xp.isdtype(x.dtype, "real floating"):
         return None
-    # A sum is finite only if every term is; it needs no mask of x's size. The reverse does not
-    # hold, so a sum that overflows is looked into.
+    # A finite sum shows that every term is finite, and needs no mask of x's size. A sum may also
+    # overflow with finite terms, so then every term is checked.
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(to_numpy(xp.sum(x))):
             return None
@@ -249,7 +249,7 @@ def _not_finite(x: Array) -> tuple[tuple[int, ...], Any] | None:
 
 
 def _classes(t: np.ndarray, outputs: int) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # what int64 cannot hold is found to be wrong
+    with np.errstate(invalid="ignore"):  # a value outside int64 changes, and so raises below
         classes = t.astype(np.int64)
     wrong = (classes != t) | (classes < 0) | (classes >= outputs)
     if wrong.any():

@@ -1,9 +1,8 @@
-"""How the training data reaches the steps: from the device, or streamed by chunks.
+"""Feeds: training data that is resident on the device, or streamed to it by chunks.
 
-From resident data, steps gather their batches on the device. Of streamed data, the rows of a chunk
-of steps are gathered on the host into one of two buffers and sent, while the device works on the
-chunk before. So it takes as much of the device's memory as two chunks, on JAX three, whatever its
-size.
+With resident data, steps gather their batches on the device. With streamed data, the host gathers
+the rows of a chunk of steps into one of two buffers and sends it while the device works on the
+chunk before. Streamed data of any size takes the device memory of two chunks, on JAX of three.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from nnxp.backends.staging import Layout, Staging
 from nnxp.data import batches, placement
 
 Chunk = tuple[tuple[Array, ...], Array]
-"""Data on the device, and the rows of it that each step of a chunk takes, (steps, batch)."""
+"""Data on the device, and the indices of each step's rows in it, (steps, batch)."""
 
 
 class Feed:
-    """Data, and the rows of it that are trained on.
+    """Data and its rows to train on.
 
     Args:
-        backend: where the steps run.
+        backend: the backend that runs the steps.
         data: arrays with a row per sample.
-        batch_size: samples a step; None for all.
+        batch_size: samples per step; None for all.
         kept: the rows to train on; None for all.
     """
 
@@ -46,7 +45,7 @@ class Feed:
         self.batch_size = min(int(batch_size or self.samples), self.samples)
 
     def chunks(self, order: np.ndarray) -> Iterator[Chunk]:
-        """An epoch in this order of the rows that are trained on, chunk by chunk."""
+        """Yield an epoch's chunks; `order` is a permutation of the rows to train on."""
         raise NotImplementedError
 
     def _rows(self, order: np.ndarray, most: int) -> Iterator[np.ndarray]:
@@ -55,7 +54,7 @@ class Feed:
 
 
 class Resident(Feed):
-    """Data on the device, all of it."""
+    """Data that is on the device as a whole."""
 
     def chunks(self, order: np.ndarray) -> Iterator[Chunk]:
         indices = index_dtype(self.backend.xp)
@@ -64,13 +63,13 @@ class Resident(Feed):
 
 
 class Streamed(Feed):
-    """Data on the host, sent a chunk at a time, one chunk ahead of the steps.
+    """Data on the host that is sent by chunks, one chunk ahead of the steps.
 
     Args:
-        backend, data, batch_size, kept: see `Feed`; the data NumPy arrays of any dtype, which are
-            never copied as a whole.
-        dtypes: what each array is on the device.
-        room: bytes of the device's memory that are available; None for any.
+        backend, data, batch_size, kept: see `Feed`. The data are NumPy arrays of any dtype, which
+            are never copied as a whole.
+        dtypes: the dtype of each array on the device.
+        room: bytes of the device's memory that are available; None for no limit.
     """
 
     def __init__(
@@ -88,41 +87,41 @@ class Streamed(Feed):
             dtype.itemsize * math.prod(array.shape[1:])
             for array, dtype in zip(data, dtypes, strict=True)
         )
-        most = placement.CHUNK_BYTES
+        chunk_bytes = placement.CHUNK_BYTES
         if room is not None:
-            most = min(most, max(room, 0) // 4)  # two chunks leave at least half of it
+            chunk_bytes = min(chunk_bytes, max(room, 0) // 4)  # two chunks use half of it at most
         self.steps = min(
             batches.STEPS_PER_CHUNK,
-            max(1, most // self.batch_bytes),
+            max(1, chunk_bytes // self.batch_bytes),
             self.samples // self.batch_size,
         )
         self._places: list[Staging] = []
         self._positions: dict[tuple[int, ...], Array] = {}
 
     def chunks(self, order: np.ndarray) -> Iterator[Chunk]:
-        """An epoch in this order of the rows that are trained on, chunk by chunk.
+        """Yield an epoch's chunks; `order` is a permutation of the rows to train on.
 
-        Always in the same arrays on the device, two sets of them in turn. What was yielded last
-        stays as it is until the next epoch begins.
+        The chunks alternate between two sets of arrays on the device. The last chunk stays
+        unchanged until the next epoch begins.
         """
-        before = None
+        pending = None
         try:
             for number, rows in enumerate(self._rows(order, self.steps)):
                 # Chunk n - 1 is pending: reuse chunk n - 2's buffer once the device is done.
                 place = self._place(number % 2)
                 self._send(place, rows.reshape(-1))
-                if before:
-                    yield self._arrived(*before)
-                before = place, rows.shape
-            if before:
-                yield self._arrived(*before)
+                if pending:
+                    yield self._arrived(*pending)
+                pending = place, rows.shape
+            if pending:
+                yield self._arrived(*pending)
         finally:
             for place in self._places:
-                place.host()  # no copy is under way that writes to memory given up since
+                place.host()  # wait for the copies, so that none uses freed memory
 
     def _place(self, number: int) -> Staging:
         if number == len(self._places):  # in the first epoch
-            # All of one size, though an epoch's last chunks are smaller: compiled once.
+            # One size, although an epoch's last chunks are smaller, so that steps compile once.
             layout: Layout = [
                 ((self.steps * self.batch_size, *array.shape[1:]), dtype)
                 for array, dtype in zip(self.data, self.dtypes, strict=True)
@@ -147,9 +146,9 @@ class Streamed(Feed):
 
 
 def gather(source: np.ndarray, rows: np.ndarray, target: np.ndarray) -> None:
-    """Copy these rows, all of them in range, into `target`, in its dtype."""
+    """Copy rows of `source` into `target`, in its dtype. All indices must be in range."""
     if source.dtype == target.dtype and source.flags.c_contiguous:
-        np.take(source, rows, 0, target, "clip")  # straight into it; "raise" would buffer
+        np.take(source, rows, 0, target, "clip")  # "clip" avoids the buffer of "raise"
     else:
         with np.errstate(over="ignore", invalid="ignore"):
             target[...] = source[rows]

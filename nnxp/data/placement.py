@@ -1,7 +1,7 @@
-"""Where data lives during a call, decided once: on the device, or on the host.
+"""The placement of data during a call, decided once: on the device or on the host.
 
-Data that fits beside the network is moved to the device once. Data that does not fit stays on the
-host and is sent by chunks of steps, or by blocks of rows.
+Data that fits on the device together with the network is moved there once. Data that does not fit
+stays on the host and is sent by chunks of steps, or by blocks of rows.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from nnxp.backends.base import Backend
 from nnxp.data import checks
 
 CHUNK_BYTES = 2**26
-"""A streamed chunk is no larger, unless one batch is: enough to hide what a copy costs."""
+"""Most bytes of a streamed chunk, unless one batch is larger: enough to hide a copy's cost."""
 BLOCK_ELEMENTS = 2**22
-"""Elements of the widest layer for which outputs are computed at once, outside of training."""
+"""Elements of the widest layer's output that are computed at once, outside of training."""
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """The facts about a network that its data must fit."""
+    """The properties of a network that its data must fit."""
 
     sizes: tuple[int, ...]
     """Units per layer, inputs first."""
@@ -34,7 +34,7 @@ class NetworkSpec:
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one number."""
+        """Bytes per number."""
         return np.dtype(self.dtype).itemsize
 
     @property
@@ -43,7 +43,7 @@ class NetworkSpec:
         return max(1, BLOCK_ELEMENTS // max(self.sizes))
 
     def on_device(self, x: Array) -> Array:
-        """`x`, checked by `checks.matrix`, on the device; every value is checked.
+        """Move `x`, from `checks.matrix`, to the device; check that every value is finite.
 
         Raises:
             InputError: a value is not finite in the network's dtype.
@@ -51,7 +51,7 @@ class NetworkSpec:
         return checks.on_device(x, self.backend, self.backend.dtype(self.dtype))
 
     def on_host(self, x: Array) -> np.ndarray:
-        """`x`, checked by `checks.matrix`, as a NumPy array; every value is checked.
+        """Return `x`, from `checks.matrix`, as a NumPy array; check that every value is finite.
 
         Raises:
             InputError: a value is not finite in the network's dtype.
@@ -59,7 +59,7 @@ class NetworkSpec:
         return checks.on_host(x, self.dtype)
 
     def targets(self, t: np.ndarray) -> Array:
-        """Host targets on the device: classes as its index type, values as the network's dtype."""
+        """Move targets to the device: classes in its index dtype, values in the network's dtype."""
         classes = t.dtype.kind == "i"
         dtype = index_dtype(self.backend.xp) if classes else self.backend.dtype(self.dtype)
         return self.backend.asarray(t, dtype=dtype)
@@ -67,21 +67,21 @@ class NetworkSpec:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where data lives, why, and how many bytes it takes."""
+    """The decision where data lives, its reason, and the bytes of the data."""
 
     network: NetworkSpec
     total_bytes: int
     bytes_on_device: int
-    """Of the total, what is on the device already."""
+    """The part of the total that is already on the device."""
     free_bytes: int | None
-    """What is free on the device; None where the device is the host."""
+    """Free bytes on the device; None if the device is the host."""
     available_bytes: int | None
-    """Of the free bytes, those that data may take."""
+    """The part of the free bytes that data may take."""
     stream: bool | None
-    """What the caller asked for: True is on the host, False on the device, None to decide."""
+    """The caller's choice: True for the host, False for the device, None to decide here."""
 
     def keeps_on_host(self, x: Array) -> bool:
-        """Whether `x` lives on the host."""
+        """Return whether `x` lives on the host."""
         if self.stream is not None:
             return self.stream
         missing = self.total_bytes - self.bytes_on_device
@@ -90,11 +90,11 @@ class Placement:
         return not self.network.backend.holds(x)
 
     def place(self, x: Array) -> Array:
-        """`x` where it is to live; every value is checked. See `NetworkSpec.on_device`."""
+        """Move `x` to where it lives; check that every value is finite. See `NetworkSpec`."""
         return self.network.on_host(x) if self.keeps_on_host(x) else self.network.on_device(x)
 
     def describe(self) -> str:
-        """Bytes, and what is free, in one phrase."""
+        """Return the bytes of the data and the free bytes in one phrase."""
         free = ""
         if self.free_bytes is not None:
             device = self.network.backend.device_name
@@ -109,14 +109,14 @@ def decide(
     batch_size: int = 1,
     stream: bool | None = None,
 ) -> Placement:
-    """Decide whether data fits on the device beside a network.
+    """Decide whether data fits on the device together with a network.
 
-    An estimate. Available is what is free, less a tenth for fragments and the libraries' own use;
-    less eight times the parameters, for the state, gradients, updates and the copies in between;
-    less four times the activations of a batch, or of a block of rows.
+    This is an estimate. The available bytes are the free bytes, minus a tenth for fragments and the
+    libraries' own use, minus eight times the parameters for the state, gradients, updates and
+    temporary copies, minus four times the activations of a batch or of a block of rows.
 
     Args:
-        network: whose data it is.
+        network: the network that uses the data.
         total_bytes, bytes_on_device, stream: see `Placement`.
         batch_size: samples per step.
     """
@@ -139,9 +139,9 @@ def decide_training(
     """Decide where the data of a training lives.
 
     Args:
-        network: whose data it is.
-        arrays: x and, where they come apart, the x of validation.
-        share: of the rows of x, how many are held out; on the device that is a copy.
+        network: the network that uses the data.
+        arrays: x and, if validation data is given, its x.
+        share: the part of the rows of x to hold out, which are copied on the device.
         batch_size: samples per step; None for all.
         stream: see `Placement`.
     """
@@ -149,23 +149,23 @@ def decide_training(
     samples = arrays[0].shape[0]
     elements = samples * (outputs + 1) + features * int(share * samples)  # targets and weights
     elements += sum(features * each.shape[0] for each in arrays)
-    there = sum(features * each.shape[0] for each in arrays if network.backend.holds(each))
+    on_device = sum(features * each.shape[0] for each in arrays if network.backend.holds(each))
     size = network.itemsize
     batch = min(batch_size or samples, samples)
-    return decide(network, size * elements, size * there, batch, stream)
+    return decide(network, size * elements, size * on_device, batch, stream)
 
 
 def place(network: NetworkSpec, x: Array) -> Array:
-    """`x` checked, for outputs to be computed: on the device, or on the host if it does not fit.
+    """Check `x` and move it to the device, or to the host if it does not fit, for a forward pass.
 
-    On the host, too, where the host is the device: blocks of it are converted there, never all.
+    If the device is the host, large data stays as it is and is converted by blocks.
 
     Raises:
         InputError: the shape does not fit, or a value is not finite.
     """
     x = checks.matrix(x, network.sizes[0])
     size = x.shape[0] * x.shape[1] * network.itemsize
-    if size <= CHUNK_BYTES:  # without a question to the driver
+    if size <= CHUNK_BYTES:  # small data needs no call of the driver
         return network.on_device(x)
     if network.backend.device_name == "cpu" and isinstance(x, np.ndarray):
         return network.on_host(x)
@@ -173,7 +173,7 @@ def place(network: NetworkSpec, x: Array) -> Array:
 
 
 def bytes_text(size: float) -> str:
-    """188000000 is "188 MB"."""
+    """Format bytes: 188000000 is "188 MB"."""
     unit, name = next(
         ((unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB")) if size >= 0.9995 * unit),
         (1e3, "kB"),

@@ -1,4 +1,4 @@
-"""From what a caller gives to what the trainer takes: the one way in for data."""
+"""The entry point for data: from a caller's arguments to a trainer's feed and validation data."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Validation:
     x: Array
     """(samples, features), on the device, or a NumPy array on the host."""
     targets: np.ndarray
-    """On the host, as the loss takes them; see `checks.targets`."""
+    """Targets on the host, from `checks.targets`."""
     classes: bool
     """Whether the targets were given as classes, one per sample."""
     rows: np.ndarray | None = None
-    """The rows of `x`, then on the host, that the targets belong to; None for all."""
+    """The rows of `x` that the targets belong to, if `x` is on the host; None for all."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The data of a training, where it is to live."""
+    """The data of a training, checked and placed."""
 
     feed: Feed
     validation: Validation | None
@@ -55,13 +55,13 @@ def prepare(
     stream: bool | None = None,
     choose_scaling: Callable[[np.ndarray, str], TargetScaling | None],
 ) -> Prepared:
-    """Check the data of a training, and put it where it is to live.
+    """Check the data of a training and place it on the device or the host.
 
     Args:
-        network: what the data must fit.
+        network: the network that the data must fit.
         loss: the loss's name.
-        choose_scaling: how to scale the targets that are trained on, for a network of this dtype;
-            None for not at all. See `nnxp.target_scaling.choose`.
+        choose_scaling: choose_scaling(targets, dtype) returns the scaling of the targets to train
+            on, or None for no scaling. See `nnxp.target_scaling.choose`.
         x, targets, batch_size, seed, validation, sample_weight, stream: see `nnxp.train`.
 
     Raises:
@@ -70,48 +70,48 @@ def prepare(
     features, *_, outputs = network.sizes
     share, pair = (validation, None) if isinstance(validation, float) else (0.0, validation)
     x = checks.matrix(x, features)
-    x_held = None if pair is None else checks.matrix(pair[0], features)
-    given = [x] if x_held is None else [x, x_held]
-    where = placement.decide_training(network, given, share, batch_size, stream)
+    x_val = None if pair is None else checks.matrix(pair[0], features)
+    arrays = [x] if x_val is None else [x, x_val]
+    where = placement.decide_training(network, arrays, share, batch_size, stream)
 
     on_host = where.keeps_on_host(x)
     x = where.place(x)
     t = checks.targets(targets, loss, x.shape[0], outputs)
     weight = None if sample_weight is None else checks.sample_weight(sample_weight, x.shape[0])
 
-    kept: np.ndarray | None = None
+    train_rows: np.ndarray | None = None
     held_out: Validation | None = None
     if pair is not None:
-        x_held = where.place(x_held)
-        t_held = checks.targets(pair[1], loss, x_held.shape[0], outputs)
-        held_out = Validation(x_held, t_held, checks.are_classes(pair[1], outputs))
+        x_val = where.place(x_val)
+        t_val = checks.targets(pair[1], loss, x_val.shape[0], outputs)
+        held_out = Validation(x_val, t_val, checks.are_classes(pair[1], outputs))
     elif share and (split := _split(t, share, seed)):
-        kept, held = split
+        train_rows, val_rows = split
         classes = checks.are_classes(targets, outputs)
-        # On the device they are gathered once, on the host for every epoch's blocks.
+        # On the device the rows are gathered once; on the host by blocks in every epoch.
         held_out = (
-            Validation(x, t[held], classes, held)
+            Validation(x, t[val_rows], classes, val_rows)
             if on_host
-            else Validation(_gathered(network, x, held), t[held], classes)
+            else Validation(_gathered(network, x, val_rows), t[val_rows], classes)
         )
 
-    scaling = choose_scaling(t if kept is None else t[kept], network.dtype)
+    scaling = choose_scaling(t if train_rows is None else t[train_rows], network.dtype)
     if scaling is not None:
         t = scaling.apply(t)
         log.info("targets are scaled for training: %s", scaling.describe())
-    beside = [_encoded(t, features, outputs)]
+    targets_and_weights = [_encoded(t, features, outputs)]
     if weight is not None:
-        beside.append(checks.unit_mean(weight, kept))
-    feed = _feed(where, on_host, x, beside, batch_size, kept)
-    log.info("%s%s", where.describe(), _way(feed, where))
+        targets_and_weights.append(checks.unit_mean(weight, train_rows))
+    feed = _feed(where, on_host, x, targets_and_weights, batch_size, train_rows)
+    log.info("%s%s", where.describe(), _describe_feed(feed, where))
     return Prepared(feed, held_out, scaling)
 
 
 def prepare_evaluation(network: NetworkSpec, loss: str, x: Any, targets: Any) -> Validation:
-    """Check data to evaluate a network on, and put it where it is to live.
+    """Check data to evaluate a network on and place it on the device or the host.
 
     Args:
-        network: what the data must fit.
+        network: the network that the data must fit.
         loss: the loss's name.
         x, targets: see `nnxp.MLP.evaluate`.
 
@@ -125,14 +125,14 @@ def prepare_evaluation(network: NetworkSpec, loss: str, x: Any, targets: Any) ->
 
 
 def device_targets(network: NetworkSpec, t: np.ndarray) -> Array:
-    """Checked targets on the device, as steps take them."""
+    """Move checked targets to the device, in the form that steps take."""
     return network.targets(_encoded(t, network.sizes[0], network.sizes[-1]))
 
 
 def _encoded(t: np.ndarray, features: int, outputs: int) -> np.ndarray:
-    """Classes as one-hot rows where these take a quarter of x's memory at most.
+    """Encode classes as one-hot rows if these take at most a quarter of x's memory.
 
-    Then a step gathers its rows instead of making them.
+    Then a step gathers its rows instead of encoding them.
     """
     if t.ndim == 1 and 4 * outputs <= features:
         return np.eye(outputs, dtype=np.float32)[t]
@@ -140,21 +140,21 @@ def _encoded(t: np.ndarray, features: int, outputs: int) -> np.ndarray:
 
 
 def _split(t: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """The rows to train on and those to hold out, in proportion from every class.
+    """Return the rows to train on and the rows to hold out, stratified by class.
 
-    None where the share is less than a row.
+    Return None if the share is less than a row.
     """
     samples = len(t)
     if round(share * samples) == samples:
         raise InputError(f"validation of {share:g} leaves none of {samples} rows to train on")
-    kept, held = batches.split(batches.strata(t), share, seed)
-    if len(held) < (asked := round(share * samples)):
+    train_rows, val_rows = batches.split(batches.strata(t), share, seed)
+    if len(val_rows) < (wanted := round(share * samples)):
         log.info(
-            "validation: %d rows, not %d: each class keeps a row to train on", len(held), asked
+            "validation: %d rows, not %d: each class keeps a row to train on", len(val_rows), wanted
         )
-    elif not asked:
-        log.info("validation: none, for a share of %g of %d rows is less than one", share, samples)
-    return (kept, held) if len(held) else None
+    elif not wanted:
+        log.info("validation: none, because %g of %d rows is less than one row", share, samples)
+    return (train_rows, val_rows) if len(val_rows) else None
 
 
 def _gathered(network: NetworkSpec, x: Array, indices: np.ndarray) -> Array:
@@ -171,22 +171,22 @@ def _feed(
     batch_size: int | None,
     kept: np.ndarray | None,
 ) -> Feed:
-    """A feed of x and of the targets and weights beside it."""
+    """Make a feed of x, the targets and the weights."""
     network = where.network
     if on_host:
-        # A row on the device says in which dtype it holds the others.
+        # One row on the device shows the dtype that its library uses.
         dtypes = [to_numpy(network.targets(array[:1])).dtype for array in beside]
         dtypes.insert(0, np.dtype(network.dtype))
         return Streamed(
             network.backend, (x, *beside), batch_size, kept, dtypes, where.available_bytes
         )
     if isinstance(x, np.ndarray):
-        x = np.ascontiguousarray(x)  # every gather from another layout would copy all of it
+        x = np.ascontiguousarray(x)  # a gather from another layout copies the whole array
     return Resident(network.backend, (x, *map(network.targets, beside)), batch_size, kept)
 
 
-def _way(feed: Feed, where: Placement) -> str:
-    """How the data reaches the steps, to end a line of the log."""
+def _describe_feed(feed: Feed, where: Placement) -> str:
+    """Describe how the data reaches the steps, for the end of a log line."""
     if isinstance(feed, Streamed):
         size = placement.bytes_text(feed.steps * feed.batch_bytes)
         return f": streamed in chunks of {feed.steps} steps ({size})"

@@ -19,6 +19,7 @@ from nnxp.datasets import digits, mnist, moons, tables, targets
 from nnxp.datasets.raw import Raw
 from nnxp.datasets.splits import Split, content_hash, is_split
 from nnxp.errors import DataError, InputError, ModelError, shown, unknown_name
+from nnxp.names import PreprocessName, TaskName
 from nnxp.preprocessing import KINDS, Preprocessing, pixels, standardize, whiten
 
 __all__ = ["NAMES", "Dataset", "load", "load_features"]
@@ -62,7 +63,7 @@ class Dataset:
     y: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
-    task: str
+    task: TaskName
     classes: tuple[str, ...] | None
     shape: tuple[int, ...]
     preprocessing: Preprocessing
@@ -127,8 +128,8 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     *,
     target: str | None = None,
-    task: str | None = None,
-    preprocess: str = "auto",
+    task: TaskName | None = None,
+    preprocess: PreprocessName = "auto",
     test_share: float | None = None,
     n: int = moons.N,
     noise: float = moons.NOISE,
@@ -250,16 +251,6 @@ def described(network_metadata: dict[str, Any], sizes: Sequence[int]) -> dict[st
     return {key: value for key, value in known.items() if value is not None}
 
 
-def _strings(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)
-
-
-def _lengths(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and all(
-        type(each) is int and each > 0 for each in value
-    )
-
-
 def _is_preprocessing(value: Any) -> bool:
     if not (
         isinstance(value, dict)
@@ -281,14 +272,7 @@ def _is_preprocessing(value: Any) -> bool:
 
 def _finite(value: Any) -> np.ndarray | None:
     """A finite number, or a list of them, as float64, 0-d or 1-d; None for anything else."""
-    values = value if isinstance(value, (list, tuple)) else [value]
-    if not all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in values):
-        return None
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except OverflowError:
-        return None
-    return array if np.isfinite(array).all() else None
+    return np.asarray(_FIGURES.convert(value)) if _FIGURES.accepts(value) else None
 
 
 def _is_matrix(value: Any, features: tuple[int, ...]) -> bool:
@@ -310,12 +294,15 @@ def _columns(preprocessing: dict[str, Any] | None) -> int | None:
     return len(shift) if isinstance(shift, (list, tuple)) else None
 
 
+_FIGURES = options.one_or_each(options.FINITE)
+_STRINGS = options.several(options.TEXT, least=0)
+_LENGTHS = options.several(options.whole(1), least=0)
 _DESCRIPTION = {
     "task": targets.TASKS.__contains__,
-    "classes": _strings,
-    "features": _strings,
+    "classes": _STRINGS.accepts,
+    "features": _STRINGS.accepts,
     "target": lambda value: isinstance(value, str),
-    "shape": _lengths,
+    "shape": _LENGTHS.accepts,
     "preprocessing": _is_preprocessing,
     "split": is_split,
 }
@@ -354,7 +341,7 @@ def load_features(
 
 
 def _encoded(
-    raw: Raw, target: str | None, task: str | None, like: dict[str, Any], new: bool
+    raw: Raw, target: str | None, task: TaskName | None, like: dict[str, Any], new: bool
 ) -> targets.Encoded:
     """The targets in numbers: classes as the model numbers them, if it is not a new one."""
     assert raw.y is not None

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from nnxp import options
 from nnxp.data import batches
 from nnxp.datasets.raw import Raw
 
 _BLOCK_ELEMENTS = 2**20
+_SHARE, _SEED = options.number(0.0, 1.0, closed="both"), options.whole(0)
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,8 @@ def is_split(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and set(value) == {"share", "seed", "content"}
-        and isinstance(value["share"], (int, float))
-        and 0 <= value["share"] <= 1
-        and type(value["seed"]) is int
-        and value["seed"] >= 0
+        and _SHARE.accepts(value["share"])
+        and _SEED.accepts(value["seed"])
         and isinstance(value["content"], str)
         and re.fullmatch("[0-9a-f]{64}", value["content"]) is not None
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from nnxp.datasets.tables import finite_number
 from nnxp.errors import DataError
+from nnxp.names import TaskName
 
 TASKS = ("classify", "multilabel", "regress")
 
@@ -22,7 +23,7 @@ ROWS_PER_CLASS = 2
 class Encoded(NamedTuple):
     """Targets in numbers, and what they were taken for."""
 
-    task: str
+    task: TaskName
     classes: tuple[str, ...] | None
     """The name of each class; None for other tasks, and where a model numbers them."""
     parts: list[np.ndarray]
@@ -34,7 +35,7 @@ class Encoded(NamedTuple):
 def encode(
     name: str,
     parts: list[np.ndarray],
-    task: str | None = None,
+    task: TaskName | None = None,
     known_classes: Sequence[str] | None = None,
     numbered: bool = False,
 ) -> Encoded:
@@ -102,7 +103,7 @@ def _numbers_or_text(y: np.ndarray) -> np.ndarray:
     return y if None in numbers else np.array(numbers, dtype=np.float64)
 
 
-def _guess_task(name: str, parts: list[np.ndarray]) -> tuple[str, bool]:
+def _guess_task(name: str, parts: list[np.ndarray]) -> tuple[TaskName, bool]:
     """The task that targets tell, and whether they would allow another; see `encode`."""
     y = parts[0]
     if y.ndim == 1:

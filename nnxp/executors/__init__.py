@@ -1,8 +1,9 @@
 """Executors: how a chunk of training steps runs on a backend.
 
-A backend says what an array library is; an executor, how steps run on it: one call after the
-other, repeated into the same memory, compiled, or captured in a CUDA graph. All compute the same,
-to rounding. A new one is a file here with a function `runner`, and a line in `EXECUTORS`.
+A backend is an array library; an executor runs training steps on it: one call after the other,
+repeated in the same memory, compiled, or captured in a CUDA graph. All compute the same except for
+rounding. To add an executor, write a function `runner` in a new file here and add a line to
+`EXECUTORS`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,23 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from nnxp.arrays import Array
 from nnxp.errors import BackendError
 
 Report = Callable[[str], object]
-"""Takes one line that says how steps run instead of as asked for, and why."""
+"""report(line): the line says how steps run instead of as requested, and why."""
+
+State = Any
+"""Nested tuples and lists of arrays; the first entry holds the parameters. Steps own it."""
+
+Rate = float | Array
+"""A learning rate: a number, or a 0-d array."""
+
+Step = Callable[[State, tuple[Array, ...], Rate], tuple[State, Array]]
+"""step(state, batch, learning_rate) -> (state, loss): pure, except that it may write into state."""
+
+Runner = Callable[[State, tuple[Array, ...], Array, Rate], tuple[State, Array]]
+"""run(state, data, order, learning_rate) -> (state, summed loss): a chunk of steps."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +39,16 @@ class Executor:
 
     name: str
     summary: str
-    """What it does, as a phrase with a verb: for `--help` and the README."""
+    """A phrase with a verb, for `--help` and the README."""
     modules: dict[str, str]
-    """The module in this package that runs it, for each backend that has it; "" for all others."""
+    """Backend's name: the module in this package that runs it. The key "" is any other backend."""
     device: str = ""
-    """What the names of the devices that have it begin with: "cuda"; "" for any device."""
+    """The prefix of the devices' names, such as "cuda"; "" for any device."""
 
     def runs_on(self, backend: str, device: str | None) -> bool:
-        """Whether `backend` has it on `device`; None asks whether it has it on any device."""
-        there = device is None or device.startswith(self.device)
-        return there and (backend in self.modules or "" in self.modules)
+        """Return whether `backend` has it on `device`; None means on at least one device."""
+        fits_device = device is None or device.startswith(self.device)
+        return fits_device and (backend in self.modules or "" in self.modules)
 
 
 EXECUTORS = (
@@ -46,11 +60,11 @@ EXECUTORS = (
     Executor("eager", "call the library's functions one after the other", {"": "eager"}),
     Executor("compiled", "compile a step by torch.compile", {"torch": "torch_compile"}),
 )  # fmt: skip
-"""Every executor, the best first: the first that a device has is its default."""
+"""All executors, the best first: the first one that a device has is its default."""
 
 
 class Host(Protocol):
-    """What an executor needs to know of a `nnxp.backends.Backend`."""
+    """The attributes of a `nnxp.backends.Backend` that an executor uses."""
 
     @property
     def name(self) -> str:
@@ -59,7 +73,7 @@ class Host(Protocol):
 
     @property
     def device(self) -> Any:
-        """The device, in the library's own terms."""
+        """The device as the library represents it."""
         ...
 
     @property
@@ -68,50 +82,51 @@ class Host(Protocol):
         ...
 
     def active(self) -> AbstractContextManager[None]:
-        """What the library's calls run inside."""
+        """Enter the context in which the library's functions are called."""
         ...
 
 
 def names(backend: str, device: str | None = None) -> tuple[str, ...]:
-    """The executors that `backend` has on `device`, the default first.
+    """Return the names of the executors that `backend` has on `device`, the default first.
 
     Args:
         backend: a backend's name.
-        device: one of its devices, "cpu" or "cuda:0"; None for those that some device has.
+        device: one of its devices, "cpu" or "cuda:0"; None for the executors of all its devices.
     """
     return tuple(each.name for each in EXECUTORS if each.runs_on(backend, device))
 
 
 def find(name: str | None, backend: str, device: str | None = None) -> str:
-    """The executor called `name`; the default for None or "auto".
+    """Return the name of an available executor: `name`, or the default for None or "auto".
 
     Args:
         name: an executor's name.
         backend, device: see `names`.
 
     Raises:
-        BackendError: the backend has no executor of this name there.
+        BackendError: the backend has no executor of this name on the device.
     """
-    known = names(backend, device)
-    found = known[0] if name in (None, "auto") else str(name)
-    if found not in known:
-        place = f" on {device}" if found in names(backend) else ""
+    available = names(backend, device)
+    executor = available[0] if name in (None, "auto") else str(name)
+    if executor not in available:
+        place = f" on {device}" if executor in names(backend) else ""
         raise BackendError(
-            f"backend {backend!r} has no executor {name!r}{place}; it has {', '.join(known)}"
+            f"backend {backend!r} has no executor {name!r}{place}; it has {', '.join(available)}"
         )
-    return found
+    return executor
 
 
-def runner(executor: str, backend: Host, step: Any, report: Report) -> Any:
-    """A function like `nnxp.executors.eager.run`, of `step`: it runs a chunk of steps.
+def runner(executor: str, backend: Host, step: Step, report: Report) -> Runner:
+    """Return a function that runs a chunk of steps, like `nnxp.executors.eager.run`.
 
     Args:
         executor: one of `names` of the backend.
-        backend: the open backend, inside whose `active` the function is called.
-        step: see `nnxp.executors.eager.Step`.
-        report: called where steps run otherwise than by this executor.
+        backend: the open backend; call the function inside its `active`.
+        step: see `nnxp.executors.Step`.
+        report: called if steps run otherwise than by this executor.
     """
     modules = next(each.modules for each in EXECUTORS if each.name == executor)
     name = modules.get(backend.name) or modules[""]
     module = importlib.import_module(f"nnxp.executors.{name}")
-    return module.runner(step, backend, report)
+    run: Runner = module.runner(step, backend, report)
+    return run

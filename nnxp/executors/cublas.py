@@ -1,7 +1,8 @@
-"""Matrix products by a cuBLAS handle of nnxp's own.
+"""Matrix products through a cuBLAS handle of nnxp's own.
 
-CuPy refuses its products while a stream is captured; cuBLAS itself captures them (CuPy issue
-6290). What is asked of cuBLAS here is what CuPy 14's `matmul` asks, so the bits are the same.
+CuPy refuses its products while a stream is captured, although cuBLAS can be captured (CuPy issue
+6290). The calls here have the same arguments as those of CuPy 14's `matmul`, so the results have
+the same bits.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from nnxp.arrays import Array
 from nnxp.errors import BackendError
 
 WORKSPACE = 32 * 2**20
-"""Bytes: what cuBLAS takes on Hopper when it is given none. Given none while it is captured, it
-would add an allocation to the graph for each product."""
+"""Bytes: cuBLAS's own default on Hopper. Without a workspace, cuBLAS would add an allocation to
+the graph for each product."""
 
 _TYPES = {"float32": 0, "float64": 1}  # CUDA_R_32F, CUDA_R_64F
 _COMPUTE = {"float32": 68, "float64": 70}  # CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_64F
@@ -30,9 +32,9 @@ class Cublas:
         stream: the address of a CUDA stream, as a number.
         workspace: the address of `WORKSPACE` bytes on its device.
         tf32: whether float32 products may round their operands to ten bits.
-        newer: whether the device's compute capability is 8.0 or more. Before, the algorithm for
-            tensor cores may round float32 to float16.
-        library: cuBLAS; loaded unless given.
+        newer: whether the device's compute capability is 8.0 or more. On older devices the
+            algorithm for tensor cores may round float32 to float16.
+        library: cuBLAS; loaded if None.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class Cublas:
         self.handle = ctypes.c_void_p()
         self._check("cublasCreate_v2", ctypes.byref(self.handle))
         self._check("cublasSetStream_v2", self.handle, ctypes.c_void_p(stream))
-        # After the stream: to set that takes the workspace away.
+        # Set it after the stream: setting the stream resets the workspace.
         self._check(
             "cublasSetWorkspace_v2",
             self.handle,
@@ -57,8 +59,8 @@ class Cublas:
             ctypes.c_size_t(WORKSPACE),
         )
 
-    def product(self, a: Any, b: Any, out: Any) -> None:
-        """out = a b, on the handle's stream.
+    def product(self, a: Array, b: Array, out: Array) -> None:
+        """Compute out = a b on the handle's stream.
 
         Args:
             a: (m, k), rows or columns contiguous.
@@ -71,7 +73,7 @@ class Cublas:
         dtype = out.dtype.name
         one, zero = _SCALARS[dtype](1.0), _SCALARS[dtype](0.0)
         (m, k), n = a.shape, b.shape[1]
-        # cuBLAS goes by columns, in which memory by rows is the transpose: out^T = b^T a^T.
+        # cuBLAS stores matrices by columns and so reads the transposes: out^T = b^T a^T.
         a_is, a_step = _layout(a, by_rows_first=True)
         b_is, b_step = _layout(b, by_rows_first=False)
         kind = _TYPES[dtype]
@@ -99,7 +101,7 @@ class Cublas:
         )
 
     def close(self) -> None:
-        """Give the handle back."""
+        """Destroy the handle."""
         handle, self.handle = self.handle, ctypes.c_void_p()
         if handle:
             self._check("cublasDestroy_v2", handle)
@@ -110,10 +112,10 @@ class Cublas:
             raise BackendError(f"{name} of cuBLAS failed with status {status}")
 
 
-def _layout(x: Any, *, by_rows_first: bool) -> tuple[int, int]:
-    """How cuBLAS is to take a matrix's memory, and the elements from one row, or column, on.
+def _layout(x: Array, *, by_rows_first: bool) -> tuple[int, int]:
+    """Return cuBLAS's operation for a matrix and its leading dimension, in elements.
 
-    A matrix of one row or column lies both ways; `by_rows_first` says how CuPy then takes it.
+    A matrix of one row or column is contiguous both ways; `by_rows_first` is then CuPy's choice.
     """
     by_rows, by_columns = x.flags.c_contiguous, x.flags.f_contiguous
     if by_rows and (by_rows_first or not by_columns):
@@ -124,10 +126,10 @@ def _layout(x: Any, *, by_rows_first: bool) -> tuple[int, int]:
 
 
 def _load() -> Any:
-    """cuBLAS: the very library that CuPy computes with."""
+    """Load the cuBLAS that CuPy uses."""
     try:
         from cuda.pathfinder import load_nvidia_dynamic_lib
 
         return ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
-    except Exception as error:  # not installed, or no library to be found
+    except Exception as error:  # not installed, or cuBLAS is not found
         raise BackendError(f"cuBLAS cannot be loaded: {error}") from None

@@ -1,48 +1,37 @@
-"""A chunk of training steps as a plain loop: right for every library."""
+"""A chunk of training steps as a plain loop, which works with every library."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from nnxp.arrays import Array, rows
-from nnxp.executors import Host, Report
-
-State = Any
-"""Nested tuples and lists of arrays; the first entry holds the parameters. Steps own it."""
-
-Step = Callable[[State, tuple[Array, ...], Any], tuple[State, Array]]
-"""step(state, batch, learning_rate) -> (state, loss): pure, except that it may write into state."""
-
-Runner = Callable[[State, tuple[Array, ...], Array, Any], tuple[State, Array]]
-"""run(state, data, order, learning_rate) -> (state, summed loss): a chunk of steps."""
+from nnxp.executors import Host, Rate, Report, Runner, State, Step
 
 
 def runner(step: Step, backend: Host, report: Report) -> Runner:
-    """`run` of this step."""
+    """Return `run` with `step` as its first argument."""
     return partial(run, step)
 
 
 def run(
-    step: Step, state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
+    step: Step, state: State, data: tuple[Array, ...], order: Array, learning_rate: Rate
 ) -> tuple[State, Array]:
     """Run one step for each row of `order`.
 
-    Nothing here reads a value back from the device, so the loop may run ahead of it.
+    The loop reads no value back from the device, so it may run ahead of it.
 
     Args:
         step: one step of training.
-        state: what the step works on, owned: steps may write into it.
-        data: on the device, the whole data set or the chunk's part of it; every array has one row
-            per sample.
-        order: (steps, batch), integers: the samples of each mini-batch.
+        state: the state of the training, which steps may overwrite.
+        data: arrays on the device with one row per sample, for the whole data set or the rows of
+            this chunk.
+        order: (steps, batch), integers: the rows of each mini-batch.
         learning_rate: of every step in this chunk, a number or a 0-d array.
 
     Returns:
         The new state, and the sum of the steps' losses as a 0-d array.
     """
-    total: Any = 0.0
+    total: Array = 0.0
     for k in range(order.shape[0]):
         state, loss = step(state, rows(data, order[k, ...]), learning_rate)
         total = total + loss

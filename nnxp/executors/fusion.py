@@ -1,29 +1,30 @@
-"""Elementwise calls of a recorded step put together, to go over memory once instead of often.
+"""Fusion of elementwise calls of a recorded step, so that they pass over memory once.
 
-A GPU takes longer to start a kernel than a small network's layer takes to compute, and a CPU
-longer to fetch a large layer from memory than to multiply it. The kernels stay as they are: what
-is put together is found among the calls that were recorded.
+A GPU takes longer to start a kernel than to compute a small network's layer, and a CPU takes longer
+to fetch a large layer from memory than to multiply it. nnxp's kernels do not change: fusion works
+on the recorded calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from nnxp.executors.recording import ArrayOps, Call
+from nnxp.arrays import Array
+from nnxp.executors.recording import ArrayOps, Call, Function, Made
 
 
 class Group:
-    """Calls in their order that go over arrays of one shape, element by element: or a lone call."""
+    """Elementwise calls, in order, on arrays of one shape; or a single call of any kind."""
 
     def __init__(self, call: Call) -> None:
         self.calls = [call]
 
     def admits(self, call: Call, library: ArrayOps) -> bool:
-        """Whether the group may do this call, too.
+        """Return whether this call may join the group.
 
-        If either reads an element that the other writes, or writes it too, both must come to it at
-        the same place of their loops.
+        If one writes an element that the other reads or writes, both must reach it in the same
+        iteration of their loops.
         """
         first = self.calls[0]
         return (
@@ -34,11 +35,11 @@ class Group:
         )
 
     def conflicts(self, call: Call, library: ArrayOps) -> bool:
-        """Whether the order of the group and this call matters."""
+        """Return whether the order of the group and this call matters."""
         return any(True for _ in self._conflicts(call, library))
 
-    def _conflicts(self, call: Call, library: ArrayOps) -> Iterable[tuple[Any, Any]]:
-        """Pairs of arrays that share memory, and one of each pair is written."""
+    def _conflicts(self, call: Call, library: ArrayOps) -> Iterable[tuple[Array, Array]]:
+        """Yield pairs of arrays that share memory and of which at least one is written."""
         for mine in self.calls:
             pairs = [(mine.writes, call.writes)]
             pairs += [(mine.writes, each) for each in call.reads if _is_array(each)]
@@ -49,49 +50,49 @@ class Group:
 
 
 def groups(calls: Iterable[Call], library: ArrayOps) -> list[Group]:
-    """The calls, grouped; to do the groups in their order is to do the calls."""
-    found: list[Group] = []
+    """Group the calls. Running the groups in order has the same effect as running the calls."""
+    result: list[Group] = []
     for call in calls:
         joined = False
-        for group in reversed(found):
+        for group in reversed(result):
             if group.admits(call, library):
                 group.calls.append(call)
                 joined = True
             if joined or group.conflicts(call, library):
                 break
         if not joined:
-            found.append(Group(call))
-    return found
+            result.append(Group(call))
+    return result
 
 
 def fused(
-    calls: Iterable[Call], kept: list[Any], library: ArrayOps, fuse: Callable[..., Any]
-) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
-    """Functions and their arguments that do what the calls do.
+    calls: Iterable[Call], kept: list[Array], library: ArrayOps, fuse: Function
+) -> list[Made]:
+    """Return functions and their arguments that have the same effect as the calls.
 
     Args:
-        calls: a step's, recorded by a library that does not reuse memory.
-        kept: the arrays that what comes after the calls reads.
-        library: that recorded them.
-        fuse: makes one kernel of an elementwise function and the arrays that it is for; None if
-            it cannot.
+        calls: the calls of a step, recorded by a library that does not reuse memory.
+        kept: the arrays that are read after the calls.
+        library: the library that recorded them.
+        fuse: fuse(function, arrays) returns one kernel for an elementwise function and its
+            arrays, or None if it cannot.
     """
-    found = groups(calls, library)
+    grouped = groups(calls, library)
     result = []
-    for group in found:
+    for group in grouped:
         if len(group.calls) == 1:
             result.append(group.calls[0].made)
             continue
         read_after = [
             each
-            for other in found
+            for other in grouped
             if other is not group
             for call in other.calls
             for each in call.reads
             if _is_array(each)
         ]
-        together, arguments = _one(group.calls, [*read_after, *kept], library)
-        kernel = fuse(together, arguments)
+        function, arguments = _combine(group.calls, [*read_after, *kept], library)
+        kernel = fuse(function, arguments)
         if kernel is None:
             result += [call.made for call in group.calls]
         else:
@@ -99,10 +100,8 @@ def fused(
     return result
 
 
-def _one(
-    calls: list[Call], read_after: list[Any], library: ArrayOps
-) -> tuple[Callable[..., None], tuple[Any, ...]]:
-    """A function of all calls, and its arguments: what they read, and where they write."""
+def _combine(calls: list[Call], read_after: list[Array], library: ArrayOps) -> Made:
+    """Combine calls into one function; return it and its arguments, inputs and outputs."""
     arguments: dict[Any, Any] = {}
     written: dict[Any, Any] = {}
     for call in calls:
@@ -110,7 +109,7 @@ def _one(
             if _is_array(each) and library.place(each) not in written:
                 arguments.setdefault(library.place(each), each)
         written[library.place(call.writes)] = call.writes
-    # The others are no more than a register.
+    # Other results stay in registers.
     outputs = {
         place: array
         for place, array in written.items()
@@ -131,16 +130,16 @@ def _one(
     ]
     places = list(arguments)
 
-    def together(*values: Any) -> None:
-        known = dict(zip(places, values, strict=True))
-        targets = {place: known[place] for place in outputs}
+    def combined(*arrays: Any) -> None:
+        values = dict(zip(places, arrays, strict=True))
+        targets = {place: values[place] for place in outputs}
         for formula, operands, place, dtype in formulas:
-            value = formula(*(known.get(p, number) for p, number in operands))
-            known[place] = value if value.dtype == dtype else value.astype(dtype)
+            value = formula(*(values.get(p, number) for p, number in operands))
+            values[place] = value if value.dtype == dtype else value.astype(dtype)
         for place, target in targets.items():
-            target[...] = known[place]
+            target[...] = values[place]
 
-    return together, tuple(arguments.values())
+    return combined, tuple(arguments.values())
 
 
 def _is_array(operand: Any) -> bool:

@@ -1,9 +1,9 @@
 """A chunk of training steps as one compiled JAX loop: `jit` of `lax.scan`.
 
-`jax.jit` keeps a program for every shape that its function has met, 3 MB each, as long as the
-function lives. So each program here has a function of its own, and an LRU cache holds them: a
-search over many network shapes takes the memory of `PROGRAMS` of them, and a shape that comes back
-soon does not compile again.
+`jax.jit` keeps a program for every shape that its function was called with, 3 MB each, as long as
+the function lives. So each program here has a function of its own in an LRU cache: a search over
+many network shapes takes the memory of `PROGRAMS` programs, and a recent shape does not compile
+again.
 """
 
 from __future__ import annotations
@@ -12,23 +12,22 @@ from functools import lru_cache, partial
 from typing import Any
 
 from nnxp.arrays import Array, rows
-from nnxp.executors import Host, Report
-from nnxp.executors.eager import Runner, State, Step
+from nnxp.executors import Host, Rate, Report, Runner, State, Step
 from nnxp.nested import shapes
 
 PROGRAMS = 32
-"""Programs that are kept. A training has three at most: two lengths of chunk, and the last,
+"""Programs that the cache keeps. A training has three at most: two lengths of chunk, and the last,
 smaller batch."""
 
 
 def runner(step: Step, backend: Host, report: Report) -> Runner:
-    """Run compiled chunks of `step`, like `eager.run`.
+    """Return a function like `eager.run` that compiles chunks of `step`.
 
     The state's buffers are donated: XLA updates the parameters in place.
     """
 
     def run(
-        state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
+        state: State, data: tuple[Array, ...], order: Array, learning_rate: Rate
     ) -> tuple[State, Array]:
         program = _compiled(step, shapes((state, data, order)))
         return program(state, data, order, learning_rate)
@@ -38,7 +37,7 @@ def runner(step: Step, backend: Host, report: Report) -> Runner:
 
 @lru_cache(maxsize=PROGRAMS)
 def _compiled(step: Step, shapes: Any) -> Runner:
-    """The compiled chunk for these shapes."""
+    """Compile the chunk for these shapes."""
     import jax
     import jax.numpy as jnp
 

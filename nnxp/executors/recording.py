@@ -1,15 +1,15 @@
-"""A training step written down: the calls of an array library that it comes to.
+"""Recording of a training step as a list of calls of an array library.
 
-The step runs once on `Recorded` arrays, which compute as they go and write down each call with the
-arrays that it reads and writes. To repeat the calls is to repeat the step: the same arithmetic in
-the same order, hence the same bits, without the Python around it and without an allocation.
-`replay` does that on NumPy; `cupy_graph` fuses the calls and captures them in a CUDA graph.
+The step runs once on `Recorded` arrays, which compute each operation and record its call with the
+arrays that it reads and writes. Repeating the calls repeats the step: the same arithmetic in the
+same order gives the same bits, without the Python code around it and without an allocation.
+`replay` repeats the calls on NumPy; `cupy_graph` fuses them and captures them in a CUDA graph.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,32 +18,40 @@ import numpy as np
 
 from nnxp.arrays import Array
 from nnxp.errors import NnxpError
-from nnxp.executors.eager import State, Step
+from nnxp.executors import Rate, State, Step
 from nnxp.nested import leaves, rebuilt
+
+Function = Callable[..., Any]
+Made = tuple[Function, tuple[Any, ...]]
+"""A function, and the arguments to call it with."""
+DType = Any
+"""Of the array library."""
+Axis = int | tuple[int, ...] | None
+"""None for all."""
 
 
 class Call(NamedTuple):
-    """A call of the library, which reads some arrays and numbers and writes one array."""
+    """A call of the library that reads arrays and numbers and writes one array."""
 
     make: Callable[..., tuple[Callable[..., Any], tuple[Any, ...]]]
-    """make(reads, writes): the function to call, and its arguments."""
+    """make(reads, writes) returns the function to call and its arguments."""
     reads: tuple[Any, ...]
     writes: Any
     formula: Callable[..., Any] | None
-    """Of an elementwise call: from what it reads, element by element, to what it writes."""
+    """For an elementwise call: formula(*reads) is the value to write."""
 
     @property
-    def made(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """The function to call, and its arguments."""
+    def made(self) -> Made:
+        """The function to call and its arguments."""
         return self.make(self.reads, self.writes)
 
 
 class UnrecordableError(NnxpError):
-    """The step asks for something that its calls could not repeat."""
+    """The step does something that a repetition of its calls would not repeat."""
 
 
 class ArrayOps:
-    """Make calls of an array library: NumPy's way, from which others differ."""
+    """The calls of an array library: here NumPy's; a subclass overrides what differs."""
 
     module: Any = np
     xp: Any = array_api_compat.numpy
@@ -54,72 +62,74 @@ class ArrayOps:
         self.namespace = _Namespace(self)
         self.array_type = type("Recorded", (Recorded,), {"__slots__": (), "library": self})
 
-    def empty(self, size: int) -> Any:
-        """Bytes."""
+    def empty(self, size: int) -> Array:
+        """Allocate `size` bytes."""
         return self.module.empty(size, dtype=self.module.uint8)
 
-    def place(self, array: Any) -> Any:
-        """Where an array's elements are; equal for arrays that are the same."""
+    def place(self, array: Array) -> Any:
+        """Return an array's address, shape, strides and dtype, which identify it."""
         address = array.__array_interface__["data"][0]
         return address, array.shape, array.strides, array.dtype
 
-    def number(self, value: Any, dtype: Any) -> Any:
-        """A Python number as the operand of a ufunc, beside arrays of this dtype."""
+    def number(self, value: Any, dtype: DType) -> Any:
+        """Convert a Python number to the operand of a ufunc whose arrays have this dtype."""
         return np.asarray(value, dtype=dtype)
 
-    # What follows makes calls: from operands and `out`, where the result goes, to a function and
-    # its arguments.
+    # The methods below make a call: from its operands and the array `out` for its result they
+    # return a function and its arguments.
 
-    def ufunc(self, function: Any, operands: Any, out: Any) -> Any:
-        if function in (np.maximum, np.minimum):  # these alone take `out` by name only
+    def ufunc(self, function: Function, operands: Sequence[Array], out: Array) -> Made:
+        if function in (np.maximum, np.minimum):  # only these need `out` by name
             return partial(function, *operands, out=out), ()
         return function, (*operands, out)
 
-    def product(self, operands: Any, out: Any) -> Any:
+    def product(self, operands: Sequence[Array], out: Array) -> Made:
         a, b = operands
-        if a.shape[-1] == 1 and a.ndim == b.ndim == 2:  # BLAS has no fast way to an outer product
+        if a.shape[-1] == 1 and a.ndim == b.ndim == 2:  # BLAS is slow on an outer product
             return np.multiply, (a, b, out)
         return np.matmul, (a, b, out)
 
-    def reduction(self, name: str, axis: Any, keepdims: bool, operands: Any, out: Any) -> Any:
+    def reduction(
+        self, name: str, axis: Axis, keepdims: bool, operands: Sequence[Array], out: Array
+    ) -> Made:
         function = {"sum": np.add, "max": np.maximum, "min": np.minimum}[name].reduce
         return function, (*operands, axis, None, out, keepdims)
 
-    def take(self, axis: Any, operands: Any, out: Any) -> Any:
+    def take(self, axis: Axis, operands: Sequence[Array], out: Array) -> Made:
         # "clip" writes straight into `out`; all indices are in range.
         return np.take, (*operands, axis, out, "clip")
 
-    def cast(self, operands: Any, out: Any) -> Any:
+    def cast(self, operands: Sequence[Array], out: Array) -> Made:
         return self.module.copyto, (out, *operands, "unsafe")
 
-    def where(self, operands: Any, out: Any) -> Any:
+    def where(self, operands: Sequence[Array], out: Array) -> Made:
         return _where, (self.module.copyto, *operands, out)
 
-    def fill(self, value: Any, operands: Any, out: Any) -> Any:
+    def fill(self, value: Any, operands: Sequence[Array], out: Array) -> Made:
         return self.module.copyto, (out, value)
 
-    def joined(self, function: Any, axis: Any, operands: Any, out: Any) -> Any:
+    def joined(self, function: Function, axis: Axis, operands: Sequence[Array], out: Array) -> Made:
         return partial(function, operands, axis=axis, out=out), ()
 
 
-def _where(copyto: Any, condition: Any, x: Any, y: Any, out: Any) -> None:
+def _where(copyto: Function, condition: Array, x: Array, y: Array, out: Array) -> None:
     copyto(out, y)
     copyto(out, x, "same_kind", condition)
 
 
 class Program:
-    """The calls of one step for one size of batch, and the arrays that they work on.
+    """The calls of one step for one batch size, and the arrays that they work on.
 
     Args:
-        step: see `nnxp.executors.eager.Step`.
-        state: overwritten with what one step makes of it.
+        step: see `nnxp.executors.Step`.
+        state: overwritten with the state after one step.
         data: arrays of one row per sample, from which batches are taken.
-        rows: (batch,), the samples of the step that is run to record it.
-        library: makes the calls of these arrays' library.
-        learning_rate: of that step.
+        rows: (batch,), the samples of the recorded step.
+        library: makes the calls of the arrays' library.
+        learning_rate: of the recorded step.
 
     Raises:
-        UnrecordableError: the step does what is not known here.
+        UnrecordableError: the step does something that cannot be recorded.
     """
 
     def __init__(
@@ -129,7 +139,7 @@ class Program:
         data: tuple[Array, ...],
         rows: Array,
         library: ArrayOps,
-        learning_rate: Any = 0.0,
+        learning_rate: Rate = 0.0,
     ) -> None:
         module = library.module
         self.state = state
@@ -140,17 +150,17 @@ class Program:
         self.batch = [module.take(array, rows, axis=0) for array in data]
         self.calls = self._record(step, library)
 
-    def load_state(self, state: State, learning_rate: Any) -> None:
-        """Go on from this state, with this rate and a sum of losses of 0."""
+    def load_state(self, state: State, learning_rate: Rate) -> None:
+        """Set the state and the learning rate, and set the sum of the losses to 0."""
         copyto = self._library.module.copyto
-        for mine, given in zip(self.leaves, leaves(state), strict=True):
-            if given is not mine:
-                copyto(mine, given)
+        for target, source in zip(self.leaves, leaves(state), strict=True):
+            if source is not target:
+                copyto(target, source)
         self.learning_rate[...] = learning_rate
         self.total[...] = 0
 
     def _record(self, step: Step, library: ArrayOps) -> list[Call]:
-        """Run one step, and return its calls."""
+        """Run one step and return its calls."""
         self._library = library
         tape = _Tape(library, leaves(self.state[0]))
         given = [tape.varying(leaf) for leaf in self.leaves]
@@ -169,35 +179,41 @@ class Program:
         return tape.calls
 
 
-def _same(x: Any) -> Any:
+def _same(x: Array) -> Array:
     return x
 
 
 class _Tape:
-    """The calls so far, and memory to reuse: what nothing of the step refers to any more."""
+    """The calls so far, and free memory, to which the step has no reference any more."""
 
-    def __init__(self, library: ArrayOps, parameters: list[Any]) -> None:
+    def __init__(self, library: ArrayOps, parameters: list[Array]) -> None:
         self.library = library
         self.calls: list[Call] = []
-        self.free: dict[int, list[Any]] = {}
+        self.free: dict[int, list[Array]] = {}
         self.columns = {a.shape for a in parameters if a.ndim == 2 and not a.flags.c_contiguous}
 
-    def call(self, make: Any, reads: Any, writes: Any, formula: Any = None) -> None:
-        """Do it, and write it down."""
+    def call(
+        self,
+        make: Callable[..., Made],
+        reads: Sequence[Array],
+        writes: Array,
+        formula: Function | None = None,
+    ) -> None:
+        """Make a call, run it and record it."""
         call = Call(make, tuple(reads), writes, formula)
         function, arguments = call.made
         function(*arguments)
         self.calls.append(call)
 
-    def varying(self, array: Any) -> Recorded:
-        """An array with other values in each step."""
+    def varying(self, array: Array) -> Recorded:
+        """Wrap an array whose values differ from step to step."""
         return self.library.array_type(self, array, varies=True)
 
-    def result(self, like: Any, dtype: Any = None, order: str | None = None) -> Recorded:
-        """A place for an array of this shape, and of its dtype and layout if no other is given.
+    def result(self, like: Array, dtype: DType = None, order: str | None = None) -> Recorded:
+        """Allocate a result of this shape, and of the same dtype and layout unless given.
 
-        NumPy lays a result as its operands lie. What lies otherwise than in an eager step would
-        be summed in another order, and reshaped at the cost of a copy.
+        NumPy gives a result the layout of its operands. With another layout than in an eager step
+        it would be summed in another order, and a reshape would need a copy.
         """
         dtype = np.dtype(dtype or like.dtype)
         order = order or _order(like)
@@ -205,18 +221,18 @@ class _Tape:
         array = block.memory.view(dtype).reshape(like.shape, order=order)
         return self.library.array_type(self, array, True, block)
 
-    def product_order(self, left: Any, value: Any) -> str:
-        """How a product lies: the gradient of a weight, x^T dz, as the weight that it goes to."""
+    def product_order(self, left: Array, value: Any) -> str:
+        """Return a product's layout: a weight's gradient, x^T dz, has the layout of the weight."""
         return _order(left) if value.shape in self.columns else "C"
 
 
-def _order(array: Any) -> str:
-    """Whether an array lies by columns, "F", or by rows, "C"."""
+def _order(array: Array) -> str:
+    """Return an array's layout: "F", by columns, or "C", by rows."""
     return "F" if array.ndim == 2 and array.strides[0] < array.strides[1] else "C"
 
 
 class _Block:
-    """Memory that goes back to the tape with the last array in it."""
+    """Memory that returns to the tape when no array uses it any more."""
 
     def __init__(self, tape: _Tape, size: int) -> None:
         self.free = tape.free.setdefault(size, []) if tape.library.reuses_memory else None
@@ -228,16 +244,17 @@ class _Block:
 
 
 class Recorded:
-    """An array that writes down what is done to it.
+    """An array that records the operations on it.
 
-    Arrays that vary differ from step to step; the others were made of constants alone, once.
+    The values of arrays that vary differ from step to step. The others are computed once, from
+    constants only.
     """
 
     __slots__ = ("array", "block", "tape", "varies")
-    __array_ufunc__ = None  # NumPy's own arrays leave operations with this one to it
+    __array_ufunc__ = None  # NumPy's arrays leave operations to this class
     library: ArrayOps
 
-    def __init__(self, tape: Any, array: Any, varies: bool, block: _Block | None = None) -> None:
+    def __init__(self, tape: Any, array: Array, varies: bool, block: _Block | None = None) -> None:
         self.tape = tape
         self.array = array
         self.varies = varies
@@ -255,14 +272,14 @@ class Recorded:
     def device(self) -> Any:
         return getattr(self.array, "device", "cpu")
 
-    def view(self, array: Any) -> Recorded:
-        """The same memory in another shape."""
+    def view(self, array: Array) -> Recorded:
+        """Wrap a view of the same memory."""
         if not self.library.module.may_share_memory(array, self.array):
             raise UnrecordableError("an index that makes a copy")
         return type(self)(self.tape, array, self.varies, self.block)
 
-    def constant(self, array: Any) -> Recorded:
-        """What was made of constants alone."""
+    def constant(self, array: Array) -> Recorded:
+        """Wrap an array that was computed from constants only."""
         return type(self)(None, array, False)
 
     @property
@@ -290,8 +307,8 @@ class Recorded:
     __bool__ = __float__ = __int__ = __index__ = __array__ = __setitem__ = _value
 
 
-def _elementwise(function: Any, *operands: Any) -> Recorded:
-    """A ufunc of arrays and Python numbers, into memory of its own."""
+def _elementwise(function: Function, *operands: Array) -> Recorded:
+    """Apply a ufunc to arrays and Python numbers; the result has memory of its own."""
     some, tape, arrays = _operands(operands)
     value = function(*arrays)
     if tape is None:
@@ -301,7 +318,7 @@ def _elementwise(function: Any, *operands: Any) -> Recorded:
     return out
 
 
-def _in_place(function: Any, target: Recorded, other: Any) -> Recorded:
+def _in_place(function: Function, target: Recorded, other: Any) -> Recorded:
     _, tape, arrays = _operands((target, other))
     if tape is not None and not target.varies:
         raise UnrecordableError("a constant is overwritten")
@@ -314,8 +331,8 @@ def _in_place(function: Any, target: Recorded, other: Any) -> Recorded:
     return target
 
 
-def _operands(operands: tuple[Any, ...]) -> tuple[Recorded, Any, list[Any]]:
-    """One that is recorded, the tape if any varies, and all as a ufunc takes them."""
+def _operands(operands: tuple[Any, ...]) -> tuple[Recorded, _Tape | None, list[Array]]:
+    """Return a recorded operand, the tape if any operand varies, and a ufunc's arguments."""
     recorded = [each for each in operands if isinstance(each, Recorded)]
     some = next((each for each in recorded if each.varies), recorded[0])
     dtype = recorded[0].dtype
@@ -333,25 +350,25 @@ def _operands(operands: tuple[Any, ...]) -> tuple[Recorded, Any, list[Any]]:
 
 
 class _Namespace:
-    """The part of the standard that steps are recorded in; what it lacks ends the recording."""
+    """The part of the standard that can be recorded; any other function ends the recording."""
 
     def __init__(self, library: ArrayOps) -> None:
         self.library = library
 
-    def sum(self, x: Recorded, /, *, axis: Any = None, keepdims: bool = False) -> Recorded:
+    def sum(self, x: Recorded, /, *, axis: Axis = None, keepdims: bool = False) -> Recorded:
         return self._reduction("sum", x, axis, keepdims)
 
-    def max(self, x: Recorded, /, *, axis: Any = None, keepdims: bool = False) -> Recorded:
+    def max(self, x: Recorded, /, *, axis: Axis = None, keepdims: bool = False) -> Recorded:
         return self._reduction("max", x, axis, keepdims)
 
-    def min(self, x: Recorded, /, *, axis: Any = None, keepdims: bool = False) -> Recorded:
+    def min(self, x: Recorded, /, *, axis: Axis = None, keepdims: bool = False) -> Recorded:
         return self._reduction("min", x, axis, keepdims)
 
-    def mean(self, x: Recorded, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+    def mean(self, x: Recorded, /, *, axis: Axis = None, keepdims: bool = False) -> Any:
         total: Any = self._reduction("sum", x, axis, keepdims)
         return total / (x.size // total.size)
 
-    def _reduction(self, name: str, x: Recorded, axis: Any, keepdims: bool) -> Recorded:
+    def _reduction(self, name: str, x: Recorded, axis: Axis, keepdims: bool) -> Recorded:
         make = partial(self.library.reduction, name, axis, keepdims)
         function, arguments = make((x.array,), None)
         value = function(*arguments)
@@ -361,7 +378,7 @@ class _Namespace:
         x.tape.call(make, (x.array,), out.array)
         return out
 
-    def astype(self, x: Recorded, dtype: Any, /, *, copy: bool = True) -> Recorded:
+    def astype(self, x: Recorded, dtype: DType, /, *, copy: bool = True) -> Recorded:
         if not x.varies:
             return x.constant(x.array.astype(dtype))
         if not copy and x.dtype == dtype:
@@ -401,13 +418,13 @@ class _Namespace:
     def expand_dims(self, x: Recorded, /, *, axis: int = 0) -> Recorded:
         return x.view(self.library.module.expand_dims(x.array, axis))
 
-    def concat(self, arrays: Any, /, *, axis: int = 0) -> Recorded:
+    def concat(self, arrays: Sequence[Recorded], /, *, axis: int = 0) -> Recorded:
         return self._joined(self.library.module.concatenate, arrays, axis)
 
-    def stack(self, arrays: Any, /, *, axis: int = 0) -> Recorded:
+    def stack(self, arrays: Sequence[Recorded], /, *, axis: int = 0) -> Recorded:
         return self._joined(self.library.module.stack, arrays, axis)
 
-    def _joined(self, function: Any, arrays: Any, axis: int) -> Recorded:
+    def _joined(self, function: Function, arrays: Sequence[Recorded], axis: int) -> Recorded:
         parts = tuple(each.array for each in arrays)
         varying = [each for each in arrays if each.varies]
         value = function(parts, axis=axis)
@@ -425,7 +442,7 @@ class _Namespace:
         return self._filled(x, 1)
 
     def _filled(self, x: Recorded, value: int) -> Recorded:
-        """Filled anew in each step, for the step may write into it."""
+        """Fill an array in each step, because the step may write into it."""
         if not x.varies:
             return x.constant(self.library.module.full_like(x.array, value))
         out: Recorded = x.tape.result(x.array)
@@ -443,20 +460,20 @@ class _Namespace:
             return function
         return partial(self._unknown, name, function)
 
-    def _unknown(self, name: str, function: Any, *arguments: Any, **options: Any) -> Any:
-        """What does not concern values, such as `finfo`."""
+    def _unknown(self, name: str, function: Function, *arguments: Any, **options: Any) -> Any:
+        """Call a function that takes no recorded array, such as `finfo`."""
         if any(isinstance(each, Recorded) for each in arguments):
             raise UnrecordableError(f"{name} is not recorded")
         return function(*arguments, **options)
 
-    def _constant(self, function: Any, *arguments: Any, **options: Any) -> Recorded:
+    def _constant(self, function: Function, *arguments: Any, **options: Any) -> Recorded:
         return self.library.array_type(None, function(*arguments, **options), False)
 
 
 _CREATION = ("arange", "empty", "full", "ones", "zeros")
 
 
-def _cast(dtype: Any, x: Any) -> Any:
+def _cast(dtype: DType, x: Array) -> Any:
     return x.astype(dtype)
 
 
@@ -478,14 +495,14 @@ _OPERATORS = {
     "gt": "greater",
     "ge": "greater_equal",
 }
-"""Python's operators and their ufuncs; all but the comparisons can also be done in place."""
+"""Python's operators and their ufuncs; all except the comparisons also work in place."""
 _COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
-def _give_operators(operator: str, name: str) -> None:
-    """`Recorded` an operator in its forms: a + b, 1 + b and a += b."""
+def _add_operator(operator: str, name: str) -> None:
+    """Add an operator to `Recorded` in its forms: a + b, 1 + b and a += b."""
 
-    def of(array: Recorded) -> Any:
+    def of(array: Recorded) -> Array:
         return getattr(array.library.module, name)
 
     setattr(Recorded, f"__{operator}__", lambda a, b: _elementwise(of(a), a, b))
@@ -495,4 +512,4 @@ def _give_operators(operator: str, name: str) -> None:
 
 
 for _operator, _name in _OPERATORS.items():
-    _give_operators(_operator, _name)
+    _add_operator(_operator, _name)

@@ -1,4 +1,4 @@
-"""A chunk of training steps on PyTorch, the step compiled by `torch.compile` into one graph."""
+"""A chunk of training steps on PyTorch; `torch.compile` compiles the step into one graph."""
 
 from __future__ import annotations
 
@@ -8,32 +8,31 @@ from typing import Any
 
 from nnxp.arrays import Array, rows
 from nnxp.errors import BackendError, first_line
-from nnxp.executors import Host, Report
-from nnxp.executors.eager import Runner, State, Step
+from nnxp.executors import Host, Rate, Report, Runner, State, Step
 from nnxp.nested import shapes
 
 OPTIONS: dict[str, Any] = {"options": {"cpp_wrapper": True}}
-"""Of `torch.compile`. On a CPU a step of a small network takes less than calling its kernels from
-Python does, hence the wrapper."""
+"""Options of `torch.compile`. The C++ wrapper is for small networks: on a CPU, their step takes
+less time than calling its kernels from Python."""
 
 
 def runner(step: Step, backend: Host, report: Report) -> Runner:
-    """Run compiled steps, like `eager.run`.
+    """Return a function like `eager.run` that compiles `step`.
 
-    Compiling takes seconds, once for each size of batch, and on a CPU needs a C++ compiler. The
-    same step and shapes share a graph, unless 32 others were compiled since.
+    Compiling takes seconds, once for each batch size, and on a CPU needs a C++ compiler. The last
+    32 compiled steps are kept, one for each step and shapes.
     """
     import torch
 
     def run(
-        state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
+        state: State, data: tuple[Array, ...], order: Array, learning_rate: Rate
     ) -> tuple[State, Array]:
         compiled = _compiled(step, shapes((state, data, order[:1])))
-        # A number would be compiled in, and each new rate compiled anew.
+        # A Python number would be compiled in, and each new rate would compile again.
         rate = torch.asarray(learning_rate, dtype=data[0].dtype, device=data[0].device)
         total = torch.zeros_like(rate)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what Dynamo thinks of array-api-compat's caches
+            warnings.simplefilter("ignore")  # Dynamo warns about array-api-compat's caches
             for indices in order.unbind():
                 try:
                     state, loss = compiled(state, data, indices, rate)
@@ -50,7 +49,7 @@ def runner(step: Step, backend: Host, report: Report) -> Runner:
 
 @lru_cache(maxsize=32)
 def _compiled(step: Step, shapes: Any) -> Any:
-    """The compiled step for these shapes."""
+    """Compile the step for these shapes."""
     import torch
 
     def gather_and_step(
@@ -58,6 +57,6 @@ def _compiled(step: Step, shapes: Any) -> Any:
     ) -> tuple[State, Array]:
         return step(state, rows(data, indices), learning_rate)
 
-    # Dynamo keeps graphs by code object, and fails at the ninth: so each has a copy of its own.
+    # Dynamo caches graphs by code object and fails at the ninth, so each gets its own copy.
     gather_and_step.__code__ = gather_and_step.__code__.replace()
     return torch.compile(gather_and_step, fullgraph=True, dynamic=False, **OPTIONS)

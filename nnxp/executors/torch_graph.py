@@ -7,32 +7,31 @@ from functools import partial
 from typing import Any
 
 from nnxp.arrays import Array
-from nnxp.executors import Host, Report, cuda_graph, eager
-from nnxp.executors.eager import Runner, State, Step
+from nnxp.executors import Host, Report, Runner, State, Step, cuda_graph, eager
 
 
 def runner(step: Step, backend: Host, report: Report) -> Runner:
-    """Launch captured chunks of `step`, like `eager.run`."""
+    """Return a function like `eager.run` that captures chunks of `step` and launches them."""
     return cuda_graph.runner(step, TorchGraph(backend.device), report)
 
 
 class TorchGraph:
     """A `nnxp.executors.cuda_graph.Capturer`.
 
-    Its graphs are launched on the current stream, one at a time, and leave their results in arrays
-    that were made before. So all of them can share one pool of memory.
+    Its graphs are launched on the current stream, one at a time, and write their results into
+    existing arrays. So all graphs can share one memory pool.
     """
 
     def __init__(self, device: Any) -> None:
         import torch
 
         self.torch = torch
-        # Capturing needs a stream of its own. To warm up on the same one leaves cuBLAS with the
-        # workspace that the captured products use too.
+        # Capturing needs a stream of its own. The warm-up uses it too, so that cuBLAS has made the
+        # workspace that the captured products use.
         self.stream = torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
 
-    def place(self, array: Any) -> Hashable:
+    def place(self, array: Array) -> Hashable:
         return array.data_ptr(), array.stride()
 
     def steps(
@@ -51,8 +50,12 @@ class TorchGraph:
         try:
             with self.torch.cuda.stream(self.stream):
                 play()
-        finally:  # what it began before an error must not outlast what puts the state right
+        finally:  # after an error, its work must end before the state is restored
             current.wait_stream(self.stream)
+
+    def release(self) -> None:
+        self.pool = None
+        self.torch.cuda.empty_cache()
 
     def capture(self, play: Callable[[], None]) -> Callable[[], None]:
         graph = self.torch.cuda.CUDAGraph()
@@ -60,7 +63,7 @@ class TorchGraph:
             graph,
             pool=self.pool,
             stream=self.stream,
-            # Other threads may do with the GPU what they like.
+            # Other threads may use the GPU meanwhile.
             capture_error_mode="thread_local",
         ):
             play()

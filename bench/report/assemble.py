@@ -1,4 +1,4 @@
-"""What bench/gpu.py's parts measured: one JSON, the pictures, and the README's section on a GPU."""
+"""Assembles what bench/gpu.py's parts measured: one JSON, pictures, the README's GPU section."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from compare import HERE, write_readme, write_results
-from gpu_report import goals
-from ratios import by_workload, result
+from report import writing
+from report.gpu import goals
+from report.ratios import by_workload, result
+from report.writing import write_readme, write_results
 
 from nnxp import plots
 from nnxp.benchmark.machine import headline
 from nnxp.benchmark.plots import bars, curves
 
 NAMES = ("ceilings", "kernels", "sweep", "mnist")
-"""Of the parts beside the comparison."""
+"""The parts besides the comparison."""
 
 
-def put_together(parts: Path, output: Path, publish: bool) -> str:
-    """Write all into one folder; what was asked of a GPU and found, as text.
+def assemble(parts: Path, output: Path, publish: bool) -> str:
+    """Write the whole report into one folder; return the goals and measurements as text.
 
     Args:
-        parts: where bench/compare.py wrote to the folder "compared", the others NAME.json.
-        output: the folder.
-        publish: whether into bench/ too: the README and the results.
+        parts: the folder in which bench/compare.py wrote "compared" and the other parts NAME.json.
+        output: the folder to write to.
+        publish: whether to write the README and the results into bench/ too.
 
     Raises:
         FileNotFoundError: there is no comparison.
@@ -38,14 +39,14 @@ def put_together(parts: Path, output: Path, publish: bool) -> str:
     written = [path, *(output / name for name in content["pictures"])]
     if publish:
         for each in written:
-            shutil.copy(each, HERE / "results")
-        shutil.copy(readme, HERE)
+            shutil.copy(each, writing.BENCH / "results")
+        shutil.copy(readme, writing.BENCH)
     lines = [f"{what}: {found} (at least {goal})" for what, goal, found in goals(content)[1:]]
     return "\n".join([*lines, "saved " + ", ".join(map(str, [*written, readme])), ""])
 
 
 def read(parts: Path) -> dict[str, Any]:
-    """The comparison, and whatever else was measured, by its name."""
+    """Read the comparison, and add the other parts by their names."""
     compared = next((parts / "compared").glob("*.json"), None)
     if compared is None:
         raise FileNotFoundError("bench/compare.py left no results")
@@ -57,11 +58,11 @@ def read(parts: Path) -> dict[str, Any]:
 
 
 def draw(content: dict[str, Any], folder: Path, stem: str) -> dict[str, str]:
-    """The pictures, into the folder; what each shows, by its file's name."""
-    everybody = [one for each in by_workload(content).values() for one in each]
+    """Draw the pictures into the folder; return their titles by file name."""
+    everything = [one for each in by_workload(content).values() for one in each]
     title, place = "Training, by contender", headline(content["machine"])
     drawn = {f"{stem}.png": title}
-    plots.save(bars(everybody, f"{title}; {place}"), str(folder / f"{stem}.png"))
+    plots.save(bars(everything, f"{title}; {place}"), str(folder / f"{stem}.png"))
     if content.get("sweep"):
         points = {
             point["point"]: [result(each) for each in point["results"]]

@@ -1,19 +1,17 @@
-"""The loss that contenders are compared by: plain NumPy in float64, the same for all."""
+"""Computes the loss by which contenders are compared: plain NumPy in float64, one for all."""
 
 import numpy as np
 
 ROWS = 1024
-"""How many of the data's first rows are judged on."""
+"""The loss is that of this many first rows of the data."""
 
 
 def loss(
     parameters: list[tuple[np.ndarray, np.ndarray]], x: np.ndarray, classes: np.ndarray
 ) -> float:
-    """The mean softmax cross-entropy of a ReLU network on the first rows of the data.
+    """-mean(log p), p = softmax(z) at the class: a ReLU network's loss on the first rows.
 
-        -mean(log p), p = softmax(z) at the class
-
-    Written apart from nnxp's kernels, which are among what is judged.
+    It does not use nnxp's kernels, because it checks them.
 
     Args:
         parameters: (weight, bias) per layer, (fan_in, fan_out) and (fan_out,).
@@ -21,7 +19,7 @@ def loss(
         classes: (samples,), integers.
     """
     y, labels = x[:ROWS].astype(np.float64), classes[:ROWS]
-    with np.errstate(all="ignore"):  # what has diverged shows in the loss
+    with np.errstate(all="ignore"):  # divergence shows in the loss
         for layer, (weight, bias) in enumerate(parameters):
             z = y @ weight.astype(np.float64) + bias.astype(np.float64)
             y = z if layer == len(parameters) - 1 else np.maximum(z, 0.0)

@@ -1,26 +1,26 @@
-"""What a report on a GPU has besides the contenders' tables: goals, ceilings, kernels, pictures."""
+"""Makes what a report on a GPU adds to the others: goals, ceilings, kernels, pictures."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from mdtable import table
-from ratios import by_workload, fastest, quotient, shown, timed
+from report.mdtable import table
+from report.ratios import by_workload, fastest, quotient, shown, timed
 
 from nnxp.benchmark.table import seconds
 
 GRAPH, EAGER, HOST = "nnxp[cupy:graph]", "nnxp[cupy:eager]", "nnxp[numpy]"
 
 GOALS = {"tiny": (1.0, 5.0), "small": (1.0, 5.0)}
-"""By workload, what graphs should be worth at least: beside the best peer, and eager steps."""
+"""By workload, the least ratios of a captured graph to the best peer and to eager steps."""
 LARGE = (0.95, None)
-"""Of the others, where products decide."""
+"""The same for the other workloads, whose time is that of the products."""
 MNIST = "in under 1 s, accuracy 0.975 or more"
 
 
 def goals(content: dict[str, Any]) -> list[list[str]]:
-    """What is asked of nnxp on a GPU, and what was found; a dash where nothing was."""
-    rows = [["what is asked", "at least", "found"]]
+    """Return the goals on a GPU beside the measurements; a dash where nothing was measured."""
+    rows = [["goal", "at least", "measured"]]
     for workload, results in by_workload(content).items():
         known = timed(results)
         graph, peer = known.get(GRAPH), fastest(known.values(), ours=False)
@@ -50,10 +50,10 @@ def goals(content: dict[str, Any]) -> list[list[str]]:
 
 
 def pays(sweep: dict[str, Any] | None) -> dict[str, int | None]:
-    """By contender, the batch size from which on it is faster than NumPy; None where it never is.
+    """Return, by contender, the batch size from which on it is faster than NumPy; else None.
 
     Args:
-        sweep: "points" by increasing "point", each with its "results", as `nnxp bench` has them.
+        sweep: "points" by increasing "point", each with its "results", as `nnxp bench` writes them.
     """
     points = {
         each["point"]: {
@@ -76,19 +76,19 @@ def pays(sweep: dict[str, Any] | None) -> dict[str, int | None]:
 
 
 def gpu_tables(content: dict[str, Any]) -> list[str]:
-    """Ceilings, kernels a step, and the pictures, as far as they were measured or drawn."""
+    """Return ceilings, kernels per step and pictures, as far as they were measured or drawn."""
     lines = []
     if content.get("ceilings"):
         lines += ["", "### What the device can do", "", *table(ceilings(content["ceilings"]))]
     if content.get("kernels"):
-        lines += ["", "### Kernels a step", "", *table(kernels(content["kernels"]))]
+        lines += ["", "### Kernels per step", "", *table(kernels(content["kernels"]))]
     for name, what in content.get("pictures", {}).items():
         lines += ["", f"![{what}](results/{name})"]
     return lines
 
 
 def ceilings(found: list[dict[str, Any]]) -> list[list[str]]:
-    """Of bench/ceilings.py, a row per library."""
+    """Return the table rows of bench/ceilings.py, one per library."""
     rows = [["library", "device", "copy, GB/s", "float32, TFLOP/s", "TF32, TFLOP/s", "notes"]]
     for each in found:
         rates = [each.get(name) for name in ("copy", "float32", "tf32")]
@@ -99,7 +99,7 @@ def ceilings(found: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def kernels(found: dict[str, Any]) -> list[list[str]]:
-    """Of bench/kernels.py, a row per contender."""
+    """Return the table rows of bench/kernels.py, one per contender."""
     rows = [[found["workload"], "kernels", "copies and fills", "notes"]]
     for each in found["contenders"]:
         cells = ["-" if each.get(n) is None else f"{each[n]:.3g}" for n in ("kernels", "copies")]
@@ -108,7 +108,7 @@ def kernels(found: dict[str, Any]) -> list[list[str]]:
 
 
 def trained(run: dict[str, Any]) -> str:
-    """Of bench/mnist.py, one training."""
+    """Describe one training of bench/mnist.py in one line."""
     if run.get("problem"):
         return f"- ({run['problem']})"
     figures = (

@@ -1,4 +1,4 @@
-"""Who is how much faster than whom, of what bench/compare.py measured."""
+"""Computes how much faster contenders are than others, from the JSON of bench/compare.py."""
 
 from collections.abc import Iterable
 from dataclasses import fields
@@ -8,11 +8,11 @@ from typing import Any
 from nnxp.benchmark import Result, Spread
 
 OURS = "nnxp["
-"""What the names of nnxp's own backends begin with: nnxp[numpy], nnxp[jax], ..."""
+"""Prefix of the names of nnxp's own backends: nnxp[numpy], nnxp[jax], ..."""
 
 
 def by_workload(content: dict[str, Any]) -> dict[str, list[Result]]:
-    """Everybody's results, by the workload's name; `content` is compare.py's JSON."""
+    """Group all results by the workload's name; `content` is the JSON of compare.py."""
     found: dict[str, list[Result]] = {each["name"]: [] for each in content["workloads"]}
     for stored in content["results"]:
         found[stored["workload"]].append(result(stored))
@@ -20,28 +20,28 @@ def by_workload(content: dict[str, Any]) -> dict[str, list[Result]]:
 
 
 def result(stored: dict[str, Any]) -> Result:
-    """As JSON has it: what can be computed of it is."""
+    """Make a `Result` from its JSON; the spreads are computed again."""
     return Result(**{field.name: stored[field.name] for field in fields(Result)})
 
 
 def timed(results: Iterable[Result]) -> dict[str, Result]:
-    """By name, those that have times."""
+    """Return the results that have times, by name."""
     return {each.name: each for each in results if each.step_seconds}
 
 
 def step_seconds(each: Result) -> float:
-    """Of a step, the rounds' median."""
+    """Return the median over the rounds of a step's seconds."""
     return median(each.step_seconds)
 
 
 def fastest(results: Iterable[Result], ours: bool) -> Result | None:
-    """Among nnxp's own backends, or among the peers."""
+    """Return the fastest of nnxp's own backends, or of the peers."""
     group = [each for each in results if each.name.startswith(OURS) == ours]
     return min(group, key=step_seconds, default=None)
 
 
 def quotient(first: Result | None, second: Result | None) -> Spread | None:
-    """Of samples per second, round by round: above 1, the first is faster."""
+    """Divide samples per second, round by round: above 1, the first is faster."""
     if not first or not second:
         return None
     pairs = zip(first.step_seconds, second.step_seconds, strict=True)
@@ -49,10 +49,10 @@ def quotient(first: Result | None, second: Result | None) -> Spread | None:
 
 
 def shown(spread: Spread | None) -> str:
-    """The median, with a question mark where the rounds disagree."""
+    """Format the median, with a question mark if the rounds disagree."""
     return f"{spread.median:.2f}{'?' if disturbed(spread) else ''}" if spread else "-"
 
 
 def disturbed(spread: Spread) -> bool:
-    """Whether something else took the processor: threads that spin then stand still for long."""
+    """Return whether the rounds differ more than twofold: another process took the processor."""
     return spread.high > 2 * spread.low

@@ -1,0 +1,1 @@
+"""Makes the reports of bench/: tables, pictures and the generated parts of README files."""
