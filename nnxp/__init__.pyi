@@ -1,6 +1,16 @@
 """The public names of nnxp and the modules that define them."""
 
-from . import backends, datasets, executors, kernels, linalg, plots, schedules
+from . import (
+    backends,
+    datasets,
+    executors,
+    kernels,
+    linalg,
+    plots,
+    predictions,
+    reports,
+    schedules,
+)
 from .callbacks import EarlyStopping
 from .errors import (
     BackendError,
@@ -44,6 +54,8 @@ __all__ = [
     "kernels",
     "linalg",
     "plots",
+    "predictions",
+    "reports",
     "schedules",
     "train",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command_line import fail, figure, succeed, table
 from conftest import require
+from test_weights import BOOK
 
 import nnxp
 
@@ -88,13 +89,6 @@ def test_metadata_of_another_kind_is_refused(tmp_path, metadata, command):
     network.metadata = metadata
     network.save(tmp_path / "model.safetensors")
     fail(tmp_path, command, "model.safetensors", "digits")
-
-
-BOOK = {
-    "W1": [[0.1, 0.3, 0.5], [0.2, 0.4, 0.6]], "b1": [0.1, 0.2, 0.3],
-    "W2": [[0.1, 0.4], [0.2, 0.5], [0.3, 0.6]], "b2": [0.1, 0.2],
-    "W3": [[0.1, 0.3], [0.2, 0.4]], "b3": [0.1, 0.2],
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=["float32", "float64"])

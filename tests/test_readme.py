@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from nnxp import backends, datasets, executors
+from nnxp.kernels import ACTIVATIONS
+from nnxp.objectives import LOSSES
+
 README = Path(__file__).parent.parent / "README.md"
 
 
@@ -19,15 +23,44 @@ def test_the_readmes_python_runs(block, tmp_path, monkeypatch, capsys):
 
 
 def test_the_readme_names_every_activation_backend_and_data_set():
-    from nnxp import backends, datasets
-    from nnxp.kernels import ACTIVATIONS
-    from nnxp.objectives import LOSSES
-
     text = README.read_text()
     for name in (*ACTIVATIONS, *LOSSES, *backends.BACKENDS):
         assert f"`{name}`" in text
     for name in datasets.NAMES:
         assert name in text.lower()
+
+
+def rows(heading):
+    """The rows of the README's table whose first heading this is, as lists of cells."""
+    lines = iter(README.read_text("utf-8").splitlines())
+    next(line for line in lines if line.strip().startswith(f"| {heading} |"))
+    next(lines)
+    for line in lines:
+        if not line.strip().startswith("|"):
+            return
+        yield [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def names(cell):
+    return re.findall(r"`([\w-]+)`", cell)
+
+
+def test_the_readme_has_the_executors_of_every_backend():
+    """Cells read "`a`, `b`", or "on CUDA `a`, `b`; elsewhere `b`"."""
+    found = {}
+    for backend, _, devices, _, executors_ in rows("backend"):
+        (name,), (*first, rest) = names(backend), executors_.split("; ")
+        for device in names(devices.replace(":", "-")):
+            on_cuda = device.startswith("cuda") and first
+            found[name, device] = tuple(names(first[0] if on_cuda else rest))
+    assert {name for name, _ in found} == set(backends.BACKENDS)
+    for (name, device), told in found.items():
+        assert told == executors.names(name, device), (name, device)
+
+
+def test_the_readme_says_what_each_executor_does():
+    told = {names(name)[0]: summary for name, summary in rows("executor")}
+    assert told == {each.name: each.summary for each in executors.EXECUTORS}
 
 
 def test_the_readme_has_no_figure_left_open():
