@@ -11,14 +11,14 @@ from functools import partial
 from typing import Annotated, Any
 
 from nnxp import backends, datasets, files, plots
+from nnxp import options as rules
 from nnxp.benchmark import sweep, table
 from nnxp.benchmark.backend import entry
 from nnxp.benchmark.contender import Entry
 from nnxp.benchmark.machine import headline, machine
-from nnxp.benchmark.measure import QUICK as _QUICK
-from nnxp.benchmark.measure import Result, measure
+from nnxp.benchmark.measure import QUICK, Result, measure
 from nnxp.benchmark.plots import bars, curves
-from nnxp.benchmark.workloads import WORKLOADS, Workload, workload
+from nnxp.benchmark.workloads import WORKLOADS, Workload, select
 from nnxp.cli.options import DEVICE, OUTPUT, either, flag, number, text, whole
 from nnxp.cli.outputs import console
 from nnxp.errors import InputError, unknown_name
@@ -107,10 +107,8 @@ def bench(
     ] = None,
 ) -> None:
     """Time training on every backend: nnxp bench --workload small --backends torch,jax."""
-    if repeat < 1:
-        raise InputError(f"--repeat must be 1 or more, not {repeat}")
-    if not 0 <= min_seconds <= 3600:
-        raise InputError(f"--min-seconds must be from 0 to 3600, not {min_seconds:g}")
+    rules.whole(1)("--repeat", repeat)
+    rules.number(0.0, 3600.0, closed="both")("--min-seconds", min_seconds)
     names = _backends(backend_names)
     workloads = _workloads(workload_names, device, data, axis)
     points = sweep.points(axis, workloads[0]) if axis else {}
@@ -121,9 +119,9 @@ def bench(
         datasets.load("mnist")  # what is missing is fetched, or said, once and now
     options: dict[str, Any] = {"repeat": repeat, "min_seconds": min_seconds}
     if quick:
-        options = _QUICK
+        options = QUICK
         workloads = [each.quick() for each in workloads]
-        points = {point: points[point].quick() for point in list(points)[:2]}
+        points = sweep.quick(points)
     found = machine()
     content: dict[str, Any] = {"machine": found, "quick": quick, "data": data, "options": options}
     _print(textwrap.fill(headline(found), table.WIDTH), *([_SMOKE] if quick else []))
@@ -181,14 +179,7 @@ def _sweep(
     _print("", textwrap.fill(f"{title}: samples per second", table.WIDTH))
     _print(*table.sweep_lines(axis, found))
     content["sweep"] = axis
-    content["points"] = [
-        {
-            "point": point,
-            "workload": asdict(points[point]),
-            "results": [result.to_dict() for result in results],
-        }
-        for point, results in found.items()
-    ]
+    content["points"] = sweep.to_list(points, found)
     return lambda: curves(axis, found, _caption(title, content))
 
 
@@ -227,9 +218,7 @@ def _workloads(
         raise InputError(f"--sweep takes one --workload, not {', '.join(names)}")
     if not names and axis:
         names = ["small"]
-    if not names:
-        names = [each.name for each in WORKLOADS.values() if cuda or not each.gpu]
-    return [replace(workload(name), source=data) for name in dict.fromkeys(names)]
+    return [replace(each, source=data) for each in select(names, gpu=cuda)]
 
 
 def _timeout(workload: Workload) -> float:
