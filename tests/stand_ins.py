@@ -332,8 +332,14 @@ def empty(gpu, shape, dtype=np.float64):
 
 def from_host(gpu, values):
     gpu.refuse()
-    values = np.array(values)
+    return copied(gpu, np.array(values))
+
+
+def copied(gpu, values):
+    """A copy of NumPy's array, later, by columns if it lies so, as CuPy's `array` makes it."""
     result = empty(gpu, values.shape, values.dtype)
+    if values.ndim == 2 and not values.flags.c_contiguous:
+        result.raw = result.raw.reshape(values.shape[::-1]).T
     raw = result.raw
     gpu.launch(lambda: np.copyto(raw, values))
     return result
@@ -462,12 +468,14 @@ class Namespace:
 
         return function
 
-    def asarray(self, x, dtype=None, device=None, copy=None):
+    def asarray(self, x, dtype=None, device=None, copy=None, order="K"):
+        if order == "C":
+            return x.copy()
         if not isinstance(x, ndarray):
             return from_host(self.gpu, np.asarray(x, dtype=dtype))
         if dtype is not None and x.dtype != dtype:
             return x.astype(dtype)
-        return x.copy() if copy else x
+        return copied(self.gpu, x.raw) if copy else x
 
     def astype(self, x, dtype, copy=True):
         return x.astype(dtype, copy=copy)

@@ -180,6 +180,9 @@ def test_a_matrix_with_gaps_is_refused():
     for a, b in [(x, plain), (plain, x)]:
         with pytest.raises(BackendError, match=r"whose strides are \(64, 16\) is not known here"):
             product.product(a, b, out)
+    by_columns = device_array(np.empty((2, 2), order="F"))
+    with pytest.raises(BackendError, match=r"into a matrix whose strides are \(8, 16\)"):
+        product.product(plain, plain, by_columns)
     assert "cublasGemmEx" not in blas.names()
 
 

@@ -255,6 +255,22 @@ def test_targets_of_another_kind_are_steps_of_their_own(gpu):
     assert gpu.captures == 2
 
 
+def test_parameters_that_lie_by_columns(gpu):
+    """As those of PyTorch's layers, transposed. cuBLAS would write their gradients by rows."""
+    x, t = data()
+    rng = np.random.default_rng(2)
+    weights = [rng.standard_normal(shape).astype(np.float32) for shape in [(5, 6), (3, 5)]]
+    parameters = [(weight.T, np.zeros(len(weight), np.float32)) for weight in weights]
+    found = []
+    for executor in ("eager", "graph"):
+        network = nnxp.MLP([6, 5, 3], parameters=parameters, backend=_open(executor))
+        history = nnxp.train(network, x, t, epochs=3, batch_size=8)
+        assert history.fallbacks == []
+        found.append([epoch.loss for epoch in history.epochs])
+    assert found[0] == found[1]
+    assert gpu.captures == 2
+
+
 # --- what cannot be captured
 
 

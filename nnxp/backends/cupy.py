@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nnxp.arrays import Array
 from nnxp.backends.base import Backend
 from nnxp.backends.staging import CuPyStaging, Layout, Staging
 from nnxp.errors import BackendError, first_line
@@ -77,6 +78,13 @@ class CuPyBackend(Backend):
                 yield
         finally:
             linalg.set_compute_type(np.float32, before)
+
+    def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
+        array = super().asarray(x, dtype, copy)
+        if copy and not array.flags.c_contiguous:  # products write their results row by row
+            with self.active():
+                return self.xp.asarray(array, order="C", copy=True)
+        return array
 
     def synchronize(self, arrays: Any) -> None:
         self.device.synchronize()

@@ -68,8 +68,10 @@ class Cublas:
             out: (m, n), rows contiguous.
 
         Raises:
-            BackendError: cuBLAS refuses.
+            BackendError: cuBLAS refuses, or the layout of a matrix is another one.
         """
+        if not out.flags.c_contiguous:
+            raise BackendError(f"a product into a matrix whose strides are {out.strides}")
         dtype = out.dtype.name
         one, zero = _SCALARS[dtype](1.0), _SCALARS[dtype](0.0)
         (m, k), n = a.shape, b.shape[1]
