@@ -1,4 +1,4 @@
-"""Read npz archives of arrays: nothing in them is run, and none unpacks into a great deal."""
+"""Read npz archives of arrays without running code in them, and refuse zip bombs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import numpy as np
 from nnxp.errors import DataError, first_line
 
 LARGEST_RATIO = 200
-"""Unpacked to packed; images and tables stay well under it, zeros come to 1000."""
+"""The largest ratio of unpacked to packed bytes: images and tables stay well below it, and an
+archive of zeros reaches 1000."""
 SMALLEST_BOMB = 2**26
-"""Bytes that are no harm at any ratio."""
+"""Unpacked bytes up to which any ratio is accepted."""
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read every array of an npz archive; pickled objects are refused.
 
     Raises:
-        DataError: missing, not an npz archive, damaged, or made to unpack into a great deal.
+        DataError: the file is missing, damaged or not an npz archive, or would unpack into more
+            than `SMALLEST_BOMB` bytes and `LARGEST_RATIO` times its size.
     """
     path = Path(path)
     try:
@@ -44,7 +46,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse, before unpacking, what declares more than it holds or holds little but air."""
+    """Refuse, before unpacking, a zip bomb and an array that declares another size than it has."""
     unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > SMALLEST_BOMB and unpacked > LARGEST_RATIO * path.stat().st_size:
         raise DataError(

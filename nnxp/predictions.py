@@ -16,17 +16,17 @@ from nnxp.errors import InputError
 def to_csv(outputs: Any, classes: Sequence[str] | None = None, *, task: str = "classify") -> str:
     """Write the outputs of a network as csv: a header, then a line for each sample.
 
-    Of classes, each line has the class with the largest output, then every output; of other
-    tasks, and of a single output, the outputs alone. Numbers have nine significant digits, which
-    tell every float32 apart.
+    For classes, each line has the class with the largest output, then every output. For other
+    tasks and for a single output, it has the outputs alone. Numbers have nine significant digits,
+    enough to restore every float32.
 
     Args:
         outputs: what `MLP.predict` returned, (samples, outputs), an array of any library.
-        classes: the name of each output; None for classes that go by number, 0, 1, 2, ...
-        task: "classify", "multilabel" or "regress"; names of classes make it "classify".
+        classes: the name of each output; None for the numbers 0, 1, 2, ...
+        task: "classify", "multilabel" or "regress"; ignored if `classes` is given.
 
     Raises:
-        InputError: the outputs are no matrix, or there are not as many names as outputs.
+        InputError: the outputs are not a matrix, or the number of names is not that of outputs.
 
     Example:
         >>> from nnxp import predictions

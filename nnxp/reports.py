@@ -1,4 +1,4 @@
-"""Reports: what was trained, on what, how, and what came of it, for JSON."""
+"""Reports of trainings: data, backend, network, options and every epoch, for JSON."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def training(
     options: Mapping[str, Any] | None = None,
     test: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Return the report of a training, which JSON can hold; `nnxp.plots.history` draws it.
+    """Return the report of a training as a dictionary that JSON can hold.
 
     It has the backend with its device and executor, the fall-backs, the versions, the network, the
-    options and every epoch.
+    options and every epoch. `nnxp.plots.history` draws a report that has the options "optimizer",
+    "learning_rate", "batch_size" and "task".
 
     Args:
         network: what was trained.
         history: what `nnxp.train` returned.
         data: the name of the data set.
-        options: how it was trained: "optimizer", "learning_rate", "batch_size", "task", and
-            whatever else there is to remember. What network and history know is put in its place:
-            "hidden", "activation", "output_activation" and "loss".
+        options: how it was trained, with any keys. "hidden", "activation", "output_activation" and
+            "loss" are replaced by what the network was built and trained with.
         test: what `MLP.evaluate` returned for the test data.
     """
     backend = network.backend

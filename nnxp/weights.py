@@ -13,7 +13,7 @@ from nnxp.errors import DataError
 def read(
     path: str | os.PathLike[str], dtype: str = "float32"
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Read (weight, bias) of each layer and check that they fit each other.
+    """Read (weight, bias) of each layer and check that the shapes fit.
 
     Args:
         path: an npz archive with `W1`, (inputs, units), `b1`, (units,) or any shape of as many
@@ -24,8 +24,8 @@ def read(
         One (weight, bias) per layer, (fan_in, fan_out) and (fan_out,), in the file's own dtypes.
 
     Raises:
-        DataError: the file is missing or damaged, or an array is missing, no numbers, not finite
-            or of a shape that does not fit the layer before it.
+        DataError: the file is missing or damaged, or an array is missing, is not numeric, is not
+            finite or has a shape that does not fit the layer before it.
     """
     arrays = npz.load(path)
     layers = max((int(n[1:]) for n in arrays if n[:1] in "Wb" and n[1:].isdecimal()), default=0)
@@ -37,7 +37,7 @@ def read(
             _check(path, arrays, name, dtype)
         weight, bias = arrays[f"W{i}"], arrays[f"b{i}"].reshape(-1)
         fan_in = parameters[-1][0].shape[1] if parameters else weight.shape[0] if weight.ndim else 0
-        if weight.ndim != 2 or weight.shape != (fan_in, bias.size):
+        if weight.shape != (fan_in, bias.size):
             raise DataError(
                 f"{path}: W{i} is {weight.shape}; after the layer before it and with b{i} it must "
                 f"be {(fan_in, bias.size)}, rows the inputs"

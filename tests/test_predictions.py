@@ -1,4 +1,4 @@
-"""Predictions as a table."""
+"""Predictions as csv."""
 
 import csv
 import io
@@ -6,46 +6,61 @@ import io
 import numpy as np
 import pytest
 
-from nnxp import MLP, InputError, predictions
+from nnxp import predictions
+from nnxp.errors import InputError
+
+OUTPUTS = np.array([[0.25, 0.75], [0.5, 0.5], [0.875, 0.125]], np.float32)
 
 
-def table(text):
-    header, *rows = csv.reader(io.StringIO(text))
-    return header, rows
+def test_a_class_has_its_name_and_its_number_otherwise():
+    named = predictions.to_csv(OUTPUTS, ["cat", "dog"])
+    assert named == "prediction,cat,dog\ndog,0.25,0.75\ncat,0.5,0.5\ncat,0.875,0.125\n"
+    numbered = predictions.to_csv(OUTPUTS)
+    assert numbered == "prediction,0,1\n1,0.25,0.75\n0,0.5,0.5\n0,0.875,0.125\n"
 
 
-@pytest.mark.parametrize(
-    ("outputs", "options", "lines"),
-    [
-        ([[0.25, 0.75]], {"classes": ["cat", "dog"]}, ["prediction,cat,dog", "dog,0.25,0.75"]),
-        ([[0.25, 0.75]], {}, ["prediction,0,1", "1,0.25,0.75"]),
-        ([[1.5], [-2.0]], {}, ["prediction", "1.5", "-2"]),
-        ([[1.5], [-2.0]], {"task": "regress"}, ["prediction", "1.5", "-2"]),
-        ([[1, 2]], {"task": "regress"}, ["prediction_0,prediction_1", "1,2"]),
-        ([[0.1, 0.9]], {"task": "multilabel"}, ["prediction_0,prediction_1", "0.1,0.9"]),
-        ([[0.5]], {"classes": ["a, b"]}, ['prediction,"a, b"', '"a, b",0.5']),
-    ],
-)
-def test_a_line_has_the_prediction_and_the_outputs(outputs, options, lines):
-    assert predictions.to_csv(outputs, **options) == "".join(f"{line}\n" for line in lines)
+@pytest.mark.parametrize("task", ["multilabel", "regress"])
+def test_other_tasks_have_the_outputs_alone(task):
+    text = predictions.to_csv(OUTPUTS, task=task)
+    assert text == "prediction_0,prediction_1\n0.25,0.75\n0.5,0.5\n0.875,0.125\n"
 
 
-def test_outputs_of_every_library_are_written_and_float32_survives(backend):
-    network = MLP([3, 4, 2], backend=backend)
-    outputs = network.predict(network.backend.asarray(np.eye(3, dtype=np.float32)))
-    _, rows = table(predictions.to_csv(outputs))
-    written = np.array([row[1:] for row in rows], dtype=np.float32)
-    np.testing.assert_array_equal(written, network.predict(np.eye(3, dtype=np.float32)))
-    assert [int(row[0]) for row in rows] == written.argmax(axis=1).tolist()
+@pytest.mark.parametrize("task", ["classify", "multilabel", "regress"])
+def test_a_single_output_is_its_own_prediction(task):
+    assert predictions.to_csv(OUTPUTS[:, :1], task=task) == "prediction\n0.25\n0.5\n0.875\n"
 
 
-@pytest.mark.parametrize(
-    ("outputs", "classes", "says"),
-    [
-        ([0.5, 0.5], None, r"outputs must be \(samples, outputs\), not \(2,\)"),
-        ([[0.5, 0.5]], ["a"], "1 names of classes for 2 outputs"),
-    ],
-)
-def test_outputs_that_are_no_table_are_refused(outputs, classes, says):
-    with pytest.raises(InputError, match=says):
-        predictions.to_csv(outputs, classes)
+def test_names_that_csv_must_quote_come_back():
+    names = ['a,b "c"', "two\nlines"]
+    header, first, *_ = csv.reader(io.StringIO(predictions.to_csv(OUTPUTS, names)))
+    assert header == ["prediction", *names]
+    assert first[0] == names[1]
+
+
+def test_every_float32_comes_back_as_it_was():
+    bits = np.random.default_rng(0).integers(0, 0x7F800000, (1000, 2), dtype=np.uint32)
+    values = bits.view(np.float32)
+    text = predictions.to_csv(values, task="regress")
+    read = np.loadtxt(io.StringIO(text), np.float32, delimiter=",", skiprows=1)
+    np.testing.assert_array_equal(read, values)
+
+
+def test_the_outputs_of_any_library_are_taken(backend):
+    expected = predictions.to_csv(OUTPUTS, ["cat", "dog"])
+    assert predictions.to_csv(backend.asarray(OUTPUTS), ["cat", "dog"]) == expected
+
+
+def test_no_samples_are_a_header():
+    assert predictions.to_csv(np.zeros((0, 2)), ["cat", "dog"]) == "prediction,cat,dog\n"
+
+
+@pytest.mark.parametrize("outputs", [1.0, [0.5, 0.5], np.zeros((2, 2, 2))], ids=np.ndim)
+def test_what_is_no_matrix_is_refused(outputs):
+    with pytest.raises(InputError, match=r"must be \(samples, outputs\), not \("):
+        predictions.to_csv(outputs)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_as_many_names_as_outputs_are_needed(count):
+    with pytest.raises(InputError, match=f"{count} names of classes for 2 outputs"):
+        predictions.to_csv(OUTPUTS, ["a"] * count)
