@@ -18,7 +18,7 @@ def bars(results: Sequence[Result], title: str) -> Figure:
     """Samples per second, medians with the rounds' extremes, by workload and contender.
 
     Args:
-        results: of any number of workloads; whoever has no times has no bar.
+        results: of any number of workloads; a contender without times has no bar.
         title: above the picture.
     """
     speeds = _speeds(results)

@@ -48,6 +48,6 @@ def _status(run: Callable[[], int]) -> int:
 
 def _fail(message: str, status: int) -> int:
     if sys.stderr is not None:
-        with suppress(OSError):  # nobody reads it
+        with suppress(OSError):  # no reader is left
             print(f"nnxp: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return status
