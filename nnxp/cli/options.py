@@ -103,7 +103,7 @@ class _PlainHelp:
     def __init__(self, *arguments: Any, help: str | None = None, **settings: Any) -> None:
         paragraphs = inspect.cleandoc(help or "").split("\n\n")
         filled = "\n\n".join(" ".join(each.split()) for each in paragraphs)
-        super().__init__(*arguments, help=filled, **settings)
+        super().__init__(*arguments, help=filled, **settings)  # type: ignore[call-arg]
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, `--help` among them."""
