@@ -60,5 +60,6 @@ class EarlyStopping:
 
     def finish(self, network: MLP, history: History) -> None:
         """Restore the best epoch's parameters."""
-        if self._parameters:
-            network.parameters = self._parameters
+        parameters, self._parameters = self._parameters, []  # the next training has its own
+        if parameters:
+            network.parameters = parameters

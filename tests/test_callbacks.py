@@ -98,6 +98,17 @@ def test_one_instance_serves_two_trainings(data):
         assert len(history.epochs) > 1
 
 
+def test_a_training_without_epochs_gets_no_parameters_of_the_one_before(data):
+    stopping, networks = (
+        EarlyStopping("loss"),
+        [MLP([3, 2], backend="numpy", seed=i) for i in (0, 1)],
+    )
+    before = to_numpy(networks[1].parameters[0][0]).copy()
+    for network, epochs in zip(networks, (2, 0), strict=True):
+        train(network, *data, epochs=epochs, batch_size=8, callbacks=[stopping])
+    np.testing.assert_array_equal(to_numpy(networks[1].parameters[0][0]), before)
+
+
 def test_what_it_needs_is_said(data):
     with pytest.raises(InputError, match="validation_loss needs validation data"):
         train(MLP([3, 2], backend="numpy"), *data, epochs=2, batch_size=8,

@@ -142,7 +142,7 @@ BAD_OPTIONS = {
     "--batch-size 0": ["--batch-size", "'0'"],
     "--batch-size -3": ["--batch-size", "'-3'"],
     "--batch-size many": ["--batch-size", "'many'"],
-    "--validation 1": ["validation", "1"],
+    "--validation 1": ["validation", "[0, 1)", "not 1"],
     "--validation -0.1": ["validation", "-0.1"],
     "--validation 2": ["validation", "2"],
     "moons --test-share 1": ["test_share", "1"],

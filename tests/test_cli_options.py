@@ -26,6 +26,15 @@ def test_every_command_has_help(tmp_path, words):
     assert " ".join(["nnxp", *words, "[OPTIONS]"]) in text
     assert text == succeed(tmp_path, *words, "-h", COLUMNS=200)
     assert "<bool>" not in text
+    assert "<str>" not in text
+
+
+def test_a_paragraph_of_help_fills_its_lines(tmp_path):
+    """And does not keep those of the docstring, which is wider than a terminal."""
+    lines = succeed(tmp_path, "evaluate", "--help", COLUMNS=80).split("╭")[0].splitlines()
+    paragraph = [line.strip() for line in lines if line.strip()][2:]
+    assert len(paragraph) > 2
+    assert min(map(len, paragraph[:-1])) > 60
 
 
 def test_what_helps_with_an_option_is_a_phrase():

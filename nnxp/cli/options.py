@@ -97,7 +97,13 @@ def from_record(function: Callable[[Any], None]) -> Callable[..., None]:
 
 
 class _PlainHelp:
-    """Shows flags without a type, which would be `<bool>`, and `--help` itself in a panel."""
+    """Shows flags and arguments without a type, which would be `<bool>` and `<str>`, and `--help`
+    itself in a panel; fills each paragraph, which has the lines of its docstring."""
+
+    def __init__(self, *arguments: Any, help: str | None = None, **settings: Any) -> None:
+        paragraphs = inspect.cleandoc(help or "").split("\n\n")
+        filled = "\n\n".join(" ".join(each.split()) for each in paragraphs)
+        super().__init__(*arguments, help=filled, **settings)  # type: ignore[call-arg]
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, `--help` among them."""
@@ -107,6 +113,8 @@ class _PlainHelp:
         for parameter in found:
             if getattr(parameter, "is_flag", False):
                 parameter.metavar = ""
+            if parameter.param_type_name == "argument":
+                parameter.display_type_rich = lambda ctx: None
             if parameter.name == "help":
                 parameter.help = "Show this message."
                 parameter.rich_help_panel = panels[-1] if panels else None

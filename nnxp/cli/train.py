@@ -276,7 +276,7 @@ def _arguments(given: TrainOptions) -> dict[str, Any]:
     if given.epochs < 0:
         raise InputError(f"--epochs must be 0 or more, not {given.epochs}")
     if not 0 <= given.validation < 1:
-        raise InputError(f"--validation must be a share from 0 to 1, not {given.validation:g}")
+        raise InputError(f"--validation must be a share in [0, 1), not {given.validation:g}")
     batch_size = _batch_size(given.batch_size)
     layers = options.layers(given.hidden)
     optimizer = _optimizer(given)
