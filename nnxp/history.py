@@ -117,9 +117,15 @@ def monitored(epoch: Epoch, monitor: str) -> float:
         InputError: the figure needs validation data, and there is none.
     """
     value: float | None = getattr(epoch, monitor)
-    if value is None:
-        raise InputError(f"{monitor} needs validation data: give a validation share or set")
+    check_monitor(monitor, has_validation=value is not None)
+    assert value is not None
     return -value if monitor == "validation_metric" else value
+
+
+def check_monitor(monitor: str, has_validation: bool) -> None:
+    """Raise InputError if the figure called `monitor` needs validation data that is not there."""
+    if monitor.startswith("validation") and not has_validation:
+        raise InputError(f"{monitor} needs validation data: give a validation share or set")
 
 
 def _cells(tag: str, texts: list[str]) -> str:

@@ -446,13 +446,14 @@ class MLP:
         return y
 
     def _forward_blocks(
-        self, x: Array, kept: np.ndarray | None = None
+        self, x: Array, kept: np.ndarray | None = None, numbers: np.ndarray | None = None
     ) -> Iterator[tuple[slice, Array, Array]]:
         """Yield (rows, pre-activation, output) for blocks of a few megabytes.
 
         Args:
             x: (samples, features), on the device, or a NumPy array.
             kept: the rows to use of a NumPy array; None for all. The yielded slices index these.
+            numbers: the number of each row for error messages; None for 0, 1, 2, ...
 
         Raises:
             InputError: a pre-activation is not finite.
@@ -468,7 +469,8 @@ class MLP:
                 if on_host:
                     part = self.backend.asarray(part, dtype=dtype)
                 z, y = self._outputs(self.parameters, part)
-                checks.check_outputs(z, start)  # a saturated sigmoid would hide an infinite z
+                # Here, because a saturated sigmoid would hide an infinite z.
+                checks.check_outputs(z, start, None if numbers is None else numbers[block])
             yield block, z, y
 
 
@@ -496,7 +498,7 @@ def evaluate(network: MLP, data: Validation, objective: Objective) -> dict[str, 
         targets, scale, factor = scaling.apply(targets), np.asarray(scaling.scale), scaling.unit**2
         if (units := network.target_units()) is not None:
             objective = objective.in_units(units)
-    for rows, z, y in network._forward_blocks(data.x, data.rows):
+    for rows, z, y in network._forward_blocks(data.x, data.rows, data.numbers):
         t = network.spec.targets(targets[rows])
         with network.backend.active():
             total += float(objective.value(z, t)) * t.shape[0]

@@ -17,7 +17,7 @@ from nnxp.data import batches
 from nnxp.data.prepare import Prepared, prepare
 from nnxp.diagnostics import DiagnosticsRecorder
 from nnxp.errors import DivergenceError, InputError
-from nnxp.history import Epoch, History
+from nnxp.history import Epoch, History, check_monitor
 from nnxp.names import LossName, OptimizerName
 from nnxp.network import MLP, evaluate
 from nnxp.objectives import LOSS, Objective
@@ -173,6 +173,10 @@ def train(
                 target_scaling.choose, scale_targets, objective, network.target_scaling
             ),
         )
+        watching: list[Any] = [schedule, *callbacks]
+        for each in watching:
+            if isinstance(monitor := getattr(each, "monitor", None), str):
+                check_monitor(monitor, has_validation=prepared.validation is not None)
         if table:
             table.expect(prepared.feed.samples)
             callbacks = (table.row, *callbacks)

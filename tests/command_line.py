@@ -21,6 +21,13 @@ ROW = re.compile(r"^ +\d+ +\d+\.\d{4} ", re.MULTILINE)
 """The row of an epoch."""
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\x9b]")
 
+BOOK = {
+    "W1": [[0.1, 0.3, 0.5], [0.2, 0.4, 0.6]], "b1": [0.1, 0.2, 0.3],
+    "W2": [[0.1, 0.4], [0.2, 0.5], [0.3, 0.6]], "b2": [0.1, 0.2],
+    "W3": [[0.1, 0.3], [0.2, 0.4]], "b3": [0.1, 0.2],
+}  # fmt: skip
+"""The weights of the books' network with three layers."""
+
 
 def environment(folder, **changes):
     """This process's, without nnxp's own variables, without a network, with an empty cache."""

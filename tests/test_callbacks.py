@@ -110,9 +110,11 @@ def test_a_training_without_epochs_gets_no_parameters_of_the_one_before(data):
 
 
 def test_what_it_needs_is_said(data):
-    with pytest.raises(InputError, match="validation_loss needs validation data"):
-        train(MLP([3, 2], backend="numpy"), *data, epochs=2, batch_size=8,
-              callbacks=[EarlyStopping()])  # fmt: skip
+    for watching in ({"callbacks": [EarlyStopping()]}, {"schedule": "plateau"}):
+        network, trained = MLP([3, 2], backend="numpy"), []
+        with pytest.raises(InputError, match="validation_loss needs validation data"):
+            train(network, *data, epochs=2, batch_size=8, progress=trained.append, **watching)
+        assert trained == []  # it is said before the first step
     for wrong in ({"monitor": "accuracy"}, {"patience": 0}, {"min_delta": -1.0}):
         with pytest.raises(InputError):
             EarlyStopping(**wrong)

@@ -8,9 +8,8 @@ import sys
 
 import numpy as np
 import pytest
-from command_line import fail, figure, succeed, table
+from command_line import BOOK, fail, figure, succeed, table
 from conftest import require
-from test_weights import BOOK
 
 import nnxp
 

@@ -5,6 +5,7 @@ import nnxp
 from nnxp import MLP, InputError
 from nnxp.arrays import is_array, namespace
 from nnxp.data import checks
+from nnxp.data.prepare import prepare
 
 
 @pytest.fixture
@@ -192,6 +193,21 @@ def test_an_overflow_of_validation_data_ends_training(backend):
         nnxp.DivergenceError, match="epoch 1, validation data: the output for row 1"
     ):
         nnxp.train(network, x, t, epochs=1, batch_size=2, validation=held)
+
+
+@pytest.mark.parametrize("stream", [None, True])
+def test_an_overflow_in_the_validation_share_names_the_callers_row(stream):
+    x, t = np.tile(np.eye(2), (6, 1)), np.arange(12) % 2
+    probe = prepare(
+        MLP([2, 3, 2], backend="numpy").spec, "categorical_cross_entropy", x, t,
+        batch_size=2, seed=0, validation=0.5, choose_scaling=lambda *_: None,
+    ).validation  # fmt: skip
+    row = int(probe.numbers[-1])
+    assert row != len(probe.numbers) - 1
+    x[row] = 3e38
+    network = MLP([2, 3, 2], backend="numpy", seed=2)
+    with pytest.raises(nnxp.DivergenceError, match=f"validation data: the output for row {row} of"):
+        nnxp.train(network, x, t, epochs=1, batch_size=2, validation=0.5, seed=0, stream=stream)
 
 
 def test_a_perceptron_does_not_answer_for_an_overflow(backend):

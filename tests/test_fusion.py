@@ -65,8 +65,8 @@ def assert_fused_is_eager(step, state, data, fuse=identity):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_step_fused_has_the_bits_of_an_eager_one(data, activation, rule, regularization):
     network = nnxp.MLP([6, 5, 4, 3], activation, backend="numpy")
-    goal = objectives.get("auto", network.output)
-    step = training_step(network.hidden, goal, rule, regularization, 1)
+    objective = objectives.get("auto", network.output)
+    step = training_step(network.hidden, objective, rule, regularization, 1)
     calls, functions = assert_fused_is_eager(step, lambda: first_state(network, rule), data)
     assert len(functions) < 0.8 * len(calls)
 

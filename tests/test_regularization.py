@@ -133,14 +133,16 @@ def test_the_gradient_goes_through_the_mask(hidden):
     """Central differences of the very loss that the mask leaves."""
     rng = np.random.default_rng(1)
     network = MLP([3, 6, 5, 2], hidden, initializer="normal", dtype="float64", backend="numpy")
-    goal = objectives.get("auto", "softmax")
+    objective = objectives.get("auto", "softmax")
     x, t = rng.standard_normal((7, 3)), rng.integers(0, 2, 7)
     drop = dropout((0.4, 0.0), 3, np.array(2, dtype=np.int32))
 
     def value():
-        return float(backpropagate(network.parameters, network.hidden, goal, x, t, None, drop)[0])
+        return float(
+            backpropagate(network.parameters, network.hidden, objective, x, t, None, drop)[0]
+        )
 
-    _, gradients = backpropagate(network.parameters, network.hidden, goal, x, t, None, drop)
+    _, gradients = backpropagate(network.parameters, network.hidden, objective, x, t, None, drop)
     for layer, layer_gradients in zip(network.parameters, gradients, strict=True):
         for array, gradient in zip(layer, layer_gradients, strict=True):
             for i in np.ndindex(array.shape):

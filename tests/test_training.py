@@ -327,14 +327,16 @@ def test_wrong_options_are_refused_before_anything_is_trained(data, options, say
 
 def test_training_again_does_not_make_another_step():
     """A backend that compiles keeps what it compiled by the step function."""
-    goal = objectives.get("auto", "softmax")
+    objective = objectives.get("auto", "softmax")
     for one, same, other in (
         (SGD(0.1), SGD(0.2), SGD(0.1, momentum=0.5)),
         (Adam(0.1), Adam(0.2), Adam(0.1, beta1=0.5)),
     ):
-        step = training_step(("relu",), goal, one)
-        assert step is training_step(("relu",), goal, same)  # the rate is an argument of the step
-        assert step is not training_step(("relu",), goal, other)
+        step = training_step(("relu",), objective, one)
+        assert step is training_step(
+            ("relu",), objective, same
+        )  # the rate is an argument of the step
+        assert step is not training_step(("relu",), objective, other)
 
 
 def test_every_epoch_has_an_order_of_its_own(data):

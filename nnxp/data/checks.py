@@ -210,15 +210,21 @@ def _check_unmasked(x: Any, name: str) -> None:
         )
 
 
-def check_outputs(y: Array, first_row: int = 0) -> None:
+def check_outputs(y: Array, first_row: int = 0, numbers: np.ndarray | None = None) -> None:
     """Raise InputError unless all outputs, (rows, outputs), are finite.
 
     Finite features may overflow inside a network.
+
+    Args:
+        y: (rows, outputs).
+        first_row: the number of the first row in the caller's x.
+        numbers: the number of each row there, if the rows are not consecutive.
     """
     if (place := _not_finite(y)) is not None:
         (row, *_), value = place
+        number = row + first_row if numbers is None else int(numbers[row])
         raise InputError(
-            f"the output for row {row + first_row} of x (from 0) is {value}: its features are too "
+            f"the output for row {number} of x (from 0) is {value}: its features are too "
             f"large for {np.dtype(to_numpy(y).dtype).name}: scale them as those that the network "
             "was trained on"
         )

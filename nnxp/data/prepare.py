@@ -31,6 +31,8 @@ class Validation:
     """Whether the targets were given as classes, one per sample."""
     rows: np.ndarray | None = None
     """The rows of `x` that the targets belong to, if `x` is on the host; None for all."""
+    numbers: np.ndarray | None = None
+    """The number of each row in the caller's x, for error messages; None for 0, 1, 2, ..."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,9 @@ def prepare(
         classes = checks.are_classes(targets, outputs)
         # On the device the rows are gathered once; on the host by blocks in every epoch.
         held_out = (
-            Validation(x, t[val_rows], classes, val_rows)
+            Validation(x, t[val_rows], classes, val_rows, val_rows)
             if on_host
-            else Validation(_gathered(network, x, val_rows), t[val_rows], classes)
+            else Validation(_gathered(network, x, val_rows), t[val_rows], classes, numbers=val_rows)
         )
 
     scaling = choose_scaling(t if train_rows is None else t[train_rows], network.dtype)
