@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 import typer.main
@@ -17,7 +18,8 @@ from nnxp.initializers import INITIALIZERS
 from nnxp.kernels import ACTIVATIONS
 from nnxp.objectives import LOSSES
 
-HELP = [*([name] for name in COMMANDS), ["plot", "digits"], []]
+PLOTS = ["activations", "history", "boundary", "digits", "weights"]
+HELP = [*([name] for name in COMMANDS), *(["plot", name] for name in PLOTS), []]
 
 
 @pytest.mark.parametrize("words", HELP, ids=" ".join)
@@ -37,6 +39,18 @@ def test_a_paragraph_of_help_fills_its_lines(tmp_path):
     assert min(map(len, paragraph[:-1])) > 60
 
 
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("words", HELP, ids=" ".join)
+def test_help_fills_the_width_and_shows_no_types(tmp_path, words, width):
+    text = succeed(tmp_path, *words, "--help", COLUMNS=width)
+    assert not re.search(r"<\w+>|…|TEXT", text)
+    lines = [line.strip() for line in text.partition("\n╭")[0].splitlines()]
+    for line, following in pairwise(lines):
+        if line and following:  # of one paragraph
+            assert len(line) + 1 + len(following.split()[0]) > width - 3, line
+    assert max(map(len, text.splitlines())) <= width
+
+
 def test_what_helps_with_an_option_is_a_phrase():
     commands = [typer.main.get_command(app())]
     for command in commands:  # which grows
@@ -44,7 +58,7 @@ def test_what_helps_with_an_option_is_a_phrase():
         assert command.help.endswith((".", "torch", "torch,jax", "disagree"))
         for parameter in command.params:
             assert re.fullmatch(r"[A-Z].*[\w)]\.", parameter.help, re.DOTALL), parameter.name
-    assert len(commands) == 1 + len(COMMANDS) + 5
+    assert len(commands) == 1 + len(COMMANDS) + len(PLOTS)
 
 
 def test_the_options_of_training_are_in_panels(tmp_path):

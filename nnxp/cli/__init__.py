@@ -1,4 +1,4 @@
-"""The command line: a file for each group of commands, imported when one of them is run."""
+"""The command line: a file for each group of commands, imported when one of them runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMMANDS = {
     "backends": "nnxp.cli.backends:list_backends",
     "plot": "nnxp.cli.plot:app",
 }
-"""Where each command is: a function, or a `typer.Typer` for a group of commands."""
+"""The module and attribute of each command: a function, or a `typer.Typer` for a group."""
 
 
 def main() -> None:
@@ -31,13 +31,13 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that `arguments` name, by default those of the process.
+    """Run the command that `arguments` name; None means the arguments of the process.
 
     Returns:
         The exit status. Errors are raised.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    # Other commands' files are not imported then. For `--help` and misspelt names all are.
+    # Import this command's file alone; `--help` and misspelt names need all of them.
     names = words[:1] if words and words[0] in COMMANDS else COMMANDS
     status: int | None = app(names)(arguments, standalone_mode=False)
     return status or 0

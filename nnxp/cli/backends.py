@@ -1,11 +1,11 @@
-"""`nnxp backends`: what can be used here."""
+"""`nnxp backends`."""
 
 from nnxp import backends
 from nnxp.cli.outputs import console
 
 
 def list_backends() -> None:
-    """List every backend: version, devices, and what to install where it cannot be used."""
+    """List every backend with its version and devices, or what to install to use it."""
     for found in backends.availability():
         version = found.version or "-"
         state = f"usable: {', '.join(found.devices)}" if not found.problem else found.problem

@@ -1,4 +1,4 @@
-"""`nnxp bench`: what each backend is worth on this machine."""
+"""`nnxp bench`: the speed of each backend on this machine."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def bench(
         text(
             MEASUREMENT,
             "NAME",
-            f"Workload to train, {either(WORKLOADS)}; may be repeated. All but those for GPUs if "
-            "not given.",
+            f"Workload to train: {either(WORKLOADS)}; may be repeated. If not given: all but those "
+            "for GPUs.",
             "--workload",
         ),
     ] = None,
@@ -46,23 +46,20 @@ def bench(
         text(
             MEASUREMENT,
             "NAME",
-            "Data to train on: made, or mnist, which is searched for in $NNXP_DATA_DIR and else "
+            "Data to train on: made (random) or mnist, which is read from $NNXP_DATA_DIR or "
             "downloaded.",
         ),
     ] = "made",
-    repeat: Annotated[
-        int, whole(MEASUREMENT, "Number of rounds, in each of which every backend runs.")
-    ] = 7,
+    repeat: Annotated[int, whole(MEASUREMENT, "Number of rounds; every backend runs in each.")] = 7,
     min_seconds: Annotated[
-        float, number(MEASUREMENT, "Seconds that a backend runs in a round, at least.")
+        float, number(MEASUREMENT, "Minimum seconds that a backend runs in a round.")
     ] = 0.3,
     axis: Annotated[
         str | None,
         text(
             MEASUREMENT,
             "NAME",
-            "Size to vary, batch-size or width, of one workload; samples per second are shown for "
-            "each.",
+            "Size of one workload to vary: batch-size or width. Shows samples per second for each.",
             "--sweep",
         ),
     ] = None,
@@ -70,7 +67,7 @@ def bench(
         bool,
         flag(
             MEASUREMENT,
-            "Show in seconds that everything runs; the figures mean nothing.",
+            "Check in seconds that everything runs; the figures mean nothing.",
             "--quick",
         ),
     ] = False,
@@ -95,15 +92,21 @@ def bench(
     ] = None,
     tf32: Annotated[
         bool,
-        flag(DEVICE, "Compute float32 products in TF32 where there is any.", "--tf32/--no-tf32"),
+        flag(
+            DEVICE, "Compute float32 products in TF32 on backends that have it.", "--tf32/--no-tf32"
+        ),
     ] = False,
     report: Annotated[
         str | None,
-        text(OUTPUT, "FILE", "File for every figure of every round, as JSON.", "--json"),
+        text(OUTPUT, "FILE", "File for the figures of all rounds, as JSON.", "--json"),
     ] = None,
     plot: Annotated[
         str | None,
-        text(OUTPUT, "FILE", "File for a picture; bench-SWEEP.png for a sweep if not given."),
+        text(
+            OUTPUT,
+            "FILE",
+            "File for a picture. If not given: bench-SWEEP.png for a sweep, none otherwise.",
+        ),
     ] = None,
 ) -> None:
     """Time training on every backend: nnxp bench --workload small --backends torch,jax."""
@@ -116,7 +119,7 @@ def bench(
     plot = plot or (f"bench-{axis}.png" if axis else None)
     _check_outputs(report, plot)
     if data == "mnist":
-        datasets.load("mnist")  # what is missing is fetched, or said, once and now
+        datasets.load("mnist")  # downloads now, once, or fails now
     options: dict[str, Any] = {"repeat": repeat, "min_seconds": min_seconds}
     if quick:
         options = QUICK
@@ -145,7 +148,7 @@ def _compare(
     options: dict[str, Any],
     content: dict[str, Any],
 ) -> Callable[[], Any]:
-    """Measure and print, workload by workload; what draws the picture."""
+    """Measure and print workload by workload; return a function that draws the picture."""
     results: list[Result] = []
     introduced: set[str] = set()
     for each in workloads:
@@ -169,7 +172,7 @@ def _sweep(
     options: dict[str, Any],
     content: dict[str, Any],
 ) -> Callable[[], Any]:
-    """Measure and print all points; what draws the picture."""
+    """Measure and print all points; return a function that draws the picture."""
     first = next(iter(points.values()))
     found = sweep.sweep(points, entries(first), timeout=_timeout(first), **options)
     for result in found[next(iter(points))]:
@@ -203,7 +206,7 @@ def _backends(asked: str) -> list[str]:
 
 
 def _entries(names: list[str], device: str | None, tf32: bool, workload: Workload) -> list[Entry]:
-    """NumPy first, which the others are compared with; but not where it would take hours."""
+    """Put NumPy first, as the reference, unless it was not asked for and would take hours."""
     others = [name for name in names if name != _REFERENCE]
     wanted = _REFERENCE in names if workload.gpu and others else True
     return [entry(name, device, tf32) for name in ([_REFERENCE] if wanted else []) + others]
@@ -222,7 +225,7 @@ def _workloads(
 
 
 def _timeout(workload: Workload) -> float:
-    """Seconds after which a backend is taken to hang."""
+    """Return the seconds after which a backend is considered hung."""
     return 3600.0 if workload.gpu else 600.0
 
 

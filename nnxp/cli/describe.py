@@ -1,4 +1,4 @@
-"""What commands say of networks, data and results, in lines of text."""
+"""Describe networks, data and results in lines of text, for commands to print."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from nnxp.network import MLP
 
 
 def network(network: MLP, loss: str) -> str:
-    """Say sizes, activations and loss: "64-30-10, relu, softmax with quadratic"."""
+    """Describe sizes, activations and loss: "64-30-10, relu, softmax with quadratic"."""
     sizes = "-".join(map(str, network.sizes))
     hidden = ", ".join(dict.fromkeys(network.hidden)) or "no hidden layer"
     return f"{sizes}, {hidden}, {network.output} with {loss.replace('_', ' ')}"
 
 
 def figures(figures: dict[str, float]) -> str:
-    """Say what `MLP.evaluate` returned, the loss last."""
+    """Describe what `MLP.evaluate` returned, the loss last."""
     metrics = (name for name in figures if name != "loss")
     return ", ".join(f"{name} {format_figure(figures[name])}" for name in (*metrics, "loss"))
 
 
 def task(dataset: Dataset) -> str:
-    """Say the task, whether it was guessed, and the target column."""
+    """Describe the task, whether it was guessed, and the target column."""
     said = dataset.describe_task()
     if dataset.task_guessed:
         said += f" (guessed; --task {'classify' if dataset.task == 'regress' else 'regress'})"
@@ -33,7 +33,7 @@ def task(dataset: Dataset) -> str:
 
 
 def header(dataset: Dataset) -> str:
-    """Say a csv's first line, which was taken for its header; "" for other data."""
+    """Describe the first line of a csv file, which was read as its header; "" for other data."""
     if dataset.header is None:
         return ""
     names = [_name(name) for name in dataset.header[:8]]
@@ -46,17 +46,17 @@ def header(dataset: Dataset) -> str:
 
 
 def _name(text: str) -> str:
-    """A name from a file, as it can be printed."""
+    """Return a name from a file in a form that can be printed."""
     return text if text and text.isprintable() else repr(text)
 
 
 def missing_rows(dataset: Dataset, validated: int, validation: float) -> Iterator[str]:
-    """Say of each part that has fewer rows than its share how many it has, and why.
+    """Describe each part that has fewer rows than its share: how many, and why.
 
     Args:
-        dataset: what is trained on.
-        validated: how many rows are validated on.
-        validation: the share that they should be.
+        dataset: the data.
+        validated: the number of validation rows.
+        validation: the share of validation rows that was given.
     """
     samples, tested = len(dataset.x), len(dataset.x_test)
     parts = [("validate", validated, validation, samples)]
@@ -73,7 +73,7 @@ def missing_rows(dataset: Dataset, validated: int, validation: float) -> Iterato
 
 
 def tested_on(dataset: Dataset) -> str:
-    """Say how many rows were evaluated, and what training knew of them."""
+    """Describe how many rows were evaluated, and whether training used them."""
     rows = f"{len(dataset.x_test):,}"
     if dataset.split is None:
         return f"{rows} samples"
@@ -85,7 +85,7 @@ def tested_on(dataset: Dataset) -> str:
 
 
 def layers(epoch: Epoch) -> str:
-    """Say what `--diagnose` found in an epoch, a line for each layer."""
+    """Describe what `--diagnose` found in an epoch, a line for each layer."""
     assert epoch.diagnosis is not None
     lines = [
         f"\nepoch {epoch.epoch}",

@@ -1,4 +1,4 @@
-"""What commands read: a model, and data that fits it."""
+"""Read the inputs of commands: a model, and data that fits it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnxp.network import MLP
 def model_and_data(
     model: str, data: str, data_dir: str | None, backend: str, device: str | None
 ) -> tuple[MLP, datasets.Dataset]:
-    """Load a model and data that is prepared as the model's was.
+    """Load a model, and data with the preprocessing of the model's training.
 
     Raises:
         NnxpError: one of them cannot be loaded, or the data does not fit the model.
@@ -28,7 +28,7 @@ def check_width(network: MLP, x: np.ndarray, model: str, data: str) -> None:
     """Check that the network takes as many features as the data has.
 
     Raises:
-        InputError: it takes another number.
+        InputError: the numbers differ.
     """
     if x.shape[1] != network.sizes[0]:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What is done with a model: evaluate, predict, import its weights, check its gradients."""
+"""`nnxp evaluate`, `predict`, `import-weights` and `gradcheck`: commands on a model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def evaluate(
         float | None,
         options.number(
             DATA,
-            "Share of the rows to test on; all that were not trained on if not given.",
+            "Share of the rows to test on. If not given: all that were not trained on.",
             metavar="SHARE",
         ),
     ] = None,
@@ -38,9 +38,9 @@ def evaluate(
 ) -> None:
     """Evaluate a model on rows that it was not trained on.
 
-    These are a set's test part, the rows that training kept apart from a file, found again by the
-    file's content, or all rows of any other file. What training validated on is not among them:
-    early stopping and schedules may have chosen by it.
+    These are the test part of a data set, the rows of the training file that were kept for testing
+    (the file is recognised by its content), or all rows of any other file. Validation rows are not
+    used: early stopping and schedules may have chosen by them.
     """
     network = MLP.load(model, backends.get(backend, device, tf32=tf32))
     known = datasets.described(network.metadata, network.sizes)
@@ -64,14 +64,16 @@ def evaluate(
 
 def predict(
     model: options.Model,
-    data: Annotated[str, typer.Argument(help="Data as for train; a file needs no targets.")],
+    data: Annotated[
+        str, typer.Argument(help=f"{options.DATA_HELP[:-1]}; a file needs no targets.")
+    ],
     data_dir: options.DataDir = None,
     backend: options.Backend = "auto",
     device: options.Device = None,
     tf32: options.TF32 = False,
     output: Annotated[
         str | None,
-        options.text(OUTPUT, "FILE", "File for the csv; standard output if not given."),
+        options.text(OUTPUT, "FILE", "File for the csv. If not given: standard output."),
     ] = None,
 ) -> None:
     """Write a csv: each sample's prediction, then every output of the network."""
@@ -123,7 +125,7 @@ def import_weights(
 def gradcheck(
     model: Annotated[
         str | None,
-        typer.Argument(help="Model file that 'nnxp train' saved; a new network if not given."),
+        typer.Argument(help="Model file that 'nnxp train' saved. If not given: a new network."),
     ] = None,
     inputs: Annotated[int, options.whole(NETWORK, "Inputs of the new network.")] = 8,
     hidden: Annotated[
@@ -133,12 +135,14 @@ def gradcheck(
     activation: options.Activation = "tanh",
     output_activation: options.OutputActivation = "softmax",
     loss: options.Loss = "auto",
-    samples: Annotated[int, options.whole(TRAINING, "Number of samples, which are drawn.")] = 16,
-    seed: Annotated[int, options.whole(TRAINING, "Seed of network, samples and targets.")] = 0,
+    samples: Annotated[int, options.whole(TRAINING, "Number of random samples.")] = 16,
+    seed: Annotated[
+        int, options.whole(TRAINING, "Seed of the network, the samples and the targets.")
+    ] = 0,
     backend: options.Backend = "auto",
     device: options.Device = None,
 ) -> None:
-    """Compare backpropagation with central differences; exit with 1 where they disagree."""
+    """Compare backpropagation with central differences; exit with status 1 if they disagree."""
     opened = backends.get(backend, device)
     if model is not None:
         network = MLP.load(model, opened)
@@ -154,11 +158,11 @@ def gradcheck(
         raise InputError(f"--samples must be from 1 to 1,000,000, not {samples}")
     rng = generator(seed, Purpose.SAMPLES)
     x = rng.standard_normal((samples, network.sizes[0]))
-    # Rows that sum to one are targets that every loss takes.
+    # Every loss takes targets whose rows sum to one.
     targets = rng.dirichlet(np.ones(network.sizes[-1]), samples)
     checks = check_gradients(network, x, targets, loss, seed=seed)
-    loss = objectives.get(loss, network.output).loss
-    console.print(f"{describe.network(network, loss)}, float64")
+    described = describe.network(network, objectives.get(loss, network.output).loss)
+    console.print(f"{described}, float64")
     console.print(f"on {opened.describe()}; {samples} random samples\n")
     for line in _comparison(checks):
         console.print(line)
@@ -175,7 +179,7 @@ def gradcheck(
 
 
 def _comparison(checks: list[Check]) -> list[str]:
-    """A line for each parameter array, under a heading."""
+    """Make a table: a heading and a line for each parameter array."""
     lines = [f"{'array':<20} {'shape':<14} {'compared':>8} {'difference':>10} {'relative':>9}"]
     for check in checks:
         verdict = "" if check.error <= TOLERANCE else "  too small to tell"

@@ -1,7 +1,7 @@
 """Options of commands: how they are declared, and those that several commands share.
 
 A command is a function of its options, or of one dataclass of them; `Annotated` types say how each
-is read and explained. Help is made from the registries of what can be chosen.
+is read and explained. Help lists the names in the registries.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, cast, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from nnxp import backends, datasets
 from nnxp.errors import InputError, shown
 from nnxp.kernels import ACTIVATIONS
+from nnxp.names import ActivationName, DTypeName, LossName
 from nnxp.objectives import LOSSES
 from nnxp.options import LARGEST
 
@@ -31,7 +32,12 @@ OUTPUT = "Output"
 
 
 def text(panel: str, metavar: str, help: str, *names: str, **settings: Any) -> Any:
-    """Declare an option that takes text, which `--help` calls `metavar`."""
+    """Declare an option that takes text, which `--help` calls `metavar`.
+
+    The text is not checked here: its type may be one of `nnxp.names`, since the library function
+    that takes it checks it, and its error names what is known.
+    """
+    settings = {"parser": str, **settings}
     return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, **settings)
 
 
@@ -97,24 +103,19 @@ def from_record(function: Callable[[Any], None]) -> Callable[..., None]:
 
 
 class _PlainHelp:
-    """Shows flags and arguments without a type, which would be `<bool>` and `<str>`, and `--help`
-    itself in a panel; fills each paragraph, which has the lines of its docstring."""
-
-    def __init__(self, *arguments: Any, help: str | None = None, **settings: Any) -> None:
-        paragraphs = inspect.cleandoc(help or "").split("\n\n")
-        filled = "\n\n".join(" ".join(each.split()) for each in paragraphs)
-        super().__init__(*arguments, help=filled, **settings)  # type: ignore[call-arg]
+    """Show flags and arguments without a type, such as `<bool>`, and `--help` in a panel."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, `--help` among them."""
         found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         options = [each for each in found if each.param_type_name == "option"]
-        panels = [each.rich_help_panel for each in options if each.rich_help_panel]
+        # Older versions of typer have `--help` without the attribute.
+        panels = [panel for each in options if (panel := getattr(each, "rich_help_panel", None))]
         for parameter in found:
             if getattr(parameter, "is_flag", False):
                 parameter.metavar = ""
-            if parameter.param_type_name == "argument":
-                parameter.display_type_rich = lambda ctx: None
+            elif parameter.param_type_name == "argument":
+                parameter.display_type_rich = lambda ctx: ""
             if parameter.name == "help":
                 parameter.help = "Show this message."
                 parameter.rich_help_panel = panels[-1] if panels else None
@@ -124,6 +125,12 @@ class _PlainHelp:
 class Command(_PlainHelp, TyperCommand):
     """A command of `nnxp`."""
 
+    def __init__(self, *arguments: Any, help: str | None = None, **settings: Any) -> None:
+        # typer would keep the docstring's line ends.
+        paragraphs = inspect.cleandoc(help or "").split("\n\n")
+        flowing = "\n\n".join(" ".join(each.split()) for each in paragraphs)
+        super().__init__(*arguments, help=flowing, **settings)
+
 
 class Group(_PlainHelp, TyperGroup):
     """A group of commands: `nnxp` itself, and `nnxp plot`."""
@@ -131,20 +138,19 @@ class Group(_PlainHelp, TyperGroup):
 
 # --- options that several commands have
 
-Data = Annotated[
-    str, typer.Argument(help=f"Data to use: {', '.join(datasets.NAMES)}, FILE.csv or FILE.npz.")
-]
+DATA_HELP = f"Data to use: {', '.join(datasets.NAMES)}, FILE.csv or FILE.npz."
+Data = Annotated[str, typer.Argument(help=DATA_HELP)]
 Model = Annotated[str, typer.Argument(help="Model file that 'nnxp train' saved.")]
 DataDir = Annotated[
     str | None,
-    text(DATA, "FOLDER", "Folder to search first for a data set's own folder.", "--data-dir"),
+    text(DATA, "FOLDER", "Folder to search first: FOLDER/mnist for mnist.", "--data-dir"),
 ]
 Target = Annotated[
     str | None,
-    text(DATA, "COLUMN", "Target column of a csv file; the last one if not given.", "--target"),
+    text(DATA, "COLUMN", "Target column of a csv file. If not given: the last one.", "--target"),
 ]
 Activation = Annotated[
-    str,
+    str,  # a name or several
     text(
         NETWORK,
         "NAMES",
@@ -152,13 +158,14 @@ Activation = Annotated[
     ),
 ]
 OutputActivation = Annotated[
-    str, text(NETWORK, "NAME", f"Activation of the output layer: {either(ACTIVATIONS)}.")
+    ActivationName, text(NETWORK, "NAME", f"Activation of the output layer: {either(ACTIVATIONS)}.")
 ]
 DType = Annotated[
-    str, text(NETWORK, "NAME", "Type of the network's numbers: float32 or float64.", "--dtype")
+    DTypeName,
+    text(NETWORK, "NAME", "Type of the network's numbers: float32 or float64.", "--dtype"),
 ]
 Loss = Annotated[
-    str,
+    LossName,
     text(TRAINING, "NAME", f"Loss: {either(LOSSES)}; auto fits the output activation.", "--loss"),
 ]
 Backend = Annotated[
@@ -166,8 +173,8 @@ Backend = Annotated[
     text(
         DEVICE,
         "NAME",
-        f"Array library: {either(backends.BACKENDS)}; auto takes a CUDA device where one answers "
-        "and numpy elsewhere.",
+        f"Array library: {either(backends.BACKENDS)}; auto takes a CUDA device if there is one "
+        "and numpy otherwise.",
         "--backend",
         envvar="NNXP_BACKEND",
     ),
@@ -177,7 +184,7 @@ Device = Annotated[
     text(
         DEVICE,
         "NAME",
-        "Device: cpu, cuda, cuda:1 or mps; the backend's own if not given.",
+        "Device: cpu, cuda, cuda:1 or mps. If not given: the backend's default.",
         "--device",
         envvar="NNXP_DEVICE",
     ),
@@ -186,24 +193,24 @@ TF32 = Annotated[
     bool,
     flag(
         DEVICE,
-        "Compute float32 products on CUDA in TF32: faster, with 10 of 23 bits.",
+        "Compute float32 products on CUDA in TF32, which is faster and keeps 10 of 23 bits.",
         "--tf32/--no-tf32",
     ),
 ]
 Save = Annotated[
     str,
-    text(OUTPUT, "FILE", "File for the model; it replaces a model of the same network and data."),
+    text(OUTPUT, "FILE", "File for the model. A model of the same network and data is replaced."),
 ]
-Overwrite = Annotated[bool, flag(OUTPUT, "Replace any other model too.", "--overwrite")]
+Overwrite = Annotated[bool, flag(OUTPUT, "Replace any other model, too.", "--overwrite")]
 Picture = Annotated[str, text(OUTPUT, "FILE", "File for the picture: .png, .svg or .pdf.")]
 
 
 # --- values that several commands read
 
 
-def activations(text: str) -> str | list[str]:
-    """Read one activation's name, or one for each hidden layer, as `MLP` takes them."""
-    names = [name.strip() for name in text.split(",")]
+def activations(text: str) -> ActivationName | list[ActivationName]:
+    """Read one activation's name, or one for each hidden layer; `MLP` checks them."""
+    names = [cast(ActivationName, name.strip()) for name in text.split(",")]
     return names if len(names) > 1 else names[0]
 
 

@@ -1,4 +1,4 @@
-"""What commands write: checked before the work starts, and never over what would be missed."""
+"""Check the outputs of commands before the work starts: no file is lost by accident."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from nnxp.network import MLP
 from nnxp.progress import new_console
 
 console = new_console()
-"""Where commands print, line by line as they come."""
+"""The console that commands print on, line by line."""
 
 
 def check(outputs: dict[str, str | None], inputs: list[str]) -> None:
     """Check that each output can be written, and that none is an input or another output.
 
     Args:
-        outputs: the path of each by its option; None for one that is not wanted.
+        outputs: option to path, or to None if the output is not wanted.
         inputs: paths, or names of data sets.
 
     Raises:
@@ -36,20 +36,20 @@ def check(outputs: dict[str, str | None], inputs: list[str]) -> None:
 
 
 def check_model(save: str) -> None:
-    """Check that what is at `save` is an nnxp model, or nothing.
+    """Check that the file at `save` is an nnxp model or does not exist.
 
     Raises:
-        InputError: it is something else.
+        InputError: it is another file.
     """
     if os.path.isfile(save) and os.path.getsize(save) and checkpoint.describe(save) is None:
         raise InputError(f"--save {save}: is not an nnxp model, and would be lost; name another")
 
 
 def replaces(save: str, network: MLP, overwrite: bool) -> bool:
-    """Tell whether there is a model where this network goes.
+    """Return whether saving this network at `save` replaces a model.
 
     Raises:
-        InputError: it is another network's or of other data, and `overwrite` is not said.
+        InputError: the model is of another network or other data, and `overwrite` is false.
     """
     there = checkpoint.describe(save) if os.path.isfile(save) else None
     if there is None or overwrite:
@@ -73,7 +73,7 @@ def replaces(save: str, network: MLP, overwrite: bool) -> bool:
 
 
 def saved(save: str, replaced: bool) -> str:
-    """Say where a model was saved, and whether one was there."""
+    """Describe where a model was saved, and whether it replaced one."""
     return f"saved {save}" + (" in place of the model that was there" if replaced else "")
 
 

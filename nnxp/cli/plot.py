@@ -1,4 +1,4 @@
-"""`nnxp plot`: pictures of activations, of trainings and of models."""
+"""`nnxp plot`: pictures of activations, trainings and models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nnxp.errors import DataError
 from nnxp.network import MLP
 
 app = typer.Typer(
-    help="Draw pictures, as PNG, SVG or PDF by the file's suffix.",
+    help="Draw pictures as PNG, SVG or PDF, chosen by the file's suffix.",
     no_args_is_help=True,
     cls=options.Group,
 )
@@ -60,7 +60,7 @@ def boundary(
     device: options.Device = None,
     save: options.Picture = "boundary.png",
 ) -> None:
-    """Draw the classes that a network with two inputs assigns, and the data's points."""
+    """Draw the classes that a network assigns in the plane of its two inputs, and the data."""
     _check(save, [model, data])
     _save(plots.boundary(*inputs.model_and_data(model, data, None, backend, device)), save)
 
@@ -73,9 +73,9 @@ def digits(
     backend: options.Backend = "auto",
     device: options.Device = None,
     save: options.Picture = "digits.png",
-    count: Annotated[int, options.whole(OUTPUT, "Number of images at most.")] = 25,
+    count: Annotated[int, options.whole(OUTPUT, "Largest number of images.")] = 25,
 ) -> None:
-    """Draw test images that were read wrongly, each with what was read."""
+    """Draw test images that the network misclassifies, each with the predicted class."""
     _check(save, [model, data])
     network, dataset = inputs.model_and_data(model, data, data_dir, backend, device)
     _save(plots.digits(network, dataset, count), save)
@@ -88,7 +88,7 @@ def weights(
     device: options.Device = None,
     save: options.Picture = "weights.png",
 ) -> None:
-    """Draw the first layer's weights, each unit's as an image."""
+    """Draw the weights of each unit of the first layer as an image."""
     _check(save, [model])
     _save(plots.weights(MLP.load(model, backends.get(backend, device))), save)
 

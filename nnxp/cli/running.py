@@ -1,4 +1,4 @@
-"""How a command runs and ends: errors as one line, exit statuses, signals, streams."""
+"""Run a command and end it: errors as one line, exit statuses, signals, streams."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nnxp.errors import DivergenceError, GradientError, NnxpError, first_line
 
 
 def leave_after(run: Callable[[], int]) -> None:
-    """Call `run` and leave with its status; every foreseen error is one line on stderr.
+    """Call `run` and exit with its status; every expected error is one line on stderr.
 
-    The exit status is 2 for bad input, 1 for training that diverged or a disk that refused, 130
-    for Ctrl-C, 143 for SIGTERM.
+    The exit status is 2 for bad input, 1 for training that diverged, wrong gradients or a disk
+    error, 130 for Ctrl-C and 143 for SIGTERM.
     """
     streams.prepare()
     with signals.handled(signals.interrupt):
@@ -28,7 +28,9 @@ def leave_after(run: Callable[[], int]) -> None:
 
 
 def _status(run: Callable[[], int]) -> int:
-    usage_error: Any = typer.BadParameter.__base__  # click's, wherever typer keeps it
+    usage_error: Any = (
+        typer.BadParameter.__base__
+    )  # click's class, which some versions of typer contain
     try:
         return run()
     except usage_error as error:
@@ -48,6 +50,6 @@ def _status(run: Callable[[], int]) -> int:
 
 def _fail(message: str, status: int) -> int:
     if sys.stderr is not None:
-        with suppress(OSError):  # no reader is left
+        with suppress(OSError):  # stderr may be closed
             print(f"nnxp: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return status

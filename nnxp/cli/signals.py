@@ -1,4 +1,4 @@
-"""SIGINT, which Ctrl-C sends, and SIGTERM: at once as an exception, or when it is convenient."""
+"""Handle SIGINT, which Ctrl-C sends, and SIGTERM: as an exception at once, or deferred."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-"""What each signal does to a command, in a word."""
+"""The word for a command that each signal ended."""
 
 
 class Interrupted(BaseException):
     """A signal asked the process to end; `number` says which.
 
-    Not a KeyboardInterrupt, of which typer makes an exit status without a word.
+    It is not a KeyboardInterrupt, which typer turns into an exit status without a message.
     """
 
     def __init__(self, number: int, message: str | None = None) -> None:
@@ -27,10 +27,10 @@ class Interrupted(BaseException):
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Call handler(number, frame) on SIGINT and SIGTERM.
 
-    One that is ignored stays so: shells start background jobs with SIGINT ignored.
+    An ignored signal stays ignored: shells start background jobs with SIGINT ignored.
     """
     earlier = {}
-    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+    if threading.current_thread() is threading.main_thread():  # only it may set handlers
         for number in NAMES:
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 earlier[number] = signal.signal(number, handler)
@@ -42,7 +42,7 @@ def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise `Interrupted`: for `handled`."""
+    """Raise `Interrupted`; a handler for `handled`."""
     raise Interrupted(number)
 
 
@@ -50,14 +50,14 @@ class Deferred:
     """Keeps the first signal until `check`; another is raised at once.
 
     Attributes:
-        number: of the first signal; None before one came.
+        number: the number of the first signal; None before it.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal: for `handled`."""
+        """Keep the first signal, raise the second; a handler for `handled`."""
         if self.number is not None:
             raise Interrupted(number)
         self.number = number

@@ -1,4 +1,4 @@
-"""The standard streams, such that a command outlasts those who read what it prints."""
+"""Prepare the standard streams so that a command survives a closed output pipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class _Output(io.FileIO):
-    """Standard output; from the first time that it cannot be written to, the null device."""
+    """Standard output, which becomes the null device when a write fails."""
 
     problem: OSError | None = None
 
@@ -26,22 +26,22 @@ class _Output(io.FileIO):
 
 
 def prepare() -> None:
-    """Open what is closed of the standard streams, and let standard output fail in silence.
+    """Open closed standard streams on the null device, and let writes to standard output fail.
 
-    A stream that is closed is opened on the null device: a model that is saved would else get its
-    number, and everything that is printed. `sys.stdout` stays None then.
+    Otherwise, a model file could get the number of a closed stream, and printed text would go into
+    the file. `sys.stdout` stays None if it was closed. `problem` returns the failed write's error.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # it takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     sys.stdout = _lasting(sys.stdout)
 
 
 def _lasting(stream: Any) -> Any:
-    """The same stream, to be written to whatever becomes of its reader."""
-    own: Any = sys.__stdout__  # another may have been put in its place
+    """Return the stream, as an `_Output` if it is the process's own and not a terminal."""
+    own: Any = sys.__stdout__  # not a replacement, such as a test's
     if stream is None or stream is not own or stream.isatty():
         return stream
     stream.flush()
@@ -54,8 +54,10 @@ def _lasting(stream: Any) -> Any:
 
 
 def problem() -> OSError | None:
-    """What kept standard output from being written, if something did; that a reader has seen
-    enough and left is none."""
+    """Return the error that ended writing to standard output, or None.
+
+    A reader that closed the pipe is not an error.
+    """
     if sys.stdout is not None:
         sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)

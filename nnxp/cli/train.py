@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import nnxp
 from nnxp import backends, datasets, executors, files, objectives, optimizers, reports, schedules
@@ -21,18 +21,29 @@ from nnxp.errors import InputError, shown
 from nnxp.history import MONITORS, History
 from nnxp.initializers import INITIALIZERS
 from nnxp.kernels import ACTIVATIONS
+from nnxp.names import (
+    ActivationName,
+    ExecutorName,
+    InitializerName,
+    PreprocessName,
+    TaskName,
+)
 from nnxp.network import MLP
 from nnxp.progress import EpochTable, new_console
 from nnxp.regularization import Regularization
 
 DEFAULT_RATES = {"sgd": 0.1, "adam": 0.001}
-"""The learning rate of each optimizer, where none is given."""
-DEFAULT_OUTPUTS = {"classify": "softmax", "multilabel": "sigmoid", "regress": "identity"}
-"""The output activation for each task, where none is given."""
+"""The learning rate of each optimizer if none is given."""
+DEFAULT_OUTPUTS: dict[TaskName, ActivationName] = {
+    "classify": "softmax",
+    "multilabel": "sigmoid",
+    "regress": "identity",
+}
+"""The output activation for each task if none is given."""
 
 
 def _executors() -> str:
-    """Each executor in words: "replay (numpy) to record ..."."""
+    """Describe each executor: "replay (numpy) to record ..."."""
     told = []
     for each in executors.EXECUTORS:
         libraries = ", ".join(name for name in each.modules if name)
@@ -49,18 +60,18 @@ class TrainOptions:
     data_dir: options.DataDir = None
     target: options.Target = None
     task: Annotated[
-        str | None,
+        TaskName | None,
         options.text(
             DATA,
             "NAME",
-            f"Task: {either(datasets.targets.TASKS)}. Guessed if not given: text is classes; whole "
-            "numbers are classes if there are 2 distinct ones, or up to "
-            f"{datasets.targets.MOST_CLASSES} in {datasets.targets.ROWS_PER_CLASS} rows or more "
-            "each, on average; other numbers are regressed on.",
+            f"Task: {either(datasets.targets.TASKS)}. If not given, it is guessed: text means "
+            "classify; whole numbers mean classify if there are 2 distinct ones, or up to "
+            f"{datasets.targets.MOST_CLASSES} with {datasets.targets.ROWS_PER_CLASS} rows or more "
+            "each on average; other numbers mean regress.",
         ),
     ] = None
     preprocess: Annotated[
-        str,
+        PreprocessName,
         options.text(
             DATA,
             "NAME",
@@ -72,7 +83,7 @@ class TrainOptions:
         float | None,
         options.number(
             DATA,
-            f"Share of a file's rows to keep for testing; {datasets.TEST_SHARE} if not given.",
+            f"Share of a file's rows to keep for testing. If not given: {datasets.TEST_SHARE}.",
             metavar="SHARE",
         ),
     ] = None
@@ -85,7 +96,7 @@ class TrainOptions:
         options.flag(
             DATA,
             "Scale real-valued targets to mean 0 and deviation 1 for training. If neither is "
-            "given, they are where the output is identity and the loss quadratic.",
+            "given: only if the output is identity and the loss quadratic.",
             "--scale-targets/--no-scale-targets",
         ),
     ] = None
@@ -95,7 +106,7 @@ class TrainOptions:
     ] = "128,64"
     activation: options.Activation = "relu"
     output_activation: Annotated[
-        str,
+        Literal[ActivationName, "auto"],
         options.text(
             NETWORK,
             "NAME",
@@ -104,7 +115,7 @@ class TrainOptions:
         ),
     ] = "auto"
     initializer: Annotated[
-        str,
+        InitializerName,
         options.text(
             NETWORK,
             "NAME",
@@ -129,7 +140,7 @@ class TrainOptions:
     momentum: Annotated[float, options.number(TRAINING, "Momentum of sgd, from 0 up to 1.")] = 0.0
     nesterov: Annotated[
         bool,
-        options.flag(TRAINING, "Take the gradient where momentum leads (Nesterov).", "--nesterov"),
+        options.flag(TRAINING, "Use Nesterov momentum.", "--nesterov"),
     ] = False
     schedule: Annotated[
         str,
@@ -150,13 +161,13 @@ class TrainOptions:
     ] = 0
 
     weight_decay: Annotated[
-        float, options.number(REGULARISATION, "Decay of the weights, in each step.")
+        float, options.number(REGULARISATION, "Decay of the weights in each step.")
     ] = 0.0
     l1: Annotated[float, options.number(REGULARISATION, "L1 penalty in the loss.")] = 0.0
     l2: Annotated[float, options.number(REGULARISATION, "L2 penalty in the loss.")] = 0.0
     max_norm: Annotated[
         float | None,
-        options.number(REGULARISATION, "Bound on the norm of the weights into a unit."),
+        options.number(REGULARISATION, "Largest norm of the weights into a unit."),
     ] = None
     dropout: Annotated[
         str,
@@ -186,7 +197,7 @@ class TrainOptions:
     backend: options.Backend = "auto"
     device: options.Device = None
     executor: Annotated[
-        str,
+        ExecutorName,
         options.text(
             DEVICE,
             "NAME",
@@ -198,8 +209,8 @@ class TrainOptions:
         bool | None,
         options.flag(
             DEVICE,
-            "Keep the data on the host and send it by chunks. If neither is given, that is done "
-            "where the data does not fit on the device.",
+            "Keep the data on the host and send it in chunks. If neither is given: only if the "
+            "data does not fit on the device.",
             "--stream/--no-stream",
         ),
     ] = None
@@ -219,7 +230,7 @@ class TrainOptions:
     ] = False
     verbose: Annotated[
         bool,
-        options.flag(OUTPUT, "Say how steps run and where the data is.", "--verbose", "-v"),
+        options.flag(OUTPUT, "Print how steps run and where the data is.", "--verbose", "-v"),
     ] = False
     quiet: Annotated[bool, options.flag(OUTPUT, "Print nothing but errors.", "--quiet", "-q")] = (
         False
@@ -254,7 +265,7 @@ def train(given: TrainOptions) -> None:
         if stop.number is None and len(dataset.x_test):
             test = network.evaluate(dataset.x_test, dataset.y_test)
         if stop.number is not None and replaces and not given.overwrite:
-            # What was not trained to its end must not cost what was.
+            # An interrupted training must not replace a finished one.
             path, replaces = _interrupted_path(path), False
         network.save(path)
         if given.report is not None:
@@ -268,7 +279,7 @@ def train(given: TrainOptions) -> None:
 
 
 def _arguments(given: TrainOptions) -> dict[str, Any]:
-    """The arguments of `nnxp.train` that the options make, without data and callbacks.
+    """Make the arguments of `nnxp.train` from the options, without data and callbacks.
 
     Raises:
         InputError: an option has a wrong value.
@@ -300,7 +311,7 @@ def _arguments(given: TrainOptions) -> dict[str, Any]:
 def _optimizer(given: TrainOptions) -> optimizers.Optimizer:
     name = given.optimizer.lower()
     rate = DEFAULT_RATES.get(name, 0.1) if given.learning_rate is None else given.learning_rate
-    # What was left at zero need not exist in every optimizer.
+    # Not every optimizer has these options: pass them only if they are given.
     optional = {"momentum": given.momentum, "nesterov": given.nesterov}
     return optimizers.get(
         name,
@@ -326,7 +337,7 @@ def _batch_size(text: str) -> int | None:
 
 
 def _shares(text: str) -> float | tuple[float, ...]:
-    """The share of each hidden layer's units to drop, or of all."""
+    """Read the share of units to drop: one for all hidden layers, or one for each."""
     try:
         shares = tuple(float(part) for part in text.split(","))
     except ValueError:
@@ -346,11 +357,11 @@ def _dataset(given: TrainOptions) -> Dataset:
 
 
 def _network(given: TrainOptions, dataset: Dataset, backend: backends.Backend) -> MLP:
-    automatic = given.output_activation == "auto"
+    output = given.output_activation
     network = MLP(
         (dataset.x.shape[1], *options.layers(given.hidden), dataset.outputs),
         options.activations(given.activation),
-        DEFAULT_OUTPUTS[dataset.task] if automatic else given.output_activation,
+        DEFAULT_OUTPUTS[dataset.task] if output == "auto" else output,
         initializer=given.initializer,
         backend=backend,
         dtype=given.dtype,
@@ -363,7 +374,7 @@ def _network(given: TrainOptions, dataset: Dataset, backend: backends.Backend) -
 def _introduction(
     given: TrainOptions, dataset: Dataset, network: MLP, validated: int
 ) -> Iterator[str]:
-    """Say what is trained, where and on what, and what was guessed."""
+    """Describe the network, the device, the data and what was guessed, line by line."""
     yield describe.network(network, objectives.get(given.loss, network.output).loss)
     yield (
         f"on {network.backend.describe()}, {given.dtype}"
@@ -381,25 +392,27 @@ def _introduction(
 
 
 class _Stop(signals.Deferred):
-    """Ends a training on SIGINT or SIGTERM between chunks of steps; what is left is the network
-    of the last epoch that was complete."""
+    """Ends a training on SIGINT or SIGTERM between two chunks of steps.
+
+    The network of the last complete epoch is left.
+    """
 
     history: History | None = None
 
     def __call__(self, network: MLP, history: History) -> bool:
-        """As a callback: remember the epoch, and end there if a signal came."""
+        """Remember the history after an epoch, and return whether a signal came: a callback."""
         self.history = history
         return self.number is not None
 
     def trained(self, interrupted: signals.Interrupted) -> History:
-        """The history so far; raise the signal again if no epoch is complete."""
+        """Return the history so far; raise the signal again if no epoch is complete."""
         if self.history is None:
             message = f"{interrupted} before the first epoch was complete: nothing is saved"
             raise signals.Interrupted(interrupted.number, message)
         return self.history
 
     def after(self, history: History, epochs: int, path: str) -> signals.Interrupted:
-        """The signal with what it left."""
+        """Return the signal with a message that names the last epoch and the saved file."""
         assert self.number is not None
         word, done = signals.NAMES[signal.Signals(self.number)], len(history.epochs)
         return signals.Interrupted(
@@ -415,7 +428,7 @@ def _history(
     stopping: list[EarlyStopping],
     stop: _Stop,
 ) -> History:
-    """Train, until the end or a signal."""
+    """Train until the end or a signal; return the history of the complete epochs."""
 
     def progress(samples: int) -> None:
         table.advance(samples)
@@ -439,7 +452,7 @@ def _history(
 
 
 def _interrupted_path(save: str) -> str:
-    """Where a training that was interrupted goes when an earlier model is at `save`."""
+    """Return the file for an interrupted training if an earlier model is at `save`."""
     path = Path(save)
     return str(path.with_name(f"{path.stem}.interrupted{path.suffix}"))
 
