@@ -403,6 +403,7 @@ def test_kernels_and_copies_are_counted_per_step():
     assert kernels.per_step([], 4) == {"problem": "the profiler saw nothing"}
 
 
+@pytest.mark.slow
 def test_a_contender_that_cannot_be_counted_gets_a_row_with_the_reason(tmp_path, monkeypatch):
     entry = Entry("broken", "nowhere:Nobody")
     found = kernels.count_all([entry], Workload("t", (4, 3), 2, 2, 8), 60)
@@ -457,6 +458,7 @@ def part(code, seconds=60.0, **environment):
     return gpu.Part("a part", seconds, [sys.executable, "-c", code], environment)
 
 
+@pytest.mark.slow
 def test_a_part_is_interrupted_at_its_time_limit(tmp_path):
     said = []
     assert gpu.run(part("import os; print(os.environ['X'])", X="1"), 60, said.append) is None
@@ -476,6 +478,7 @@ def test_a_part_is_interrupted_at_its_time_limit(tmp_path):
     assert ended.exists()
 
 
+@pytest.mark.slow
 def test_a_part_that_ignores_the_interrupt_is_killed_with_its_children(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "_PATIENCE", 0.5)
     ids = tmp_path / "ids"

@@ -522,6 +522,7 @@ def test_the_floor_is_timed_where_a_contender_has_one(results):
     assert results["ByHand"].step_to_floor is None
 
 
+@pytest.mark.slow
 def test_each_round_starts_with_another_contender():
     said = []
     measure(SMALL, [stub(ByHand, "a"), stub(ByHand, "b")], progress=said.append, **FAST)
@@ -529,6 +530,7 @@ def test_each_round_starts_with_another_contender():
     assert [turn[1] + turn[2] for turn in turns if turn] == ["a1", "b1", "b2", "a2", "a3", "b3"]
 
 
+@pytest.mark.slow
 def test_contenders_may_start_together(tmp_path):
     options = {"folder": str(tmp_path), "expected": 2}
     entries = [stub(Meeting, name, own=name, **options) for name in "ab"]
@@ -557,6 +559,7 @@ def test_without_a_reference_nothing_is_compared():
     assert found.step
 
 
+@pytest.mark.slow
 def test_a_contender_that_hangs_is_stopped(tmp_path):
     hanging, other = measure(
         SMALL, [stub(Hanging, ids=str(tmp_path / "ids")), stub(ByHand)], timeout=4, **FAST
@@ -680,6 +683,7 @@ def test_workloads_are_selected_by_name_or_by_what_suits_the_device():
     assert "huge" not in {each.name for each in workloads.select([], gpu=False)}
 
 
+@pytest.mark.slow
 def test_a_sweep_does_not_start_a_failed_contender_again():
     points = {size: replace(SMALL, batch_size=size) for size in (8, 16)}
     found = sweep.sweep(points, [stub(ByHand), stub(Raising)], **FAST)
@@ -788,6 +792,7 @@ def test_the_picture_is_written(smoke):
     assert (folder / "bars.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_quick_sweep_has_two_points_and_a_picture(tmp_path):
     pytest.importorskip("matplotlib")
     done = nnxp_bench(
