@@ -90,7 +90,7 @@ def gradcheck(
     )  # fmt: skip
     objective = objectives.get(loss, network.output)
     spec = precise.spec
-    x = spec.on_device(checks.matrix(x, network.sizes[0]))
+    x = spec.features(x)
     t = spec.targets(checks.targets(targets, objective.loss, x.shape[0], network.sizes[-1]))
     with precise.backend.active():
         _, gradients = backpropagate(precise.parameters, precise.hidden, objective, x, t)

@@ -226,7 +226,7 @@ class MLP:
         Raises:
             InputError: the shape does not fit, or a value or an output is not finite.
         """
-        x = self.spec.on_device(checks.matrix(x, self.sizes[0]))
+        x = self.spec.features(x)
         with self.backend.active():
             z, y = self._outputs(self.parameters, x)
             checks.check_outputs(z)
@@ -316,7 +316,7 @@ class MLP:
         Raises:
             InputError: a shape, label, weight or name is not valid, or a value is not finite.
         """
-        x = self.spec.on_device(checks.matrix(x, self.sizes[0]))
+        x = self.spec.features(x)
         objective = objectives.get(loss, self.output)
         batch = [checks.targets(targets, objective.loss, x.shape[0], self.sizes[-1])]
         if self.target_scaling is not None:

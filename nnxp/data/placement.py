@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,14 @@ class NetworkSpec:
     def block_rows(self) -> int:
         """Samples whose outputs are computed at once."""
         return max(1, BLOCK_ELEMENTS // max(self.sizes))
+
+    def features(self, x: Any) -> Array:
+        """Move a caller's `x` to the device; check its shape and that every value is finite.
+
+        Raises:
+            InputError: the shape does not fit, or a value is not finite in the network's dtype.
+        """
+        return checks.features(x, self.sizes[0], self.backend, self.backend.dtype(self.dtype))
 
     def on_device(self, x: Array) -> Array:
         """Move `x`, from `checks.matrix`, to the device; check that every value is finite.

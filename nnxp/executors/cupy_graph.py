@@ -65,9 +65,7 @@ class CuPyGraph:
         self.programs: dict[Hashable, _Program] = {}
 
     def __del__(self) -> None:
-        if "blas" in vars(self):
-            with suppress(BackendError), _capturing:  # CUDA may be gone at the process's end
-                self.blas.close()
+        self._close_blas()
 
     @cached_property
     def blas(self) -> Cublas:
@@ -133,15 +131,19 @@ class CuPyGraph:
 
     def release(self) -> None:
         self.programs.clear()
-        own = vars(self)
-        own.pop("calls", None)
-        blas = own.pop("blas", None)
-        if blas is not None:
-            with suppress(BackendError), _capturing:  # after an error the device may refuse, too
-                blas.close()
-        own.pop("workspace", None)
+        vars(self).pop("calls", None)
+        self._close_blas()
+        vars(self).pop("workspace", None)
         for pool in (self.pool, self.persistent_pool, self.cupy.get_default_memory_pool()):
             pool.free_all_blocks()
+
+    def _close_blas(self) -> None:
+        """Destroy the cuBLAS handle, if there is one."""
+        blas = vars(self).pop("blas", None)
+        if blas is not None:
+            # The device refuses after an error, and at the process's end CUDA may be gone.
+            with suppress(BackendError), _capturing:
+                blas.close()
 
     @contextmanager
     def _on_capture_stream(self, pool: Any) -> Iterator[None]:
