@@ -14,6 +14,7 @@ from functools import partial
 
 import array_api_compat
 import array_api_compat.numpy
+import kernels_in_python
 import numpy as np
 
 import nnxp.arrays
@@ -407,34 +408,19 @@ class Device:
         self.gpu.synchronize()
 
 
-class Fused:
-    """What `cupy.fuse` makes of a function: one kernel, compiled when it first runs."""
+class RawKernel:
+    """A kernel, whose source is a function: see `kernels_in_python`."""
 
-    def __init__(self, gpu, function):
-        self.gpu, self.function = gpu, function
-        self._memo, self.new_fusion = {}, None
+    def __init__(self, gpu, source, name, options):
+        self.gpu, self.source = gpu, source
+        gpu.compiled.append((name, options))
 
-    def __call__(self, *arrays):
-        if self.gpu.fusing == "cannot be traced":
-            raise TypeError(self.gpu.fusing)
-        if self.gpu.fusing == "takes another way":
-            self.new_fusion = self.function
-            return
-        key = tuple((each.dtype, each.ndim) for each in arrays)
-        if key not in self._memo:
-            kernel = types.SimpleNamespace(kwargs={}, _elementwise_kernel_memo={})
-            self._memo[key] = kernel, {}
-        kernel, _ = self._memo[key]
-        if not all(each.size for each in arrays):
-            return
-        if not kernel._elementwise_kernel_memo:
-            self.gpu.refuse()  # to load a kernel
-            if self.gpu.fusing == "does not compile":
-                raise ValueError(self.gpu.fusing)
-            kernel._elementwise_kernel_memo["with"] = kernel.kwargs.get("options", ())
-            self.gpu.compiled.append(kernel)
-        function, raw = self.function, [each.raw for each in arrays]
-        self.gpu.launch(lambda: function(*raw))
+    def compile(self):
+        if self.gpu.fusing != "works":
+            raise ValueError(self.gpu.fusing)
+
+    def __call__(self, blocks, threads, arguments):
+        self.gpu.launch(self.source)
 
 
 VIEWS = ("reshape", "expand_dims", "matrix_transpose", "permute_dims", "squeeze", "broadcast_to")
@@ -596,8 +582,8 @@ class Module(types.ModuleType):
             self.gpu.refuse()  # where they are comes from the host
         return call(self.gpu, lambda *x: function(x, axis=axis), tuple(tup), out=out)
 
-    def fuse(self, kernel_name):
-        return partial(Fused, self.gpu)
+    def RawKernel(self, source, name, options):
+        return RawKernel(self.gpu, source, name, options)
 
 
 class Blas:
@@ -724,5 +710,7 @@ def install(monkeypatch):
     )
     put_modules(monkeypatch, namespace, cupy, linalg)
     monkeypatch.setattr("nnxp.executors.cublas._load", lambda: gpu.blas)
+    monkeypatch.setattr("nnxp.executors.cuda_kernels.launch", kernels_in_python.launch)
+    monkeypatch.setattr("nnxp.executors.cupy_graph.gathering", kernels_in_python.gathering)
     gpu.cupy = cupy
     return gpu

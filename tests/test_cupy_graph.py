@@ -22,10 +22,8 @@ from conftest import REGULARIZATIONS, RULES, require
 import nnxp
 from nnxp import SGD, Adam, BackendError, backends, cli, objectives
 from nnxp.arrays import to_numpy
-from nnxp.executors import cuda_graph, cupy_graph, eager, fusion, recording
-from nnxp.kernels import ACTIVATIONS
+from nnxp.executors import cuda_graph, cupy_graph, eager, recording
 from nnxp.nested import leaves
-from nnxp.objectives import LOSSES
 from nnxp.state import first_state
 from nnxp.step import training_step
 
@@ -78,8 +76,7 @@ def test_a_training_in_graphs_comes_to_the_bits_of_an_eager_one(gpu, rule, regul
     assert gpu.captures == 0
     assert_same(trained("graph", **options), expected)
     assert (gpu.captures, gpu.launches) == (2, 6)  # six whole batches, and five rows that are left
-    options = [kernel._elementwise_kernel_memo["with"] for kernel in gpu.compiled]
-    assert set(options) == {("--fmad=false",)}
+    assert set(gpu.compiled) == {("nnxp_fused", ("--fmad=false",))}
 
 
 @pytest.mark.usefixtures("no_warnings")
@@ -293,14 +290,14 @@ def chance(gpu):
 
 
 def test_memory_that_a_capture_takes(chance, monkeypatch):
-    reduction = stand_ins.reduction
+    launch = stand_ins.RawKernel.__call__
 
-    def greedy(gpu, *arguments):
-        if gpu.capturing():
-            gpu.allocators[-1](10**6)
-        return reduction(gpu, *arguments)
+    def greedy(self, *arguments):
+        if self.gpu.capturing():
+            self.gpu.allocators[-1](10**6)
+        launch(self, *arguments)
 
-    monkeypatch.setattr(stand_ins, "reduction", greedy)
+    monkeypatch.setattr(stand_ins.RawKernel, "__call__", greedy)
     *most, expected = chance
     told(*most, "memory was taken while the steps were captured", expected)
 
@@ -355,14 +352,14 @@ def test_a_step_that_reads_a_value(gpu):
 
 def test_a_wait_in_a_capture_ends_it_and_leaves_the_stream_usable(chance, monkeypatch):
     gpu, *most, expected = chance
-    reduction = stand_ins.reduction
+    launch = stand_ins.RawKernel.__call__
 
-    def waits(gpu, *arguments):
-        if gpu.capturing():
-            gpu.stream.synchronize()
-        return reduction(gpu, *arguments)
+    def waits(self, *arguments):
+        if self.gpu.capturing():
+            self.gpu.stream.synchronize()
+        launch(self, *arguments)
 
-    monkeypatch.setattr(stand_ins, "reduction", waits)
+    monkeypatch.setattr(stand_ins.RawKernel, "__call__", waits)
     told(gpu, *most, "not permitted when stream is capturing", expected)
     monkeypatch.undo()
     library = stand_ins.install(monkeypatch)
@@ -456,33 +453,25 @@ def test_on_the_emulation_eager_steps_have_the_memory_of_a_failed_capture(megaby
 
 @pytest.mark.parametrize("value", [1.0, float("nan"), float("inf")])
 def test_fused_kernels_that_give_another_result(chance, monkeypatch, value):
-    run = stand_ins.Fused.__call__
+    run = stand_ins.RawKernel.__call__
 
-    def wrong(self, *arrays):
-        run(self, *arrays)
-        if arrays[-1].dtype.kind == "f" and arrays[-1].size:
-            arrays[-1][...] = value
+    def wrong(self, blocks, threads, arguments):
+        run(self, blocks, threads, arguments)
+        if arguments[-1].dtype.kind == "f" and arguments[-1].ndim == 1:
+            arguments[-1][...] = value
 
-    monkeypatch.setattr(stand_ins.Fused, "__call__", wrong)
+    monkeypatch.setattr(stand_ins.RawKernel, "__call__", wrong)
     *most, expected = chance
     told(*most, "fused kernels give another result than CuPy's own", expected)
 
 
 @pytest.mark.usefixtures("no_warnings")
-@pytest.mark.parametrize(
-    ("fusing", "reason"),
-    [
-        ("cannot be traced", "TypeError: cannot be traced"),
-        ("takes another way", "this CuPy fuses them in another way"),
-        ("does not compile", "ValueError: does not compile"),
-    ],
-)
-def test_what_cannot_be_fused_is_captured_call_by_call(gpu, fusing, reason):
+def test_what_cannot_be_compiled_is_captured_call_by_call(gpu):
     expected = trained("eager")
     trained("graph")
     fused = _work(gpu)
-    gpu.fusing = fusing
-    line = f"elementwise calls run one by one: CuPy cannot fuse them ({reason})"
+    gpu.fusing = "no compiler"
+    line = "calls run one by one: they cannot be compiled (ValueError: no compiler)"
     assert_same(trained("graph", fallbacks=[line]), expected)
     assert not any(ref() for ref in gpu.graphs)
     assert _work(gpu, [line]) >= fused + 6 * 10  # in each of six steps ten more
@@ -582,16 +571,14 @@ def test_what_launches_overwrite_holds_nothing_else(gpu):
         run = cuda_graph.runner(step, library, print)
         run_all(run, state(), arrays, orders(backend, *SHAPES))
     assert len(library.programs) == 2
-    assert library.pool.blocks
     for program in library.programs.values():
         assert program.program.calls == []  # they would keep the results that nothing writes now
         arrays = [
             each
             for function, arguments in program.kernels
             for each in (
-                *arguments,
+                *(arguments[-1] if isinstance(arguments[-1], tuple) else arguments),
                 *getattr(function, "args", ()),
-                *getattr(function, "keywords", {}).values(),
             )
             if isinstance(each, stand_ins.ndarray)
         ]
@@ -697,104 +684,10 @@ def test_the_executor_is_chosen_by_name(gpu, tmp_path, monkeypatch, capsys):
 # --- CuPy itself, without a GPU
 
 
-class Numbers(recording.ArrayOps):
-    """Steps recorded on NumPy as they are on CuPy."""
-
-    reuses_memory = False
-
-    def number(self, value, dtype):
-        return value
-
-
 @pytest.fixture
 def cupy():
     """The library, installed; a GPU need not be there."""
     return pytest.importorskip("cupy")
-
-
-@pytest.fixture
-def traced(cupy):
-    """`Calls.fuse`, of arrays like those given, at addresses where nothing is; and its kernels."""
-    from cupy._core.fusion import Fusion
-    from cupy.cuda.memory import MemoryPointer, UnownedMemory
-
-    kernels, has_gpu = [], cupy.is_available()
-
-    class Traced(Fusion):
-        def __call__(self, *arrays):
-            kernels.append(self)
-            if self._memo and all(array.size for array in arrays):
-                return  # to compile them all would take minutes
-            try:
-                super().__call__(*arrays)
-            except cupy.cuda.runtime.CUDARuntimeError:
-                assert not has_gpu  # traced, and then to be launched
-
-    class Module:
-        def fuse(self, kernel_name):
-            return lambda function: Traced(function, kernel_name)
-
-    def like(array, address=iter(range(2**30, 2**50, 2**20))):  # noqa: B008
-        if has_gpu:
-            return cupy.zeros(array.shape, array.dtype)
-        memory = UnownedMemory(next(address), max(array.nbytes, 1), None, 0)
-        return cupy.ndarray(array.shape, array.dtype, MemoryPointer(memory, 0))
-
-    calls = cupy_graph.Calls(None, print)
-    calls.module = Module()
-
-    def fuse(function, arrays):
-        return calls.fuse(function, tuple(map(like, arrays)))
-
-    fuse.kernels = kernels
-    return fuse
-
-
-def of_cupy(call, cupy):
-    """A recorded call of NumPy with the formula that it would have had there."""
-    name = getattr(call.formula, "__name__", None)
-    formula = getattr(cupy, name) if name and hasattr(np, name) else call.formula
-    return call._replace(formula=formula)
-
-
-def traced_groups(cupy, traced, step, state, arrays):
-    program = recording.Program(step, state, arrays, np.arange(8), Numbers())
-    calls = [of_cupy(call, cupy) for call in program.calls]
-    expected = sum(len(group.calls) > 1 for group in fusion.groups(calls, Numbers()))
-    kept = [*program.leaves, program.total]
-    del traced.kernels[:]
-    fused = fusion.fused(calls, kept, Numbers(), traced)
-    kernels = [function for function, _ in fused if function in traced.kernels]
-    assert len(kernels) == expected > 0
-    for kernel in kernels:
-        assert kernel.new_fusion is None
-        ((compiled, options),) = kernel._memo.values()
-        assert type(compiled) is cupy.ElementwiseKernel
-        assert compiled.no_return
-        assert (compiled.kwargs, options) == ({"options": ("--fmad=false",)}, {})
-
-
-@pytest.mark.parametrize("regularization", REGULARIZATIONS.values(), ids=REGULARIZATIONS)
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_cupy_makes_one_kernel_of_each_group(cupy, traced, activation, rule, regularization):
-    network = nnxp.MLP([6, 5, 4, 3], activation)
-    step = training_step(
-        network.hidden, objectives.get("auto", network.output), rule, regularization, 1
-    )
-    traced_groups(cupy, traced, step, first_state(network, rule), data())
-
-
-@pytest.mark.parametrize("one_hot", [False, True])
-@pytest.mark.parametrize("output", ACTIVATIONS)
-@pytest.mark.parametrize("loss", LOSSES)
-def test_cupy_makes_one_kernel_of_each_group_of_a_loss(cupy, traced, loss, output, one_hot):
-    x, t = data()
-    one_hot = one_hot or loss != "categorical_cross_entropy"
-    arrays = x, np.eye(3, dtype=np.float32)[t] if one_hot else t, np.ones(len(x), np.float32)
-    network = nnxp.MLP([6, 5, 3], "tanh", output)
-    step = training_step(network.hidden, objectives.get(loss, output), SGD(0.1))
-    traced_groups(cupy, traced, step, first_state(network, SGD(0.1)), arrays)
 
 
 def test_cupy_has_what_calls_are_made_of(cupy):
@@ -813,7 +706,15 @@ def test_cupy_has_what_calls_are_made_of(cupy):
                  "sign", "maximum", "minimum", "negative"}:  # fmt: skip
         assert isinstance(getattr(cupy, name), cupy.ufunc), name
     for owner, names in {
-        cupy: ("may_share_memory", "full_like", "expand_dims", "zeros", "empty", "where", "fuse"),
+        cupy: (
+            "may_share_memory",
+            "full_like",
+            "expand_dims",
+            "zeros",
+            "empty",
+            "where",
+            "RawKernel",
+        ),
         cupy.cuda: ("Stream", "MemoryPool", "using_allocator", "alloc", "get_current_stream"),
         cupy.cuda.Stream: ("begin_capture", "end_capture", "record", "wait_event"),
         cupy.cuda.Graph: ("launch", "debug_dot_str"),

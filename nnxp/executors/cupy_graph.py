@@ -1,8 +1,8 @@
 """CuPy's part in capturing chunks of training steps: the fused calls of a recorded step.
 
-A step's calls are recorded once, as `replay` records NumPy's. `cupy.fuse` fuses the elementwise
-ones. Products use a cuBLAS handle of nnxp's own, because CuPy refuses products while a stream is
-captured. That leaves 20 to 40 kernels per step to capture.
+A step's calls are recorded once, as `replay` records NumPy's. `cuda_kernels` fuses elementwise
+calls and reductions. Products use a cuBLAS handle of nnxp's own, because CuPy refuses products
+while a stream is captured. That leaves about 15 kernels per step to capture.
 """
 
 from __future__ import annotations
@@ -16,17 +16,28 @@ from typing import Any
 
 from nnxp.arrays import Array
 from nnxp.errors import BackendError, described
-from nnxp.executors import Host, Rate, Report, Runner, State, Step, cuda_graph, fusion, recording
+from nnxp.executors import (
+    Host,
+    Rate,
+    Report,
+    Runner,
+    State,
+    Step,
+    cuda_graph,
+    cuda_kernels,
+    cuda_source,
+    recording,
+)
 from nnxp.executors.cublas import WORKSPACE, Cublas
+from nnxp.executors.cuda_kernels import Kernel
+from nnxp.executors.cuda_source import Launch, gathering
+from nnxp.executors.fusion import groups, is_array
 from nnxp.executors.recording import Axis, DType, Function, Made
 from nnxp.nested import leaves
 
 VERIFIED_VERSIONS: tuple[str, ...] = ()
 """Versions of CuPy whose captured steps gave the same bits as eager steps on a GPU, by `ci/gpu`.
 With every version, a captured chunk is used only if it gives the same result as its warm-up."""
-
-_EXACT = ("--fmad=false",)
-"""Options that round a multiplication before the addition after it, as eager calls do."""
 
 ATTEMPTS = 5
 """Attempts to capture a chunk. A call in another thread that waits for the whole device invalidates
@@ -191,6 +202,8 @@ class Calls(recording.ArrayOps):
         self.xp = array_api_compat.cupy
         self._product = product
         self._report = report
+        self._kernels: dict[str, Any] = {}
+        """By source; None for one that cannot be compiled."""
         super().__init__()
 
     def place(self, array: Array) -> Hashable:
@@ -223,34 +236,56 @@ class Calls(recording.ArrayOps):
     def take(self, axis: Axis, operands: Sequence[Array], out: Array) -> Made:
         return self.module.take, (*operands, axis, out)
 
-    def fill(self, value: Any, operands: Sequence[Array], out: Array) -> Made:
-        return out.fill, (value,)
+    def fill(self, operands: Sequence[Any], out: Array) -> Made:
+        return out.fill, tuple(operands)
 
     def joined(self, function: Function, axis: Axis, operands: Sequence[Array], out: Array) -> Made:
         if len(operands) > 8:  # CuPy then sends a list of pointers from the host
             raise recording.UnrecordableError("more than eight arrays are joined")
         return super().joined(function, axis, operands, out)
 
-    def fuse(self, function: Callable[..., None], arrays: tuple[Any, ...]) -> Any:
-        """Fuse `function` into one kernel for these arrays, and run it once, which compiles it.
+    def fused(self, calls: Sequence[recording.Call], read_later: Sequence[Array]) -> list[Made]:
+        """Return functions and their arguments that have the same effect as the calls.
 
-        Return None if CuPy cannot fuse it, and report why: the calls are then run one by one.
+        Args:
+            calls: the calls of a step.
+            read_later: the arrays that are read after the calls.
         """
-        kernel = self.module.fuse(kernel_name="nnxp_fused")(function)
-        try:
-            # With no elements CuPy traces it and does not compile it yet.
-            kernel(*(array[..., :0] if array.ndim else array for array in arrays))
-            for compiled, _ in kernel._memo.values():
-                compiled.kwargs["options"] = _EXACT
-                compiled._elementwise_kernel_memo.clear()
-            if kernel.new_fusion is not None or not kernel._memo:
-                raise BackendError("this CuPy fuses them in another way")
-            kernel(*arrays)
-            return kernel
-        except Exception as error:
-            line = f"elementwise calls run one by one: CuPy cannot fuse them ({described(error)})"
-            self._report(line)
-            return None
+        kernels = groups(cuda_kernels.split_totals(calls, self), self, Kernel)
+        made: list[Made] = []
+        for kernel in kernels:
+            one_by_one = [call.made for call in kernel.calls]
+            if cuda_kernels.is_better(kernel):
+                others = (call for other in kernels if other is not kernel for call in other.calls)
+                arrays = (each for call in others for each in call.reads if is_array(each))
+                made += self._compiled(kernel.launch([*arrays, *read_later]), one_by_one)
+            else:
+                made += one_by_one
+        return made
+
+    def gathered(self, rows: Array, data: Sequence[Array], batch: Sequence[Array]) -> list[Made]:
+        """Return functions and their arguments that copy these rows of the data to the batch."""
+        one_by_one = [
+            (self.module.take, (array, rows, 0, out))
+            for array, out in zip(data, batch, strict=True)
+        ]
+        return self._compiled(gathering(rows, data, batch), one_by_one)
+
+    def _compiled(self, launch: Launch, one_by_one: list[Made]) -> list[Made]:
+        """Return the kernel and its launch; `one_by_one`, with a report, if it does not compile."""
+        if launch.source not in self._kernels:
+            kernel = self.module.RawKernel(launch.source, cuda_source.NAME, cuda_source.OPTIONS)
+            try:
+                kernel.compile()
+            except Exception as error:
+                line = f"calls run one by one: they cannot be compiled ({described(error)})"
+                self._report(line)
+                kernel = None
+            self._kernels[launch.source] = kernel
+        compiled = self._kernels[launch.source]
+        if compiled is None:
+            return one_by_one
+        return [(compiled, ((launch.blocks,), (launch.threads,), launch.arguments))]
 
 
 class _Program:
@@ -271,9 +306,9 @@ class _Program:
         self.program = program
         results = [*state_arrays, program.total]
         recorded = [array.copy() for array in results]
-        self.kernels = fusion.fused(program.calls, results, calls, calls.fuse)
+        self.calls = calls
+        self.kernels = calls.fused(program.calls, results)
         program.calls.clear()  # frees intermediate results, which are now only in registers
-        self.take = calls.module.take
         # Check the kernels: how CuPy fuses depends on its version.
         for leaf, old in zip(state_arrays, before, strict=True):
             leaf[...] = old
@@ -288,9 +323,8 @@ class _Program:
         program = self.program
         program.load_state(state, learning_rate)
         for k in range(order.shape[0]):
-            for array, batch in zip(data, program.batch, strict=True):
-                self.take(array, order[k], 0, batch)
-            for function, arguments in self.kernels:
+            gathered = self.calls.gathered(order[k], data, program.batch)
+            for function, arguments in (*gathered, *self.kernels):
                 function(*arguments)
         return program.state, program.total
 

@@ -1,4 +1,4 @@
-"""Fusion of elementwise calls of a recorded step, so that they pass over memory once.
+"""Groups of recorded calls that may run as one loop, so that they pass over memory once.
 
 A GPU takes longer to start a kernel than to compute a small network's layer, and a CPU takes longer
 to fetch a large layer from memory than to multiply it. nnxp's kernels do not change: fusion works
@@ -7,140 +7,77 @@ on the recorded calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from nnxp.arrays import Array
-from nnxp.executors.recording import ArrayOps, Call, Function, Made
+from nnxp.executors.recording import ArrayOps, Call
 
 
 class Group:
     """Elementwise calls, in order, on arrays of one shape; or a single call of any kind."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, library: ArrayOps) -> None:
         self.calls = [call]
+        self.library = library
 
-    def admits(self, call: Call, library: ArrayOps) -> bool:
-        """Return whether this call may join the group.
+    def admit(self, call: Call) -> bool:
+        """Append the call and return True, if it may run in the same loop.
 
-        If one writes an element that the other reads or writes, both must reach it in the same
-        iteration of their loops.
+        If one call writes an element that another reads or writes, both must reach it in the same
+        iteration.
         """
-        first = self.calls[0]
-        return (
-            first.formula is not None
-            and call.formula is not None
-            and call.writes.shape == first.writes.shape
-            and all(library.place(a) == library.place(b) for a, b in self._conflicts(call, library))
+        place = self.library.place
+        may_join = (
+            self.calls[0].is_elementwise
+            and call.is_elementwise
+            and call.writes.shape == self.calls[0].writes.shape
+            and all(place(a) == place(b) for a, b in self.conflicts(call))
         )
+        if may_join:
+            self.calls.append(call)
+        return may_join
 
-    def conflicts(self, call: Call, library: ArrayOps) -> bool:
-        """Return whether the order of the group and this call matters."""
-        return any(True for _ in self._conflicts(call, library))
+    def conflicts(self, call: Call) -> Iterator[tuple[Array, Array]]:
+        """Yield pairs of an array of the group and one of the call whose order matters.
 
-    def _conflicts(self, call: Call, library: ArrayOps) -> Iterable[tuple[Array, Array]]:
-        """Yield pairs of arrays that share memory and of which at least one is written."""
+        They share memory, and at least one of them is written.
+        """
         for mine in self.calls:
             pairs = [(mine.writes, call.writes)]
-            pairs += [(mine.writes, each) for each in call.reads if _is_array(each)]
-            pairs += [(each, call.writes) for each in mine.reads if _is_array(each)]
+            pairs += [(mine.writes, each) for each in call.reads if is_array(each)]
+            pairs += [(each, call.writes) for each in mine.reads if is_array(each)]
             for a, b in pairs:
-                if library.module.may_share_memory(a, b):
+                if self.library.module.may_share_memory(a, b):
                     yield a, b
 
 
-def groups(calls: Iterable[Call], library: ArrayOps) -> list[Group]:
-    """Group the calls. Running the groups in order has the same effect as running the calls."""
-    result: list[Group] = []
-    for call in calls:
-        joined = False
-        for group in reversed(result):
-            if group.admits(call, library):
-                group.calls.append(call)
-                joined = True
-            if joined or group.conflicts(call, library):
-                break
-        if not joined:
-            result.append(Group(call))
-    return result
+AnyGroup = TypeVar("AnyGroup", bound=Group)
 
 
-def fused(
-    calls: Iterable[Call], kept: list[Array], library: ArrayOps, fuse: Function
-) -> list[Made]:
-    """Return functions and their arguments that have the same effect as the calls.
+def groups(
+    calls: Iterable[Call], library: ArrayOps, kind: Callable[[Call, ArrayOps], AnyGroup]
+) -> list[AnyGroup]:
+    """Group the calls. Running the groups in order has the same effect as running the calls.
 
     Args:
-        calls: the calls of a step, recorded by a library that does not reuse memory.
-        kept: the arrays that are read after the calls.
+        calls: recorded by a library that does not reuse memory.
         library: the library that recorded them.
-        fuse: fuse(function, arrays) returns one kernel for an elementwise function and its
-            arrays, or None if it cannot.
+        kind: makes a group of one call.
     """
-    grouped = groups(calls, library)
-    result = []
-    for group in grouped:
-        if len(group.calls) == 1:
-            result.append(group.calls[0].made)
-            continue
-        read_after = [
-            each
-            for other in grouped
-            if other is not group
-            for call in other.calls
-            for each in call.reads
-            if _is_array(each)
-        ]
-        function, arguments = _combine(group.calls, [*read_after, *kept], library)
-        kernel = fuse(function, arguments)
-        if kernel is None:
-            result += [call.made for call in group.calls]
+    result: list[AnyGroup] = []
+    for call in calls:
+        for group in reversed(result):
+            if group.admit(call):
+                break
+            if any(True for _ in group.conflicts(call)):
+                result.append(kind(call, library))
+                break
         else:
-            result.append((kernel, arguments))
+            result.append(kind(call, library))
     return result
 
 
-def _combine(calls: list[Call], read_after: list[Array], library: ArrayOps) -> Made:
-    """Combine calls into one function; return it and its arguments, inputs and outputs."""
-    arguments: dict[Any, Any] = {}
-    written: dict[Any, Any] = {}
-    for call in calls:
-        for each in call.reads:
-            if _is_array(each) and library.place(each) not in written:
-                arguments.setdefault(library.place(each), each)
-        written[library.place(call.writes)] = call.writes
-    # Other results stay in registers.
-    outputs = {
-        place: array
-        for place, array in written.items()
-        if any(library.module.may_share_memory(array, each) for each in read_after)
-    }
-    arguments.update(outputs)
-    formulas: list[Any] = [
-        (
-            call.formula,
-            [
-                (library.place(each), None) if _is_array(each) else (None, each)
-                for each in call.reads
-            ],
-            library.place(call.writes),
-            call.writes.dtype,
-        )
-        for call in calls
-    ]
-    places = list(arguments)
-
-    def combined(*arrays: Any) -> None:
-        values = dict(zip(places, arrays, strict=True))
-        targets = {place: values[place] for place in outputs}
-        for formula, operands, place, dtype in formulas:
-            value = formula(*(values.get(p, number) for p, number in operands))
-            values[place] = value if value.dtype == dtype else value.astype(dtype)
-        for place, target in targets.items():
-            target[...] = values[place]
-
-    return combined, tuple(arguments.values())
-
-
-def _is_array(operand: Any) -> bool:
+def is_array(operand: Any) -> bool:
+    """Return whether the operand of a call is an array and not a number."""
     return hasattr(operand, "shape")

@@ -37,8 +37,15 @@ class Call(NamedTuple):
     """make(reads, writes) returns the function to call and its arguments."""
     reads: tuple[Any, ...]
     writes: Any
-    formula: Callable[..., Any] | None
-    """For an elementwise call: formula(*reads) is the value to write."""
+    name: str | None = None
+    """The operation, if the call is elementwise or a reduction: NumPy's name, or "copy"."""
+    axes: tuple[int, ...] = ()
+    """The axes of a reduction."""
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether element by element of the result depends on the same elements of the operands."""
+        return self.name is not None and not self.axes
 
     @property
     def made(self) -> Made:
@@ -105,8 +112,8 @@ class ArrayOps:
     def where(self, operands: Sequence[Array], out: Array) -> Made:
         return _where, (self.module.copyto, *operands, out)
 
-    def fill(self, value: Any, operands: Sequence[Array], out: Array) -> Made:
-        return self.module.copyto, (out, value)
+    def fill(self, operands: Sequence[Any], out: Array) -> Made:
+        return self.module.copyto, (out, *operands)
 
     def joined(self, function: Function, axis: Axis, operands: Sequence[Array], out: Array) -> Made:
         return partial(function, operands, axis=axis, out=out), ()
@@ -173,14 +180,10 @@ class Program:
                 continue
             if any(library.module.may_share_memory(new.array, leaf) for leaf in self.leaves):
                 raise UnrecordableError("the step returns one array of its state as another")
-            tape.call(library.cast, (new.array,), mine, _same)
-        add = library.module.add
-        tape.call(partial(library.ufunc, add), (self.total, loss.array), self.total, add)
+            tape.call(library.cast, (new.array,), mine, "copy")
+        add = partial(library.ufunc, library.module.add)
+        tape.call(add, (self.total, loss.array), self.total, "add")
         return tape.calls
-
-
-def _same(x: Array) -> Array:
-    return x
 
 
 class _Tape:
@@ -197,10 +200,11 @@ class _Tape:
         make: Callable[..., Made],
         reads: Sequence[Array],
         writes: Array,
-        formula: Function | None = None,
+        name: str | None = None,
+        axes: tuple[int, ...] = (),
     ) -> None:
         """Make a call, run it and record it."""
-        call = Call(make, tuple(reads), writes, formula)
+        call = Call(make, tuple(reads), writes, name, axes)
         function, arguments = call.made
         function(*arguments)
         self.calls.append(call)
@@ -314,7 +318,7 @@ def _elementwise(function: Function, *operands: Array) -> Recorded:
     if tape is None:
         return some.constant(some.library.module.asarray(value))
     out: Recorded = tape.result(value)
-    tape.call(partial(some.library.ufunc, function), arrays, out.array, function)
+    tape.call(partial(some.library.ufunc, function), arrays, out.array, _ufunc_name(function))
     return out
 
 
@@ -322,13 +326,25 @@ def _in_place(function: Function, target: Recorded, other: Any) -> Recorded:
     _, tape, arrays = _operands((target, other))
     if tape is not None and not target.varies:
         raise UnrecordableError("a constant is overwritten")
+    place, share = target.library.place, target.library.module.may_share_memory
+    for each in arrays[1:]:
+        # Repeated in parts, as fused calls are, it would read what it has just written.
+        overlaps = hasattr(each, "shape") and share(each, target.array)
+        if overlaps and place(each) != place(target.array):
+            raise UnrecordableError("an array is changed by another view of itself")
     make = partial(target.library.ufunc, function)
     if tape is None:
         call, arguments = make(arrays, target.array)
         call(*arguments)
     else:
-        tape.call(make, arrays, target.array, function)
+        tape.call(make, arrays, target.array, _ufunc_name(function))
     return target
+
+
+def _ufunc_name(ufunc: Any) -> str:
+    """Return a ufunc's name in NumPy."""
+    name: str = ufunc.__name__
+    return name.removeprefix("cupy_")
 
 
 def _operands(operands: tuple[Any, ...]) -> tuple[Recorded, _Tape | None, list[Array]]:
@@ -375,7 +391,8 @@ class _Namespace:
         if not x.varies:
             return x.constant(self.library.module.asarray(value))
         out: Recorded = x.tape.result(value)
-        x.tape.call(make, (x.array,), out.array)
+        axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+        x.tape.call(make, (x.array,), out.array, name, tuple(each % x.ndim for each in axes))
         return out
 
     def astype(self, x: Recorded, dtype: DType, /, *, copy: bool = True) -> Recorded:
@@ -384,14 +401,14 @@ class _Namespace:
         if not copy and x.dtype == dtype:
             return x
         out: Recorded = x.tape.result(x.array, dtype)
-        x.tape.call(self.library.cast, (x.array,), out.array, partial(_cast, dtype))
+        x.tape.call(self.library.cast, (x.array,), out.array, "copy")
         return out
 
     def where(self, condition: Recorded, x: Recorded, y: Recorded, /) -> Recorded:
         operands = condition.array, x.array, y.array
         value = self.library.module.where(*operands)
         out: Recorded = condition.tape.result(value)
-        condition.tape.call(self.library.where, operands, out.array, self.library.module.where)
+        condition.tape.call(self.library.where, operands, out.array, "where")
         return out
 
     def clip(self, x: Recorded, /, min: float | None = None, max: float | None = None) -> Recorded:
@@ -412,7 +429,7 @@ class _Namespace:
         if not x.varies:
             return x.constant(value)
         out: Recorded = x.tape.result(value)
-        x.tape.call(self.library.cast, (x.array,), out.array.reshape(x.shape), _same)
+        x.tape.call(self.library.cast, (x.array,), out.array.reshape(x.shape), "copy")
         return out
 
     def expand_dims(self, x: Recorded, /, *, axis: int = 0) -> Recorded:
@@ -446,7 +463,8 @@ class _Namespace:
         if not x.varies:
             return x.constant(self.library.module.full_like(x.array, value))
         out: Recorded = x.tape.result(x.array)
-        x.tape.call(partial(self.library.fill, value), (), out.array)
+        number = self.library.number(value, x.dtype)
+        x.tape.call(self.library.fill, (number,), out.array, "copy")
         return out
 
     def __getattr__(self, name: str) -> Any:
@@ -471,10 +489,6 @@ class _Namespace:
 
 
 _CREATION = ("arange", "empty", "full", "ones", "zeros")
-
-
-def _cast(dtype: DType, x: Array) -> Any:
-    return x.astype(dtype)
 
 
 _OPERATORS = {

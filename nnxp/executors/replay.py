@@ -16,7 +16,7 @@ import numpy as np
 from nnxp.arrays import Array
 from nnxp.errors import described
 from nnxp.executors import Host, Rate, Report, Runner, State, Step, eager
-from nnxp.executors.fusion import groups
+from nnxp.executors.fusion import Group, groups
 from nnxp.executors.recording import ArrayOps, Call, Made, Program, UnrecordableError
 from nnxp.nested import leaves
 
@@ -96,7 +96,7 @@ def _by_blocks(calls: list[Call]) -> Iterator[Made]:
     if max(shapes.values(), default=0) < _MIN_BLOCKED_CALLS:
         yield from (call.made for call in calls)  # grouping takes longer than recording
         return
-    for group in groups(calls, _NUMPY):
+    for group in groups(calls, _NUMPY, Group):
         matrix = group.calls[0].writes
         if len(group.calls) < _MIN_BLOCKED_CALLS or not _is_large(group.calls[0]):
             yield from (call.made for call in group.calls)
@@ -111,8 +111,7 @@ def _by_blocks(calls: list[Call]) -> Iterator[Made]:
 
 def _is_large(call: Call) -> bool:
     """Return whether the call is elementwise, on a matrix larger than a block."""
-    elementwise = call.formula is not None
-    return elementwise and call.writes.ndim == 2 and call.writes.nbytes > _BLOCK
+    return call.is_elementwise and call.writes.ndim == 2 and call.writes.nbytes > _BLOCK
 
 
 def _cut(array: Array, shape: tuple[int, ...], block: slice) -> Array:
