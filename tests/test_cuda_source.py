@@ -1,16 +1,24 @@
 """The CUDA kernels of cupy, compiled and launched, against NumPy."""
 
+import ctypes
+import importlib.util
+import re
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import require
 from hypothesis import given, settings
-from test_fusion import programs, recorded
+from test_fusion import LIBRARY, programs, recorded
 
-from nnxp.executors import cuda_kernels, cuda_source, cupy_graph, fusion
-from nnxp.executors.cuda_kernels import Kernel
-from nnxp.executors.recording import Call
+import nnxp
+from nnxp import SGD, Adam, objectives
+from nnxp.executors import cuda_source, cupy_graph, fusion
+from nnxp.executors.cuda_kernels import Kernel, is_better, split_totals
+from nnxp.executors.recording import Call, Program
+from nnxp.state import first_state
+from nnxp.step import training_step
 
 DTYPES = ["float32", "float64", "int32", "int64", "uint8", "bool"]
 INTEGERS = {"bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift"}
@@ -209,6 +217,72 @@ def test_cupy_waits_before_it_overwrites_what_other_threads_read(calls):
         Call(_never, (a, result), out, "add"),
     ]
     (kernel,) = fusion.groups(recorded_calls, calls, Kernel)
-    assert cuda_kernels.is_better(kernel)
+    assert is_better(kernel)
     assert run(calls, recorded_calls, [result, out]) == 1
     np.testing.assert_array_equal(cupy.asnumpy(out), np.arange(500.0) + 124753.0)
+
+
+# --- NVIDIA's compiler, without a GPU
+
+
+@pytest.fixture(scope="module")
+def nvrtc():
+    """The compiler, of the package nvidia-cuda-nvrtc."""
+    found = importlib.util.find_spec("nvidia")
+    folders = list(found.submodule_search_locations) if found else []
+    files = [each for folder in folders for each in Path(folder).glob("cu*/lib/libnvrtc.so.*")]
+    if not files or importlib.util.find_spec("cupy"):
+        pytest.skip("nvidia-cuda-nvrtc is not installed, or compiles what cupy launches")
+    return ctypes.CDLL(str(files[0]))
+
+
+def compile_with(nvrtc, source, *options):
+    """Compile for an architecture; return what the compiler says."""
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
+    options = [each.encode() for each in options]
+    names = (ctypes.c_char_p * len(options))(*options)
+    created = nvrtc.nvrtcCreateProgram(
+        ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None
+    )
+    assert created == 0
+    status = nvrtc.nvrtcCompileProgram(program, len(options), names)
+    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetProgramLog(program, log)
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    assert status == 0, log.value.decode() + source
+    return log.value.decode()
+
+
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
+def test_nvidias_compiler_takes_the_kernels(nvrtc, architecture):
+    """Without a warning, and without a register that has to be kept in memory."""
+    sources = set()
+    for rule, dtype in [(SGD(0.1, momentum=0.9), "float32"), (Adam(), "float64")]:
+        options = nnxp.Regularization(l1=0.1, l2=0.1, max_norm=2.0, dropout=0.5)
+        network = nnxp.MLP([784, 128, 10], "tanh", backend="numpy", dtype=dtype)
+        step = training_step(network.hidden, objectives.get("auto", "softmax"), rule, options, 1)
+        data = np.zeros((64, 784), dtype), np.zeros((64, 10), dtype)
+        program = Program(step, first_state(network, rule), data, np.arange(64), LIBRARY)
+        kernels = fusion.groups(split_totals(program.calls, LIBRARY), LIBRARY, Kernel)
+        results = [call.writes for call in program.calls]
+        sources |= {each.launch(results).source for each in kernels if is_better(each)}
+        sources.add(cuda_source.gathering(np.arange(64), data, program.batch).source)
+    assert len(sources) > 20
+    for source in sources:
+        options = f"--gpu-architecture={architecture}", "--ptxas-options=-v", *cuda_source.OPTIONS
+        log = compile_with(nvrtc, source, *options)
+        assert "warning" not in log, log + source
+        assert "registers" in log
+        assert not re.search(r"[1-9]\d* bytes spill", log), log + source
+
+
+def test_nvidias_compiler_takes_every_operation(nvrtc):
+    for name in cuda_source.ELEMENTWISE:
+        for dtype in "float32", "float64", "int32":
+            reads = [np.ones((4, 6), dtype) for _ in range(_count(name))]
+            floating = dtype.startswith("float")
+            if (floating and name in INTEGERS) or (not floating and name in cuda_source.FLOATING):
+                continue
+            kernel = Kernel(Call(_never, tuple(reads), reads[0], name), LIBRARY)
+            compile_with(nvrtc, kernel.launch(reads).source, *cuda_source.OPTIONS)

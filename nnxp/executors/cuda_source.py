@@ -8,6 +8,7 @@ runs give the same bits. Sizes are arguments: one compiled kernel serves all bat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -192,20 +193,21 @@ class _Source:
         """Return the source and its launch."""
         rows, columns = self.shape
         if self.axis is None:
-            lanes, threads, functions = 1, THREADS, _FUNCTIONS
+            threads, functions = THREADS, _FUNCTIONS
             blocks = -(-rows * columns // threads)
             body = self._elementwise()
         else:
             lanes = COLUMNS if self.axis == 0 else 1
             length, others = self.shape[self.axis], self.shape[1 - self.axis]
             threads = min(MOST_THREADS, max(32, lanes << (length - 1).bit_length()))
-            blocks, functions = -(-others // lanes), _FUNCTIONS + _REDUCE
+            blocks = -(-others // lanes)
+            functions = f"const int LANES = {lanes};\n{_FUNCTIONS}{_REDUCE}"
             body = self._reducing()
         self._parameter("const Index rows", self.index(rows))
         self._parameter("const Index columns", self.index(columns))
         source = [
             f"typedef {TYPES[np.dtype(self.index).name]} Index;",
-            f"const int THREADS = {threads}, LANES = {lanes};",
+            f"const int THREADS = {threads};",
             functions,
             f'extern "C" __global__ __launch_bounds__({threads})',
             f"void {NAME}({', '.join(self.parameters)}) {{",
@@ -216,11 +218,17 @@ class _Source:
 
     def _elementwise(self) -> list[str]:
         """Return the body of a kernel without reductions."""
+        lines = self._element_lines(self.statements, set(), {})
+        indices = {"i": "n / columns", "j": "n % columns"}
         return [
             "const Index n = (Index)blockIdx.x * THREADS + threadIdx.x;",
             "if (n >= rows * columns) return;",
-            "const Index i = n / columns, j = n % columns;",
-            *self._element_lines(self.statements, set(), {}),
+            *(
+                f"const Index {name} = {value};"
+                for name, value in indices.items()
+                if any(re.search(rf"\b{name}\b", line) for line in lines)
+            ),
+            *lines,
         ]
 
     def _reducing(self) -> list[str]:
