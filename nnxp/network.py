@@ -416,6 +416,10 @@ class MLP:
             self.metadata,
         )
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.parameters = self._parameters  # CuPy unpickles arrays onto the current device
+
     def __repr__(self) -> str:
         layers = " -> ".join(
             f"{size} {activation}"
