@@ -58,7 +58,8 @@ def to_numpy(x: Any) -> np.ndarray:
     if array_api_compat.is_torch_array(x):
         x = x.detach().resolve_conj().resolve_neg().cpu()
     elif array_api_compat.is_cupy_array(x):
-        x = array_api_compat.to_device(x, "cpu")
+        with device(x):  # CuPy copies on the current device's stream, whatever x's device is
+            x = array_api_compat.to_device(x, "cpu")
     elif array_api_compat.is_array_api_strict_namespace(namespace(x)):
         x = array_api_compat.to_device(x, namespace(x).Device("CPU_DEVICE"))
     return np.asarray(x)

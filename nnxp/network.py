@@ -268,15 +268,14 @@ class MLP:
         """Return `finish(outputs)` as an array of x's library on x's device, block by block."""
         checked, xp = placement.place(self.spec, x), self.backend.xp
         # Otherwise each block of outputs goes to the host: all of them could fill the device.
-        stay = is_array(x) and namespace(x) is xp and namespace(checked) is xp
+        stay = is_array(x) and self.backend.holds(x) and namespace(checked) is xp
         with self.backend.active():
             blocks = []
             for rows, _, y in self._forward_blocks(checked):
                 y = finish(self._in_target_units(y, rows.start))
                 blocks.append(y if stay else to_numpy(y))
             if stay:
-                y = xp.concat(blocks, axis=0)
-                return y if device(x) == device(y) else xp.asarray(y, device=device(x))
+                return xp.concat(blocks, axis=0)
             y = np.concatenate(blocks)
         return namespace(x).asarray(y, device=device(x)) if is_array(x) else y
 
@@ -416,6 +415,10 @@ class MLP:
             self.target_scaling,
             self.metadata,
         )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.parameters = self._parameters  # CuPy unpickles arrays onto the current device
 
     def __repr__(self) -> str:
         layers = " -> ".join(

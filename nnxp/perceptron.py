@@ -197,6 +197,11 @@ class Perceptron:
             host = np.array(to_numpy(y))  # a copy: JAX's are read-only, and PyTorch warns of it
         return namespace(x).asarray(host, device=device(x)) if is_array(x) else host
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        # CuPy unpickles arrays onto the current device.
+        self.weight, self.bias = map(self.backend.asarray, (self.weight, self.bias))
+
     def __repr__(self) -> str:
         return f"<Perceptron of {self.features}, {self.dtype}, {self.backend.describe()}>"
 

@@ -2,13 +2,17 @@
 
 `two_gpus` stands in for CuPy on a machine with two GPUs. It computes nothing of its own: it writes
 down which device was current when an array was made, and what CuPy was told about TF32.
+
+`gpus` are CuPy's own, where it finds two: `ci/cupy` emulates them.
 """
 
+import copy
 import pickle
 import sys
 import types
 import warnings
 from contextlib import suppress
+from functools import partial
 
 import array_api_compat
 import array_api_compat.numpy
@@ -26,6 +30,7 @@ from nnxp.benchmark import Result, table
 from nnxp.benchmark.backend import Products, Trainer, entry
 from nnxp.benchmark.measure import _compare
 from nnxp.benchmark.workloads import Workload
+from nnxp.executors.cublas import Cublas
 
 TBD, DEFAULT, TF32 = 0, 1, 7
 """CuPy's numbers for how float32 is multiplied."""
@@ -159,6 +164,127 @@ def test_the_callers_device_is_current_again_after_an_error(two_gpus):
 def test_a_perceptron_begins_on_its_device():
     neuron = Perceptron(2, backend=backends.get("array-api-strict", "device1"))
     assert str(neuron.weight.device) == str(neuron.bias.device) == str(neuron.backend.device)
+
+
+# --- two GPUs
+
+
+@pytest.fixture(params=["graph", "eager"])
+def gpus(request):
+    """The backends of cuda:0 and cuda:1; cuda:0 is current."""
+    require("cupy")
+    import cupy
+
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("cupy finds one GPU")
+    # CuPy 14.2 tells memory hooks of the device on which a pool was first used, whatever the
+    # memory's is, and by such a hook the emulation poisons memory, on that device's stream.
+    cupy.get_default_memory_pool().used_bytes()
+    pools = [cupy.cuda.MemoryPool() for _ in range(2)]
+    with cupy.cuda.using_allocator(lambda size: pools[cupy.cuda.runtime.getDevice()].malloc(size)):
+        yield [backends.get("cupy", f"cuda:{i}", request.param) for i in range(2)]
+
+
+SAMPLES = np.random.default_rng(0).standard_normal((60, 5))
+CLASSES = np.arange(60) % 3
+
+
+def trained(backend, x=SAMPLES, **options):
+    """A network and its losses, in float64."""
+    network = MLP([5, 4, 3], dtype="float64", backend=backend)
+    options = {"optimizer": nnxp.Adam(0.01), "epochs": 2, "batch_size": 16} | options
+    history = train(network, x, CLASSES, **options)
+    assert history.fallbacks == []
+    return network, [epoch.loss for epoch in history.epochs]
+
+
+close = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
+
+
+def late(backend, x):
+    """`x` on a device, which may not have computed it yet."""
+    with backend.active():
+        return backend.xp.asarray(2 * x) / 2
+
+
+def test_gpus_train_one_after_the_other_and_in_turn(gpus):
+    options = {"validation": 0.2, "regularization": nnxp.Regularization(l2=0.01, dropout=0.3)}
+    _, expected = trained("numpy", **options)
+    for backend in (*gpus, *gpus):
+        close(trained(backend, **options)[1], expected)
+    others = []
+
+    def meanwhile(network, history):
+        others.append(trained(gpus[0], **options)[1])
+
+    close(trained(gpus[1], callbacks=[meanwhile], **options)[1], expected)
+    close(others, [expected, expected])
+
+
+def test_data_of_another_gpu_is_taken_in_order(gpus):
+    """CuPy's own copy does not wait for what the other device computes."""
+    expected, losses = trained("numpy", validation=(SAMPLES, CLASSES))
+    here, there = gpus
+    x = late(here, SAMPLES)
+    network, found = trained(there, x, validation=(late(here, SAMPLES), CLASSES))
+    close(found, losses)
+    close(trained(there, late(here, SAMPLES), stream=True)[1], losses)
+    for backend in gpus:
+        outputs = network.predict(late(backend, SAMPLES))
+        assert outputs.device == backend.device
+        close(to_numpy(outputs), expected.predict(SAMPLES))
+    moved = MLP([5, 4, 3], dtype="float64", backend=here, parameters=network.parameters)
+    close(to_numpy(moved.predict(x)), expected.predict(SAMPLES))
+
+
+def test_data_of_another_gpu_may_have_gaps(gpus):
+    """CuPy does not copy such arrays between devices."""
+    expected, losses = trained("numpy")
+    x = late(gpus[0], np.repeat(SAMPLES, 2, axis=1))[:, ::2]
+    network, found = trained(gpus[1], x)
+    close(found, losses)
+    close(to_numpy(network.predict(x)), expected.predict(SAMPLES))
+
+
+def test_a_gpu_is_read_while_a_stream_of_another_is_current(gpus, tmp_path):
+    """CuPy's `get` copies on the current device's stream, which does not wait for the other's."""
+    import cupy
+
+    values = [(np.full((5, 3), 0.5), np.ones(3))]
+    with cupy.cuda.Stream(non_blocking=True):
+        network = MLP([5, 3], dtype="float64", backend=gpus[1])
+        network.parameters = values
+        network.save(tmp_path / "model.safetensors")
+    network = MLP.load(tmp_path / "model.safetensors", "numpy")
+    np.testing.assert_array_equal(network.parameters[0][0], values[0][0])
+
+
+@pytest.mark.parametrize("again", [lambda x: pickle.loads(pickle.dumps(x)), copy.deepcopy])
+def test_what_is_pickled_comes_back_to_its_gpu(gpus, again):
+    network, _ = trained(gpus[1])
+    copied = again(network)
+    assert copied.parameters[0][0].device == gpus[1].device
+    np.testing.assert_array_equal(copied.predict(SAMPLES), network.predict(SAMPLES))
+    neuron = Perceptron(5, backend=gpus[1])
+    neuron.train(SAMPLES, SAMPLES[:, 0] > 0)
+    copied = again(neuron)
+    assert copied.weight.device == copied.bias.device == gpus[1].device
+    np.testing.assert_array_equal(copied.predict(SAMPLES), neuron.predict(SAMPLES))
+
+
+def test_a_cublas_handle_is_destroyed_on_its_gpu(gpus, monkeypatch):
+    import cupy
+
+    devices, close = [], Cublas.close
+
+    def closed(self):
+        devices.append(cupy.cuda.runtime.getDevice())
+        close(self)
+
+    monkeypatch.setattr(Cublas, "close", closed)
+    for backend in gpus:
+        trained(backend)
+    assert devices == ([0, 1] if gpus[0].executor == "graph" else [])
 
 
 # --- TF32

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nnxp.arrays import Array
+from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends.base import Backend
 from nnxp.backends.staging import CuPyStaging, Layout, Staging
 from nnxp.errors import BackendError, first_line
@@ -80,6 +80,9 @@ class CuPyBackend(Backend):
             linalg.set_compute_type(np.float32, before)
 
     def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
+        if is_array(x) and namespace(x) is self.xp and not self.holds(x):
+            # CuPy's copy between devices waits for no stream and refuses arrays with gaps.
+            x = to_numpy(x)
         array = super().asarray(x, dtype, copy)
         if copy and not array.flags.c_contiguous:  # products write their results row by row
             with self.active():

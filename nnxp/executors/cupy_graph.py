@@ -66,6 +66,7 @@ class CuPyGraph:
         import cupy
 
         self.cupy = cupy
+        self.device = cupy.cuda.Device()
         self.report = report
         self.tf32 = tf32
         self.stream = cupy.cuda.Stream(non_blocking=True)
@@ -153,7 +154,7 @@ class CuPyGraph:
         blas = vars(self).pop("blas", None)
         if blas is not None:
             # The device refuses after an error, and at the process's end CUDA may be gone.
-            with suppress(BackendError), _capturing:
+            with suppress(RuntimeError), _capturing, self.device:
                 blas.close()
 
     @contextmanager
