@@ -15,16 +15,18 @@ import pytest
 from conftest import require
 
 from nnxp import backends
+from nnxp.backends import blas
 from nnxp.benchmark import WORKLOADS, Entry, Result, Workload
 from nnxp.errors import InputError
 
 BENCH = Path(__file__).parent.parent / "bench"
 sys.path.insert(1, str(BENCH))  # after tests/: both have a conftest
 
-arguments, batch_sizes, ceilings, compare, contenders, gpu, kernels, mnist = map(
+arguments, batch_sizes, ceilings, compare, contenders, gpu, kernels, mnist, run_cli = map(
     import_module,
-    ("arguments", "batch_sizes", "ceilings", "compare", "contenders", "gpu", "kernels", "mnist"),
-)
+    ("arguments", "batch_sizes", "ceilings", "compare", "contenders", "gpu", "kernels", "mnist",
+     "run_cli"),
+)  # fmt: skip
 assemble, gpu_report, markers, tables, writing = (
     import_module(f"report.{name}") for name in ("assemble", "gpu", "markers", "tables", "writing")
 )
@@ -348,6 +350,27 @@ def test_ceilings_are_measured_on_numpy():
         assert 0 < found[name]["low"] <= found[name]["median"] <= found[name]["high"]
     assert "tf32" not in found
     assert "problem" not in found
+
+
+def test_ceilings_and_trainings_run_without_the_variables_that_force_kernels(monkeypatch):
+    for name in blas.FORCING:
+        monkeypatch.setenv(name, "Haswell" if "TYPE" in name else "262144")
+    environments = []
+
+    def start(command, *arguments, environment, **options):
+        environments.append(environment)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(
+        arguments.os, "execve", lambda *given: start(given[1], environment=given[2])
+    )
+    monkeypatch.setattr(run_cli, "Process", start)
+    monkeypatch.setattr(sys, "argv", ["bench/ceilings.py", "--quick"])
+    with pytest.raises(KeyboardInterrupt):
+        ceilings.main()
+    with pytest.raises(KeyboardInterrupt):
+        run_cli.train("digits", "numpy", "cpu", Path())
+    assert [set(each) & set(blas.FORCING) for each in environments] == [set(), set()]
 
 
 def test_a_rate_is_amount_over_time(monkeypatch):

@@ -27,6 +27,10 @@ class Availability:
     """The device strings that can be used here."""
     problem: str | None
     """Why it cannot be used and what to do; None if it can be used."""
+    kernels: str | None = None
+    """The kernels of its BLAS, such as "SkylakeX"; None if they are not known."""
+    warning: str | None = None
+    """Why it is slower than it could be and what to do; None if nothing is known of that."""
 
 
 class Backend:
