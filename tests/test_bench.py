@@ -96,7 +96,7 @@ def test_disturbed_measurements_are_marked(content):
     results = [result("nnxp[numpy]", *[1e-4] * 3), result("PyTorch", 2e-4, 3e-2, 2e-4)]
     found = rows(tables.markdown(content | {"results": [each.to_dict() for each in results]}))
     assert found["tiny"][1] == "2.00?"
-    assert found["PyTorch"][2:] == ["0.50?", "disturbed: its rounds differ more than twofold"]
+    assert found["PyTorch"][2:] == ["0.50?", "in doubt: rounds that differ 150.0-fold"]
     assert found["nnxp[numpy]"][-1] == ""
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from report import writing
 from report.gpu import goals
-from report.ratios import by_workload, result
+from report.ratios import by_workload
 from report.writing import write_readme, write_results
 
 from nnxp import plots
+from nnxp.benchmark import Result
 from nnxp.benchmark.machine import headline
 from nnxp.benchmark.plots import curves, dots
 
@@ -65,7 +66,7 @@ def draw(content: dict[str, Any], folder: Path, stem: str) -> dict[str, str]:
     plots.save(dots(everything, title, place), str(folder / f"{stem}.png"))
     if content.get("sweep"):
         points = {
-            point["point"]: [result(each) for each in point["results"]]
+            point["point"]: [Result.from_dict(each) for each in point["results"]]
             for point in content["sweep"]["points"]
         }
         name, title = f"{stem}-batch-sizes.png", "Training small, by batch size"

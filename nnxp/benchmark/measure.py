@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from typing import Any
 
@@ -136,6 +136,11 @@ class Result:
     def clear_times(self) -> None:
         """Remove the times of a contender that failed."""
         self.step_seconds, self.floor_seconds, self.ratios = [], [], []
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Result:
+        """Restore what `to_dict` returned; fields that an older version did not have are empty."""
+        return cls(**{each.name: stored[each.name] for each in fields(cls) if each.name in stored})
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields and spreads, for JSON: a loss that is not finite is None."""
