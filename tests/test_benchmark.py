@@ -1,5 +1,6 @@
 """Benchmarks: workloads, the worker's protocol, contenders that work and that fail, the command."""
 
+import copy
 import hashlib
 import io
 import json
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import succeed
+from command_line import fail, succeed
 from conftest import started
 from rich.console import Console
 
@@ -1107,6 +1108,114 @@ def test_variables_that_force_kernels_are_left_out_and_said(fabricated, monkeypa
     free = fabricated(OPENBLAS_CORETYPE="", OPENBLAS_L2_SIZE="")
     assert "left out" not in free
     assert "warning" not in free
+
+
+@pytest.fixture
+def reports(fabricated):
+    """Two reports of `nnxp bench`, A and B, which a test changes before it compares them."""
+    fabricated("--workload", "tiny,small", "--json", "A.json")
+    content = json.loads((fabricated.folder / "A.json").read_text())
+
+    def compared(change=lambda a, b: None, **variables):
+        a, b = copy.deepcopy(content), copy.deepcopy(content)
+        change(a, b)
+        for name, each in (("A", a), ("B", b)):
+            (fabricated.folder / f"{name}.json").write_text(json.dumps(each))
+        return fabricated("--compare", "A.json", "B.json", **variables)
+
+    compared.folder = fabricated.folder
+    return compared
+
+
+def test_a_report_compared_with_itself_differs_in_nothing(reports):
+    printed = reports()
+    for name in ("tiny +numpy", "small +jax"):
+        assert re.search(rf"^{name} .* 1\.00 .*(unclear|-) *$", printed, re.MULTILINE)
+    assert re.search(r"^tiny +torch .* 1\.00\? .* in doubt *$", printed, re.MULTILINE)
+    assert "nothing else differs" in printed
+
+
+def test_compare_says_what_is_faster_and_what_else_differs(reports):
+    def change(a, b):
+        for each in b["results"]:
+            if each["name"] == "numpy":
+                each["step_seconds"] = [5e-4, 4.9e-4, 5.1e-4]
+                each["describe"]["kernels"] = "Haswell"
+            if each["name"] == "jax":
+                each["step_seconds"] = [4e-4, 8e-4, 5e-4]
+        b["results"][0]["step_seconds"] = [2e-3, 2.1e-3, 1.9e-3]
+        b["results"] = [r for r in b["results"] if (r["name"], r["workload"]) != ("torch", "small")]
+        b["machine"] |= {"cpu": "another", "busy_cores": 1.5}
+        b["machine"]["environment"]["OMP_NUM_THREADS"] = "1"
+
+    printed = reports(change, COLUMNS=100)
+    assert re.search(r"^tiny +numpy .* 0\.50 +0\.4\d-0\.5\d +slower", printed, re.MULTILINE)
+    assert re.search(r"^small +numpy .* 2\.00 +\d\.\d\d-2\.\d\d +faster", printed, re.MULTILINE)
+    assert re.search(r"^tiny +jax .* 1\.00 .* unclear", printed, re.MULTILINE)
+    differences = printed.split("what else differs:\n")[1].splitlines()
+    assert set(differences) == {
+        f"- cpu: {machine.machine()['cpu']} in A, another in B",
+        "- environment OMP_NUM_THREADS: not said in A, 1 in B",
+        "- B was measured while other programs used 1.5 cores",
+        "- numpy, kernels: not said in A, Haswell in B",
+        "- measured in A alone: torch on small",
+    }
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_a_comparison_fits_the_terminal(columns, reports):
+    printed = reports(COLUMNS=columns)
+    assert max(len(line.rstrip()) for line in printed.splitlines()) <= columns
+    assert ("no room for" in printed) == (columns == 40)
+
+
+def test_unequal_workloads_and_one_round_are_not_compared(reports):
+    def change(a, b):
+        b["workloads"][0]["chunk"] = 128
+        for each in (*a["results"], *b["results"]):
+            each["step_seconds"] = each["step_seconds"][:1]
+
+    printed = reports(change)
+    assert not re.search("^tiny ", printed, re.MULTILINE)
+    assert "- tiny, chunk: 64 in A, 128 in B" in printed
+    assert re.search(r"^small +numpy .* 1\.00 +- +- *$", printed, re.MULTILINE)
+
+
+def test_sweeps_and_reports_of_peers_are_compared_too(fabricated):
+    fabricated("--sweep", "width", "--json", "A.json", "--plot", "a.png")
+    printed = fabricated("--compare", "A.json", "A.json")
+    assert re.search(r"^small 16 +numpy .* 1\.00 ", printed, re.MULTILINE)
+    assert re.search(r"^small 2048 +jax .* 1\.00 ", printed, re.MULTILINE)
+    stored = next((Path(__file__).parent.parent / "bench" / "results").glob("*cores*.json"))
+    assert re.search(r"^wide +PyTorch .* 1\.00 ", fabricated("--compare", stored, stored), re.M)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "B.json: No such file or directory"),
+        ("{", "B.json: is not JSON"),
+        ("[1]", "B.json: is not a report of 'nnxp bench --json'"),
+        ('{"machine": {}, "workloads": [{}], "results": []}', "is not a report"),
+        ('{"machine": 1, "workloads": [], "results": []}', "is not a report"),
+        (math.nan, "is not a report"),
+        ("text", "is not a report"),
+    ],
+)
+def test_what_is_not_a_report_is_one_line(content, message, reports):
+    reports()
+    path = reports.folder / "B.json"
+    if content in ("text",) or isinstance(content, float):
+        report = json.loads(path.read_text())
+        report["results"][0]["step_seconds"][0] = content
+        content = json.dumps(report)
+    path.unlink() if content is None else path.write_text(content)
+    assert message in fail(reports.folder, "bench", "--compare", "A.json", "B.json")
+
+
+def test_compare_measures_nothing(reports):
+    line = fail(reports.folder, "bench", "--compare", "a", "b", "--quick", "--json", "c.json")
+    assert "--compare measures nothing: leave out --quick, --json" in line
 
 
 def test_a_device_applies_to_all_backends_but_numpy():

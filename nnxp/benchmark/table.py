@@ -23,6 +23,8 @@ _HEADINGS = {
     "device": "device\nmemory",
 }
 """Headings of two lines, for columns whose cells are narrow."""
+_TEXTS = ("", "workload", "B is")
+"""Columns that hold words and not figures; that of contenders has no heading."""
 _EXPENDABLE = ("compile", "device", "host", "floor", "step", "min-max", "step/floor")
 """Columns that are left out where there is no room, the first first."""
 
@@ -72,8 +74,21 @@ def comparison(results: Sequence[Result], width: int) -> tuple[Table | None, lis
         return None, []
     columns = {name: [row[name] for row in cells] for name in cells[0]}
     columns = {name: column for name, column in columns.items() if {*column} != {"-"}}
+    return fitting(columns, width, _EXPENDABLE)
+
+
+def fitting(
+    columns: dict[str, list[str]], width: int, expendable: Sequence[str]
+) -> tuple[Table, list[str]]:
+    """Return a table that is as wide as its text, and the columns that had no room in it.
+
+    Args:
+        columns: the cells below each heading.
+        width: columns of text that the table may take.
+        expendable: headings that are left out where there is no room, the first first.
+    """
     left_out: list[str] = []
-    for name in _EXPENDABLE:
+    for name in expendable:
         if name in columns and _width(columns, 1) > width:
             del columns[name]
             left_out.append(name)
@@ -175,10 +190,12 @@ def _heading(name: str) -> str:
 
 
 def _table(columns: dict[str, list[str]], gap: int) -> Table:
-    """Return a table that is as wide as its text; every column but that of names has figures."""
+    """Return a table that is as wide as its text."""
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
     for name in columns:
-        table.add_column(_heading(name), justify="right" if name else "left", no_wrap=True)
+        table.add_column(
+            _heading(name), justify="left" if name in _TEXTS else "right", no_wrap=True
+        )
     for row in zip(*columns.values(), strict=True):
         table.add_row(*row)
     return table

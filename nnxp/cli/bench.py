@@ -6,14 +6,16 @@ import importlib.util
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated, Any
 
+import typer
+
 from nnxp import backends, datasets, files, plots
 from nnxp import options as rules
-from nnxp.benchmark import sweep, table
+from nnxp.benchmark import compare, sweep, table
 from nnxp.benchmark.backend import entry
 from nnxp.benchmark.contender import Entry
 from nnxp.benchmark.machine import disturbance, headline, kernels, machine
@@ -64,6 +66,15 @@ def bench(
             "--sweep",
         ),
     ] = None,
+    compared: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--compare",
+            metavar="A.json B.json",
+            rich_help_panel=MEASUREMENT,
+            help="Measure nothing, and say how much faster B is than A, two files of --json.",
+        ),
+    ] = None,
     quick: Annotated[
         bool,
         flag(
@@ -111,6 +122,13 @@ def bench(
     ] = None,
 ) -> None:
     """Time training on every backend: nnxp bench --workload small --backends torch,jax."""
+    if compared:
+        measuring = {
+            "--workload": workload_names, "--sweep": axis, "--quick": quick, "--tf32": tf32,
+            "--json": report, "--plot": plot,
+        }  # fmt: skip
+        _show_differences(*compared, [name for name, value in measuring.items() if value])
+        return
     rules.whole(1)("--repeat", repeat)
     rules.number(0.0, 3600.0, closed="both")("--min-seconds", min_seconds)
     names = _backends(backend_names)
@@ -144,6 +162,31 @@ def bench(
     if plot is not None:
         plots.save(figure(), plot)
         console.print(f"saved {plot}")
+
+
+def _show_differences(first: str, second: str, measuring: list[str]) -> None:
+    """Print how much faster the second report is than the first, and what else differs.
+
+    Raises:
+        InputError: other options are given, which say what to measure.
+        DataError: a file is not a report.
+    """
+    if measuring:
+        raise InputError(f"--compare measures nothing: leave out {', '.join(measuring)}")
+    a, b = compare.read(first), compare.read(second)
+    for name, each in (("A", a), ("B", b)):
+        found = each.content["machine"]
+        _say(f"{name}: {each.name}, {found.get('date', 'without a date')}")
+    rows, left_out = compare.ratios(a, b, console.width)
+    _say("")
+    if rows:
+        console.print(rows, soft_wrap=False)
+        _say("", compare.legend())
+    else:
+        _say("no workload was measured in both on the same backend")
+    lines = compare.differences(a, b)
+    _say("", "what else differs:" if lines else "nothing else differs")
+    _say(*(f"- {line}" for line in lines), _no_room(left_out))
 
 
 def _duration(
@@ -244,11 +287,13 @@ class _Told:
     def end(self) -> str | None:
         """Return what is said at the end, or None."""
         lines = [f"not measured: {problem}" for problem in self.missing.values()]
-        if self.left_out:
-            lines.append(
-                f"no room for: {', '.join(self.left_out)}; a wider terminal or --json has them"
-            )
+        lines += filter(None, [_no_room(self.left_out)])
         return "\n".join(lines) or None
+
+
+def _no_room(columns: Iterable[str]) -> str | None:
+    names = ", ".join(columns)
+    return f"no room for: {names}; a wider terminal shows more" if names else None
 
 
 def _caption(content: dict[str, Any]) -> str:
