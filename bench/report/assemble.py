@@ -42,7 +42,7 @@ def assemble(parts: Path, output: Path, publish: bool) -> str:
         for each in written:
             shutil.copy(each, writing.BENCH / "results")
         shutil.copy(readme, writing.BENCH)
-    lines = [f"{what}: {found} (at least {goal})" for what, goal, found in goals(content)[1:]]
+    lines = [f"{what}: {found} (goal {goal})" for what, goal, found in goals(content)[1:]]
     return "\n".join([*lines, "saved " + ", ".join(map(str, [*written, readme])), ""])
 
 

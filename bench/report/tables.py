@@ -10,8 +10,8 @@ from report.gpu import goals, gpu_tables
 from report.mdtable import table
 from report.ratios import by_workload, fastest, quotient, shown, step_seconds, timed
 
-from nnxp.benchmark import Result, Workload
-from nnxp.benchmark.machine import headline
+from nnxp.benchmark import Result, Spread, Workload
+from nnxp.benchmark.machine import disturbance, headline, kernels
 from nnxp.benchmark.table import marked, number, seconds, settings, title
 
 MARKERS = {
@@ -39,6 +39,16 @@ PAIRS = {
 FLOOR = {"cpu": "nnxp[numpy]", "gpu": "nnxp[cupy:graph]"}
 """The contender whose step is compared with its floor."""
 
+GOALS: dict[str, dict[str, float]] = {
+    "nnxp's best / best peer": {"tiny": 1.15, "small": 1.05, "medium": 1.0, "wide": 1.0},
+    "nnxp[numpy] / PyTorch": {"tiny": 5, "small": 1.6, "medium": 1.2, "wide": 1.1},
+    "nnxp[jax] / JAX jit + scan": {"tiny": 1.05, "small": 1.05, "medium": 1.0, "wide": 1.0},
+    "nnxp[numpy] / scikit-learn": dict.fromkeys(("tiny", "small", "medium", "wide"), 1.5),
+    "nnxp[numpy] / per-sample loop": {"tiny": 15},
+    "nnxp[numpy], step / floor": {"tiny": 1.9, "small": 1.4, "medium": 1.2, "wide": 1.1},
+}
+"""What we want on a CPU, by column and workload: at least that much, of step / floor at most."""
+
 
 def section(content: dict[str, Any]) -> str:
     """Return the README's section that a report is for: "cpu" or "gpu"."""
@@ -54,6 +64,10 @@ def markdown(content: dict[str, Any]) -> str:
     found, kind = by_workload(content), section(content)
     rounds, machine = content["options"]["repeat"], content["machine"]
     lines = [f"{headline(machine)}, {machine['date'][:10]}; medians of {rounds} rounds."]
+    if disturbance(machine):
+        busy = f"other programs used {machine['busy_cores']:.1f} of its {machine['cores']} cores"
+        lines.append(f"\n**The machine was not idle: {busy}. The figures are too low.**")
+    lines += [f"\n{line[0].upper()}{line[1:]}." for line in kernels(machine)[:1]]
     if content["quick"]:
         lines.append("\n**A trial at smoke size: the figures mean nothing.**")
     if kind == "gpu":
@@ -64,8 +78,11 @@ def markdown(content: dict[str, Any]) -> str:
     for each in content["workloads"]:
         workload = Workload(**each)
         lines += ["", f"### {title(workload)}", "", *contenders(found[workload.name])]
-    described = {r.name: r for results in found.values() for r in results if r.describe}
+    everything = [result for results in found.values() for result in results]
+    described = {result.name: result for result in everything if result.describe}
+    missing = {result.name: result.problem for result in everything if result.missing}
     lines += ["", *(f"- {name}: {settings(result)}" for name, result in described.items())]
+    lines += [f"- {name} was not measured: {problem}" for name, problem in missing.items()]
     return "\n".join(lines)
 
 
@@ -76,15 +93,38 @@ def ratios(found: dict[str, list[Result]], kind: str = "cpu") -> list[str]:
     for workload, results in found.items():
         known = timed(results)
         measured = known.get(FLOOR[kind])
-        rows.append(
-            [
-                workload,
-                _best(list(known.values())),
-                *(shown(quotient(known.get(a), known.get(b))) for a, b in PAIRS[kind]),
-                shown(measured.step_to_floor if measured else None),
-            ]
-        )
+        ours, theirs = (fastest(known.values(), ours=which) for which in (True, False))
+        spreads = [
+            quotient(ours, theirs),
+            *(quotient(known.get(a), known.get(b)) for a, b in PAIRS[kind]),
+            measured.step_to_floor if measured else None,
+        ]
+        names = f"{ours.name} / {theirs.name}" if ours and theirs else ""
+        cells = [
+            beside_goal(spread, GOALS.get(column, {}).get(workload) if kind == "cpu" else None,
+                        least=not column.endswith("floor"), remark=names if i == 0 else "")
+            for i, (column, spread) in enumerate(zip(rows[0][1:], spreads, strict=True))
+        ]  # fmt: skip
+        rows.append([workload, *cells])
     return table(rows)
+
+
+def beside_goal(spread: Spread | None, goal: float | None, least: bool, remark: str = "") -> str:
+    """Format a ratio with its goal, bold if it misses that: "**0.94** (goal 1.05)".
+
+    Args:
+        spread: the ratio over the rounds; None if it was not measured.
+        goal: None if there is none.
+        least: whether the goal is the least or the greatest ratio that is wanted.
+        remark: for the parentheses.
+    """
+    if spread is None:
+        return "-"
+    ratio = round(spread.median, 2)  # as it is shown
+    reached = goal is None or (ratio >= goal if least else ratio <= goal)
+    text = shown(spread) if reached else f"**{shown(spread)}**"
+    told = "; ".join(filter(None, [f"goal {goal:g}" if goal is not None else "", remark]))
+    return f"{text} ({told})" if told else text
 
 
 def contenders(results: Sequence[Result]) -> list[str]:
@@ -107,13 +147,6 @@ def contenders(results: Sequence[Result]) -> list[str]:
                 "; ".join(filter(None, notes)),
             ]
         )
-    missing = [result for result in results if result.name not in known]
+    missing = [each for each in results if each.name not in known and not each.missing]
     rows += [[result.name, "-", "-", "-", result.problem or ""] for result in missing]
     return table(rows)
-
-
-def _best(known: Sequence[Result]) -> str:
-    first, second = fastest(known, ours=True), fastest(known, ours=False)
-    if not first or not second:
-        return "-"
-    return f"{shown(quotient(first, second))} ({first.name} / {second.name})"
