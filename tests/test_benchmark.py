@@ -49,6 +49,7 @@ from nnxp.benchmark.workloads import LEARNING_RATE
 from nnxp.cli.bench import bench
 from nnxp.errors import BackendError, InputError
 from nnxp.executors import recording
+from nnxp.metrics import format_count
 
 SMALL = Workload("test", (12, 8, 4), 16, chunk=4, samples=2048)
 FAST = QUICK | {"repeat": 3}
@@ -687,7 +688,7 @@ def result(name, seconds, **fields):
 
 
 def test_numbers_have_three_digits():
-    shown = [table.number(n) for n in (9.4, 937, 999.9, 29_512, 138_246, 1_383_000, 2.5e9)]
+    shown = [format_count(n) for n in (9.4, 937, 999.9, 29_512, 138_246, 1_383_000, 2.5e9)]
     assert shown == ["9.40", "937", "1.00k", "29.5k", "138k", "1.38M", "2.50G"]
     shown = [table.seconds(s) for s in (4.28e-6, 428e-6, 0.99999e-3, 0.0631, 1.2)]
     assert shown == ["4.28 us", "428 us", "1.00 ms", "63.1 ms", "1.20 s"]

@@ -234,6 +234,10 @@ class Backend:
     def synchronize(self, arrays: Any) -> None:
         """Wait until `arrays`, nested lists, and all work queued before them are computed."""
 
+    def is_ready(self, array: Array) -> bool:
+        """Return whether an array is computed, without waiting; True if the library cannot tell."""
+        return True
+
     def device_memory(self) -> tuple[int, int] | None:
         """Return the bytes in use on the device, now and at the peak since the process began.
 

@@ -13,8 +13,9 @@ from rich.table import Table
 
 from nnxp.benchmark.machine import BUSY
 from nnxp.benchmark.measure import Result
-from nnxp.benchmark.table import fitting, marked, number
+from nnxp.benchmark.table import fitting, marked
 from nnxp.errors import DataError, shown
+from nnxp.metrics import format_count
 
 LEGEND = (
     "ratio: samples per second of B divided by those of A, medians of the rounds; interval: where "
@@ -208,4 +209,4 @@ def _common(a: Report, b: Report) -> list[tuple[str, str]]:
 def _speed(result: Result) -> str:
     speed = result.samples_per_second
     assert speed is not None
-    return number(speed.median)
+    return format_count(speed.median)

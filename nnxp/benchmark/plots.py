@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nnxp.benchmark.measure import Result, Spread
-from nnxp.benchmark.table import marked, number
+from nnxp.benchmark.table import marked
+from nnxp.metrics import format_count
 from nnxp.plots import COLOURS, MARKERS, new_figure, put_caption, put_title, styled
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def dots(results: Sequence[Result], title: str, caption: str = "") -> Figure:
                 label=result.name,
             )  # fmt: skip
             panel.annotate(
-                marked(number(speed.median), result.doubt), (speed.high, place), (6, 0),
+                marked(format_count(speed.median), result.doubt), (speed.high, place), (6, 0),
                 textcoords="offset points", va="center", fontsize=8, color="0.25",
             )  # fmt: skip
         panel.set_yticks(range(len(row)), [result.name for result in row])

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from nnxp.benchmark.measure import Result, Spread
 from nnxp.benchmark.workloads import Workload
+from nnxp.metrics import format_count, three_digits
 
 LEGEND = (
     "Medians of the rounds. ratio: samples per second divided by the first backend's; floor: time "
@@ -143,20 +144,12 @@ def sweep_remarks(axis: str, points: dict[int, list[Result]]) -> list[str]:
     return [f"{axis} {point}, {line}" for point, row in points.items() for line in remarks(row)]
 
 
-def number(value: float) -> str:
-    """Format with three digits: 937, 29.5k, 138k, 1.38M."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= 0.9995 * size:
-            return _digits(value / size) + unit
-    return _digits(value)
-
-
 def seconds(value: float) -> str:
     """Format with three digits: 68.5 us, 428 us, 63.1 ms, 1.20 s."""
     for size, unit in ((1.0, "s"), (1e-3, "ms")):
         if value >= 0.9995 * size:
-            return f"{_digits(value / size)} {unit}"
-    return f"{_digits(value * 1e6)} us"
+            return f"{three_digits(value / size)} {unit}"
+    return f"{three_digits(value * 1e6)} us"
 
 
 def marked(text: str, doubt: object) -> str:
@@ -169,7 +162,7 @@ def _cells(result: Result) -> dict[str, str]:
     return {
         "": result.name,
         "samples/s": _speed(result),
-        "min-max": f"{number(speed.low)}-{number(speed.high)}" if speed else "-",
+        "min-max": f"{format_count(speed.low)}-{format_count(speed.high)}" if speed else "-",
         "step": seconds(result.step.median) if result.step else "-",
         "ratio": marked(f"{result.ratio.median:.2f}", result.doubt) if result.ratio else "-",
         "floor": seconds(result.floor.median) if result.floor else "-",
@@ -182,7 +175,7 @@ def _cells(result: Result) -> dict[str, str]:
 
 def _speed(result: Result) -> str:
     speed = result.samples_per_second
-    return marked(number(speed.median), result.doubt) if speed else "-"
+    return marked(format_count(speed.median), result.doubt) if speed else "-"
 
 
 def _heading(name: str) -> str:
@@ -213,9 +206,4 @@ def _median(spread: Spread | None) -> float:
 
 
 def _megabytes(size: int | None) -> str:
-    return "-" if size is None else f"{_digits(size / 1e6)} MB"
-
-
-def _digits(value: float) -> str:
-    """Format with three digits, at most two of them after the point."""
-    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+    return "-" if size is None else f"{three_digits(size / 1e6)} MB"
