@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from nnxp.backends import blas
+from nnxp.benchmark import process
 from nnxp.errors import NnxpError
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -45,6 +48,13 @@ def run(main: Callable[[], int]) -> NoReturn:
         sys.exit(main())
     except NnxpError as error:
         sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
+
+
+def restart_with_free_kernels() -> None:
+    """Start this script anew if a variable forces the kernels of BLAS: it has been read already."""
+    if found := blas.forced():
+        print(f"left out: {blas.assignments(found)}", file=sys.stderr, flush=True)
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], process.environment())
 
 
 def _flag(name: str) -> str:

@@ -16,9 +16,10 @@ from arguments import parser, run
 from contenders import OPTIONS, chosen_entries
 from report.gpu import pays
 from report.writing import write_json
+from rich.console import Console
 
 from nnxp.benchmark import QUICK, Result, measure, sweep, workload
-from nnxp.benchmark.table import sweep_lines
+from nnxp.benchmark.table import sweep_remarks, sweep_tables
 
 AXIS = "batch-size"
 
@@ -50,7 +51,10 @@ def main() -> int:
         }
         if chosen.output:
             write_json(content, chosen.output)
-    print("\n".join(sweep_lines(AXIS, found)))
+    console = Console()
+    for rows in sweep_tables(AXIS, found, console.width):
+        console.print(rows)
+    print("\n".join(sweep_remarks(AXIS, found)))
     for name, least in pays(content).items():
         print(
             f"{name} outruns nnxp[numpy] " + (f"from batch size {least} on" if least else "never")

@@ -18,7 +18,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from arguments import parser, run
+from arguments import parser, restart_with_free_kernels, run
 from report.gpu import ceilings
 from report.mdtable import table
 from report.writing import write_json
@@ -111,6 +111,7 @@ def main() -> int:
     command = parser(__doc__, "device", "quick", "output")
     command.add_argument("--libraries", default="numpy", help="backends, separated by commas")
     chosen = command.parse_args()
+    restart_with_free_kernels()
     size = QUICK if chosen.quick else CPU if chosen.device == "cpu" else GPU
     found = [measure(name, chosen.device, size) for name in chosen.libraries.split(",")]
     if chosen.output:

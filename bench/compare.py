@@ -28,7 +28,7 @@ from report.writing import BENCH, write_readme, write_results
 from rich.console import Console
 
 from nnxp.benchmark import QUICK, Entry, Result, Workload, measure
-from nnxp.benchmark.machine import machine
+from nnxp.benchmark.machine import disturbance, kernels, machine
 from nnxp.benchmark.workloads import select
 
 
@@ -81,7 +81,11 @@ def compare(chosen: argparse.Namespace) -> dict[str, Any]:
         "results": [],
     }
     start, last, path = time.monotonic(), 0.0, None
-    with Console(stderr=True).status("") as status:
+    console = Console(stderr=True, highlight=False)
+    for line in (disturbance(content["machine"]), *kernels(content["machine"])):
+        if line:
+            console.print(line, markup=False)
+    with console.status("") as status:
         for each in workloads:
             begun = time.monotonic()
             if chosen.budget is not None and begun - start + last > chosen.budget:

@@ -2,14 +2,28 @@
 
 import os
 
-import pytest
+# Before NumPy is imported: its BLAS reads at once which kernels it is forced to.
+FORCED = {
+    name: value
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "BLIS_ARCH_TYPE")
+    if (value := os.environ.pop(name, None))
+}
 
-from nnxp import backends
-from nnxp.benchmark import WORKLOADS, Workload
-from nnxp.errors import BackendError
+import pytest  # noqa: E402
+
+from nnxp import backends  # noqa: E402
+from nnxp.backends import blas  # noqa: E402
+from nnxp.benchmark import WORKLOADS, Workload  # noqa: E402
+from nnxp.errors import BackendError  # noqa: E402
 
 DEVICE = os.environ.get("NNXP_TEST_DEVICE", "cpu")
 """Where PyTorch and JAX run; NumPy and CuPy each have only one kind of device."""
+
+
+def pytest_report_header() -> str:
+    """Name the kernels of NumPy's BLAS, and the variables that no longer force them."""
+    removed = f"; left out: {blas.assignments(FORCED)}" if FORCED else ""
+    return f"BLAS kernels: {blas.kernels() or 'unknown'}{removed}"
 
 
 @pytest.fixture(params=["numpy", "cupy", "torch", "jax"])

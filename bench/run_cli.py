@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nnxp.benchmark.process import Process
+from nnxp.benchmark.process import Process, environment
 
 
 def train(data: str, backend: str, device: str, folder: Path, *options: str) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def train(data: str, backend: str, device: str, folder: Path, *options: str) -> 
     ]
     output: list[str] = []
     start = time.perf_counter()
-    with Process(command, output.append) as process:
+    with Process(command, output.append, environment=environment()) as process:
         process.wait()
         seconds = time.perf_counter() - start
     lines = "".join(output).strip().splitlines()

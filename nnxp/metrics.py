@@ -78,5 +78,26 @@ def mae(predicted: np.ndarray, targets: np.ndarray, scale: np.ndarray | float = 
 
 
 def format_figure(value: float) -> str:
-    """Format a loss or a metric: four decimals, or an exponent for very small and large values."""
-    return f"{value:.4f}" if value == 0 or 1e-4 <= abs(value) < 1e5 else f"{value:.4e}"
+    """Format a loss or a metric: four decimals below 100, five digits above.
+
+    Very small and very large values get an exponent.
+    """
+    size = abs(value)
+    if not (size == 0 or 1e-4 <= size < 99_999.5):
+        return f"{value:.4e}"
+    steps = ((99.99995, 4), (999.995, 2), (9_999.95, 1))
+    decimals = next((places for limit, places in steps if size < limit), 0)
+    return f"{value:.{decimals}f}"
+
+
+def format_count(value: float) -> str:
+    """Format with three digits: 937, 29.5k, 138k, 1.38M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * size:
+            return three_digits(value / size) + unit
+    return three_digits(value)
+
+
+def three_digits(value: float) -> str:
+    """Format with three digits, at most two of them after the point."""
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"

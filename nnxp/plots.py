@@ -30,6 +30,7 @@ from nnxp.network import MLP
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 WIDTH = 7.0
 """The width of every figure in inches, the text width of a page."""
@@ -326,7 +327,24 @@ def new_figure(height: float) -> Figure:
 
 
 def put_title(figure: Figure, text: str) -> None:
-    figure.suptitle(textwrap.fill(text, 80))
+    """Write a title above the panels, in lines of about equal length if it is long."""
+    _fill(figure, figure.suptitle(text))
+
+
+def put_caption(figure: Figure, text: str) -> None:
+    """Write a remark below the panels, in small grey letters."""
+    _fill(figure, figure.supxlabel(text, fontsize=7.5, color="0.35"))
+
+
+def _fill(figure: Figure, text: Text) -> None:
+    """Break a text into as few lines of about equal length as fit the figure's width."""
+    words = text.get_text()
+    lines = math.ceil(text.get_window_extent().width / (0.96 * figure.bbox.width))
+    for length in range(math.ceil(len(words) / max(1, lines)), len(words)):
+        filled = textwrap.wrap(words, length)
+        if len(filled) <= lines:
+            text.set_text("\n".join(filled))
+            return
 
 
 def _image_grid(

@@ -1,4 +1,4 @@
-"""The printed progress of a training: a row for each epoch, warnings, and nnxp's log lines.
+"""The printed progress of a training: a bar, a row for each epoch, warnings, nnxp's log lines.
 
 Only the command line and `nnxp.train(verbose=True)` import this module, which needs rich.
 """
@@ -6,12 +6,24 @@ Only the command line and `nnxp.train(verbose=True)` import this module, which n
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, ProgressColumn, Task
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from nnxp.history import History
+from nnxp.metrics import format_count, format_figure
 from nnxp.network import MLP
+from nnxp.running import Running
+
+_SHORTEST_BAR, _WIDEST_BAR = 6, 40
+"""Columns of the bar."""
 
 
 def new_console(quiet: bool = False) -> Console:
@@ -22,28 +34,36 @@ def new_console(quiet: bool = False) -> Console:
 class EpochTable:
     """A table with a row for each epoch and, on a terminal, a progress bar below it.
 
-    It is a context manager: at its end, the bar and the printing of log lines stop.
+    It is a context manager: at its end, the bar and the printing of log lines stop. Pass it as
+    `nnxp.train(progress=...)`, and its `row` as a callback.
 
     Args:
         console: where to print.
         epochs: the largest number of epochs.
         log: whether to print log lines of the logger "nnxp" at INFO or above: scaled targets,
             where the data is, fall-backs.
+        after_chunk: called after every chunk of steps.
     """
 
-    def __init__(self, console: Console, epochs: int, log: bool = False) -> None:
+    def __init__(
+        self,
+        console: Console,
+        epochs: int,
+        log: bool = False,
+        after_chunk: Callable[[], Any] = lambda: None,
+    ) -> None:
         self.console = console
         self.epochs = epochs
+        self._after_chunk = after_chunk
+        self._status = _Status(console, epochs)
         self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeRemainingColumn(),
+            self._status,
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("training", total=None)
+        self._task = self._bar.add_task("", total=None)
+        self._status.update = partial(self._bar.update, self._task)
         self._log = logging.getLogger("nnxp") if log else None
         self._printer = _Printer(console)
         self._found: set[tuple[str, int | None]] = set()
@@ -66,13 +86,20 @@ class EpochTable:
         """Set the number of samples in each epoch, for the bar."""
         self._bar.update(self._task, total=samples * self.epochs)
 
-    def advance(self, samples: int) -> None:
-        """Advance the bar by a number of samples. Pass it as `nnxp.train(progress=...)`."""
-        self._bar.advance(self._task, samples)
+    def watch(self, running: Running) -> None:
+        """Draw the bar by what is done of a training from now on; `train` calls this."""
+        self._status.running = running
+
+    def __call__(self, samples: int) -> None:
+        """Note that a chunk of steps was queued, with its number of samples."""
+        if self._status.running is None:
+            self._bar.advance(self._task, samples)
+        self._after_chunk()
 
     def row(self, network: MLP, history: History) -> None:
         """Print the last epoch, and each new finding of its diagnosis. A callback of training."""
         last = history.epochs[-1]
+        self._status.last_loss = last.loss
         columns = last.columns(history.metric)
         widths = [max(10, len(heading)) for heading in columns]
         widths[0] = max(5, len(str(self.epochs)))
@@ -87,6 +114,82 @@ class EpochTable:
     def _line(self, widths: list[int], texts: list[str]) -> None:
         padded = (f"{text:>{width}}" for text, width in zip(texts, widths, strict=True))
         self.console.print(" ".join(padded))
+
+
+class _Status(ProgressColumn):
+    """One line about a running training, as long as the terminal is wide.
+
+    A thread of its own draws it ten times a second, so it moves during a long chunk too.
+    """
+
+    running: Running | None = None
+    last_loss: float | None = None
+    """The loss of the last complete epoch."""
+    update: Callable[..., Any]
+    """Sets the number of completed samples."""
+
+    def __init__(self, console: Console, epochs: int) -> None:
+        super().__init__()
+        self.console = console
+        self.epochs = epochs
+
+    def render(self, task: Task) -> Table:
+        line = Table.grid()
+        if task.total is None:
+            line.add_row(Text("preparing the data"[: self.console.width]))
+            return line
+        loss = None
+        if self.running is not None:
+            done, loss = self.running.look()
+            self.update(completed=done)
+        before, after = self._texts(task, loss)
+        if before:
+            length = min(_WIDEST_BAR, self.console.width - len(before) - len(after) - 2)
+            bar = ProgressBar(task.total, task.completed, width=length)
+            line.add_row(Text(f"{before} "), bar, Text(f" {after}"))
+        else:
+            line.add_row(Text(after[: self.console.width]))
+        return line
+
+    def _texts(self, task: Task, loss: float | None) -> tuple[str, str]:
+        """Return what stands before and after the bar; "" before it if there is no room for one.
+
+        Where there is less room, words go first, then what is worth least.
+        """
+        width = self.console.width
+        per_epoch = max(1.0, (task.total or 0) / max(1, self.epochs))
+        epoch = f"{max(1, math.ceil(task.completed / per_epoch))}/{self.epochs}"
+        speed = format_count(task.speed) if task.speed else "-"
+        spent, left = _clock(task.elapsed), _clock(task.time_remaining)
+        name, value = ("loss", loss) if loss is not None else ("last loss", self.last_loss)
+        figure = "" if value is None else format_figure(value)
+        before = f"epoch {epoch}"
+        after = (
+            f"{task.percentage:3.0f}%  {name if figure else '':>9} {figure:<6}  "
+            f"{speed:>5} samples/s  {spent}, {left} left"
+        )
+        if len(before) + len(after) + 2 + _SHORTEST_BAR <= width:
+            return before, after
+        named = f"{name} {figure}" if figure else ""
+        short = f"{'last ' * (name != 'loss')}{figure}" if figure else ""
+        forms = (
+            (epoch, named, f"{speed}/s", f"{spent}, {left} left"),
+            (epoch, short, f"{speed}/s", f"{spent} -{left}"),
+            (epoch, short, f"{speed}/s", f"-{left}"),
+            (epoch, short, f"-{left}"),
+            (epoch, f"-{left}"),
+        )
+        lines = [" ".join(filter(None, form)) for form in forms]
+        return "", next((line for line in lines if len(line) <= width), epoch)
+
+
+def _clock(seconds: float | None) -> str:
+    """Format a time: 0:07, 12:34, 1:02:03; -:-- if it is not known."""
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class _Printer(logging.Handler):

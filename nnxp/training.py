@@ -23,6 +23,7 @@ from nnxp.network import MLP, evaluate
 from nnxp.objectives import LOSS, Objective
 from nnxp.optimizers import SGD, Optimizer, Parameters
 from nnxp.regularization import Regularization
+from nnxp.running import Running
 from nnxp.schedules import Constant, Schedule
 from nnxp.state import first_state
 from nnxp.step import training_step
@@ -180,10 +181,13 @@ def train(
         if table:
             table.expect(prepared.feed.samples)
             callbacks = (table.row, *callbacks)
-        advance = [each for each in (progress, table and table.advance) if each]
+        advance = [each for each in (progress, table) if each]
         training = _Training(
             network, prepared, objective, optimizer, regularization, seed, diagnose
         )
+        for each in advance:
+            if hasattr(each, "watch"):  # an EpochTable
+                each.watch(training.running)
         history = training.history
         for epoch in range(1, epochs + 1):
             rate = schedule(optimizer.learning_rate, epoch, epochs, history)
@@ -228,6 +232,7 @@ class _Training:
         network.target_scaling, network.loss = scaling, objective.loss
         self.unit = 1.0 if scaling is None else scaling.unit**2
         self.history = History(loss=objective.loss)
+        self.running = Running(self.backend, self.unit)
         # Pass 0 without dropout: a new seed must not recompile the step.
         dropout_seed = seed if regularization.shares(len(network.hidden)) else 0
         step = training_step(network.hidden, objective, optimizer, regularization, dropout_seed)
@@ -254,10 +259,12 @@ class _Training:
         if recorder:
             totals = recorder.slope_totals(self.state.parameters, self.feed.batch_size)
             self.state = self.state._replace(slope_totals=totals)
+        self.running.start_epoch()
         for data, order in self.feed.chunks(batches.shuffled(samples, self.seed, number)):
             self.state, loss = self.run(self.state, data, order, rate)
             losses.append(loss)
             sizes.append(order.shape[1])
+            self.running.add(loss, *order.shape)
             for call in advance:
                 call(order.shape[0] * order.shape[1])
         scalars = [*losses, self._parameter_sum()]

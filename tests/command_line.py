@@ -16,6 +16,7 @@ from unittest import mock
 
 import nnxp
 from nnxp.cli import main
+from nnxp.cli.outputs import console
 
 ROW = re.compile(r"^ +\d+ +\d+\.\d{4} ", re.MULTILINE)
 """The row of an epoch."""
@@ -48,6 +49,9 @@ def run(folder, *arguments, **variables):
     changed = mock.patch.dict(os.environ, environment(folder, **variables), clear=True)
     status = 0
     with ExitStack() as stack:
+        # The console that commands print on was made before, perhaps of another width.
+        stack.callback(setattr, console, "width", console.width)
+        console.width = int(variables.get("COLUMNS", 80))
         for each in (changed, mock.patch.object(sys, "argv", words), chdir(folder),
                      redirect_stdout(output), redirect_stderr(errors)):  # fmt: skip
             stack.enter_context(each)

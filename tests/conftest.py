@@ -72,13 +72,16 @@ def require(name: str) -> None:
             pytest.skip("cupy finds no CUDA device")
 
 
-def python(code: str, *arguments: Any, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def python(
+    code: str, *arguments: Any, timeout: float = 60, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run code in another Python, with its output as text."""
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
         timeout=timeout,
+        env=env,
         check=False,
     )
 

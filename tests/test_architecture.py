@@ -20,7 +20,7 @@ FLOORS = [
     {"initializers", "objectives", "optimizers", "preprocessing", "regularization",
      "target_scaling"},
     {"checkpoint", "data", "metrics", "predictions", "weights"},
-    {"network"},
+    {"network", "running"},
     {"perceptron", "state", "gradient_check"},
     {"diagnostics"},
     {"history"},

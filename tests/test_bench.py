@@ -15,16 +15,18 @@ import pytest
 from conftest import require
 
 from nnxp import backends
-from nnxp.benchmark import WORKLOADS, Entry, Result, Workload
+from nnxp.backends import blas
+from nnxp.benchmark import WORKLOADS, Entry, Result, Spread, Workload
 from nnxp.errors import InputError
 
 BENCH = Path(__file__).parent.parent / "bench"
 sys.path.insert(1, str(BENCH))  # after tests/: both have a conftest
 
-arguments, batch_sizes, ceilings, compare, contenders, gpu, kernels, mnist = map(
+arguments, batch_sizes, ceilings, compare, contenders, gpu, kernels, mnist, run_cli = map(
     import_module,
-    ("arguments", "batch_sizes", "ceilings", "compare", "contenders", "gpu", "kernels", "mnist"),
-)
+    ("arguments", "batch_sizes", "ceilings", "compare", "contenders", "gpu", "kernels", "mnist",
+     "run_cli"),
+)  # fmt: skip
 assemble, gpu_report, markers, tables, writing = (
     import_module(f"report.{name}") for name in ("assemble", "gpu", "markers", "tables", "writing")
 )
@@ -76,8 +78,56 @@ def rows(text):
 
 def test_ratios_are_medians_over_the_rounds(content):
     # By hand, nnxp[jax] and JAX jit + scan: 2, 2.5 and 1.6.
-    best = "2.00 (nnxp[jax] / JAX jit + scan)"
-    assert rows(tables.markdown(content))["tiny"] == [best, "3.00", "2.00", "-", "-", "2.00"]
+    best = "2.00 (goal 1.15; nnxp[jax] / JAX jit + scan)"
+    found = rows(tables.markdown(content))["tiny"]
+    assert found == [best, "**3.00** (goal 5)", "2.00 (goal 1.05)", "-", "-", "**2.00** (goal 1.9)"]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "least", "shown"),
+    [
+        (0.94, True, "**0.94** (goal 1.05)"),
+        (1.0451, True, "1.05 (goal 1.05)"),  # as it is shown
+        (1.06, True, "1.06 (goal 1.05)"),
+        (1.0549, False, "1.05 (goal 1.05)"),
+        (1.06, False, "**1.06** (goal 1.05)"),
+    ],
+)
+def test_a_goal_stands_beside_what_was_measured_and_bold_means_missed(ratio, least, shown):
+    assert tables.beside_goal(Spread(ratio, ratio, ratio), 1.05, least) == shown
+
+
+def test_every_goal_is_of_a_column_and_a_workload(content):
+    (heading,) = [line for line in tables.markdown(content).splitlines() if "| workload |" in line]
+    assert set(tables.GOALS) <= {cell.strip() for cell in heading.split("|")}
+    for goals in tables.GOALS.values():
+        assert set(goals) <= set(WORKLOADS)
+
+
+def test_missing_libraries_are_named_once_below_the_tables(content):
+    content["results"][-1]["missing"] = True
+    text = tables.markdown(content)
+    assert text.count("Thinc") == 1
+    assert text.splitlines()[-1] == (
+        "- Thinc was not measured: ModuleNotFoundError: No module named 'thinc' | or so"
+    )
+
+
+def test_a_machine_that_was_not_idle_and_variables_left_out_are_said(content):
+    machine = MACHINE | {
+        "busy_cores": 1.26, "removed": {"OPENBLAS_CORETYPE": "Haswell"}, "warning": None
+    }  # fmt: skip
+    text = tables.markdown(content | {"machine": machine})
+    assert "**The machine was not idle: other programs used 1.3 of its 2 cores." in text
+    assert "Left out, so that BLAS chooses its kernels: OPENBLAS_CORETYPE=Haswell" in text
+
+
+def test_a_row_that_was_measured_again_keeps_its_ratios(content):
+    first, second = result("nnxp[jax]", 1e-4, 1e-4), result("JAX jit + scan", 2e-4, 2e-4)
+    second.ratios = [1.0, 1.0]  # its reference took 2e-4 in the rounds that were measured again
+    results = [each.to_dict() for each in (first, second)]
+    found = rows(tables.markdown(content | {"results": results}))
+    assert found["tiny"][2] == "**1.00** (goal 1.05)"
 
 
 def test_contenders_are_sorted_by_speed_and_the_missing_come_last(content):
@@ -93,8 +143,8 @@ def test_contenders_are_sorted_by_speed_and_the_missing_come_last(content):
 def test_disturbed_measurements_are_marked(content):
     results = [result("nnxp[numpy]", *[1e-4] * 3), result("PyTorch", 2e-4, 3e-2, 2e-4)]
     found = rows(tables.markdown(content | {"results": [each.to_dict() for each in results]}))
-    assert found["tiny"][1] == "2.00?"
-    assert found["PyTorch"][2:] == ["0.50?", "disturbed: its rounds differ more than twofold"]
+    assert found["tiny"][1] == "**2.00?** (goal 5)"
+    assert found["PyTorch"][2:] == ["0.50?", "in doubt: rounds that differ 150.0-fold"]
     assert found["nnxp[numpy]"][-1] == ""
 
 
@@ -348,6 +398,27 @@ def test_ceilings_are_measured_on_numpy():
         assert 0 < found[name]["low"] <= found[name]["median"] <= found[name]["high"]
     assert "tf32" not in found
     assert "problem" not in found
+
+
+def test_ceilings_and_trainings_run_without_the_variables_that_force_kernels(monkeypatch):
+    for name in blas.FORCING:
+        monkeypatch.setenv(name, "Haswell" if "TYPE" in name else "262144")
+    environments = []
+
+    def start(command, *arguments, environment, **options):
+        environments.append(environment)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(
+        arguments.os, "execve", lambda *given: start(given[1], environment=given[2])
+    )
+    monkeypatch.setattr(run_cli, "Process", start)
+    monkeypatch.setattr(sys, "argv", ["bench/ceilings.py", "--quick"])
+    with pytest.raises(KeyboardInterrupt):
+        ceilings.main()
+    with pytest.raises(KeyboardInterrupt):
+        run_cli.train("digits", "numpy", "cpu", Path())
+    assert [set(each) & set(blas.FORCING) for each in environments] == [set(), set()]
 
 
 def test_a_rate_is_amount_over_time(monkeypatch):

@@ -1,14 +1,16 @@
 """The command line on every backend, and `nnxp backends`."""
 
 import json
+import os
 import re
 
 import numpy as np
 import pytest
-from command_line import CONTROL, fail, figure, succeed
-from conftest import require
+from command_line import CONTROL, fail, figure, run_process, succeed
+from conftest import python, require
 
 import nnxp
+from nnxp.backends import blas
 
 BACKENDS = ("torch", "jax", "array-api-strict")
 
@@ -16,11 +18,51 @@ BACKENDS = ("torch", "jax", "array-api-strict")
 def test_backends_lists_each_with_its_version_or_its_cure(tmp_path):
     text = succeed(tmp_path, "backends")
     assert not CONTROL.search(text)
-    lines = {line.split()[0]: line for line in text.splitlines()}
+    lines = {line.split()[0]: line for line in text.splitlines() if "warning:" not in line}
     assert list(lines) == ["numpy", "cupy", "torch", "jax", "array-api-strict"]
     assert re.search(rf"{re.escape(np.__version__)} +usable: cpu", lines["numpy"])
     for line in lines.values():
         assert "usable: " in line or "install" in line
+
+
+KERNELS = "import nnxp.backends.blas as blas; print(blas.kernels(), blas._processor())"
+
+
+def test_backends_names_the_kernels_of_blas_and_warns_of_slow_ones(tmp_path):
+    free = dict.fromkeys(blas.FORCING, "")
+    kernels, best = python(KERNELS, env=os.environ | free).stdout.split()
+    assert f"usable: cpu; BLAS with {kernels} kernels" in succeed(
+        tmp_path, "backends", run=run_process, **free
+    )
+    if kernels == "None" or best == "SSE":
+        pytest.skip("no kernels of OpenBLAS for x86")
+    forced = free | {"OPENBLAS_CORETYPE": "Nehalem", "OPENBLAS_L2_SIZE": "262144"}
+    if python(KERNELS, env=os.environ | forced).stdout.split()[0] != "Nehalem":
+        pytest.skip("this OpenBLAS has one set of kernels")
+    assert (
+        f"warning: BLAS multiplies with Nehalem kernels, by SSE, and this processor has {best}: "
+        "OPENBLAS_CORETYPE=Nehalem and OPENBLAS_L2_SIZE=262144 force that; unset them\n"
+    ) in succeed(tmp_path, "backends", run=run_process, **forced)
+
+
+@pytest.mark.parametrize(
+    ("kernels", "best", "text"),
+    [
+        ("Zen", "AVX-512", "by AVX2, and this processor has AVX-512: take a NumPy whose BLAS"),
+        ("SkylakeX", "AVX-512", None),
+        ("Zen", "AVX2", None),
+        ("neoversev1", "SSE", None),
+        (None, "AVX-512", None),
+    ],
+)
+def test_slow_kernels_are_warned_of_where_nothing_forces_them(
+    kernels, best, text, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(blas, "kernels", lambda: kernels)
+    monkeypatch.setattr(blas, "_processor", lambda: best)
+    printed = succeed(tmp_path, "backends", **dict.fromkeys(blas.FORCING, ""))
+    assert ("warning:" in printed) == bool(text)
+    assert text is None or text in printed
 
 
 @pytest.fixture(scope="module")

@@ -200,13 +200,13 @@ def test_a_disk_that_is_full_is_one_line_that_names_the_file(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def in_a_terminal(folder, *arguments):
-    """Everything that `nnxp ARGUMENTS` writes to a terminal."""
+def in_a_terminal(folder, *arguments, columns=100):
+    """Everything that `nnxp ARGUMENTS` writes to a terminal of this width."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "nnxp", *map(str, arguments)],
         cwd=folder,
-        env=environment(folder, TERM="xterm-256color", COLUMNS=100),
+        env=environment(folder, TERM="xterm-256color", COLUMNS=columns),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -230,6 +230,22 @@ def test_in_a_terminal_a_bar_shows_while_training_goes_on(tmp_path):
     assert len(percentages) > 1
     assert max(percentages) <= 100
     assert "test accuracy" in seen
+
+
+@pytest.mark.parametrize(
+    ("columns", "pattern"),
+    [
+        (40, r"\d+/60 (last )?(loss )?\d\.\d{4} [\d.]+k/s \d:\d\d(, \d:\d\d left| -\d:\d\d)"),
+        (
+            80,
+            r"epoch \d+/60 ━.*% +(last )?loss \d\.\d{4} +[\d.]+k samples/s  \d:\d\d, \d:\d\d left",
+        ),
+    ],
+)
+def test_the_bar_shows_epoch_loss_speed_and_times(columns, pattern, tmp_path):
+    seen = in_a_terminal(tmp_path, "train", "--epochs", 60, columns=columns)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen)
+    assert re.search(pattern, plain)
 
 
 def test_in_a_terminal_quiet_is_quiet(tmp_path):

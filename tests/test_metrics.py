@@ -10,7 +10,7 @@ from sklearn.metrics import (
 )
 
 from nnxp import objectives
-from nnxp.metrics import accuracy, mae, measure, r2, rmse
+from nnxp.metrics import accuracy, format_figure, mae, measure, r2, rmse
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -85,3 +85,15 @@ def test_the_metric_fits_the_targets(output, loss, targets, classes, expected):
     assert [other for other, _ in others] == (["rmse", "mae"] if name == "r2" else [])
     assert name == expected[0]
     assert value == pytest.approx(r2_score(targets, outputs) if name == "r2" else expected[1])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0.0000"), (1e-5, "1.0000e-05"), (0.98765, "0.9877"), (99.9999, "99.9999"),
+        (99.99996, "100.00"), (-123.456, "-123.46"), (1234.5678, "1234.6"), (54321.98, "54322"),
+        (99_999.6, "1.0000e+05"), (1.23456e9, "1.2346e+09"), (float("nan"), "nan"),
+    ],
+)  # fmt: skip
+def test_large_figures_have_five_digits(value, text):
+    assert format_figure(value) == text

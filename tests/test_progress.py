@@ -2,10 +2,12 @@
 
 import io
 import logging
+import re
 import subprocess
 import sys
 
 import pytest
+from conftest import require
 from rich.console import Console
 
 import nnxp
@@ -79,10 +81,101 @@ def test_a_terminal_has_a_bar_that_goes_away(digits):
     screen = io.StringIO()
     with EpochTable(Console(file=screen, force_terminal=True, width=80), epochs=2) as table:
         table.expect(320)
-        table.advance(320)
+        table(320)
         table._bar.refresh()
         assert "50%" in screen.getvalue()
     assert screen.getvalue().rstrip("\n").endswith("\x1b[2K")  # the line is cleared
+
+
+def lines(table, screen):
+    """What is drawn now, without escapes: the bar is redrawn in place."""
+    screen.truncate(screen.seek(0))
+    table._bar.refresh()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    return [line for line in text.replace("\r", "").split("\n") if line]
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 80, 120])
+@pytest.mark.parametrize("epochs", [3, 1000])
+@pytest.mark.parametrize("name", ["numpy", "array-api-strict"])
+def test_the_bar_is_one_line_at_any_width(width, epochs, name, digits, monkeypatch):
+    require(name)
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=width)
+    with EpochTable(console, epochs) as table:
+        clock = [table._bar.tasks[0].start_time]
+        monkeypatch.setattr(table._bar, "get_time", lambda: clock[0])
+        monkeypatch.setattr(table._bar.tasks[0], "_get_time", lambda: clock[0])
+        assert lines(table, screen) == ["preparing the data"[:width]]
+        table.expect(320)
+        drawn = []
+
+        def progress(samples):
+            clock[0] += 30.0
+            drawn.append(lines(table, screen))
+
+        progress.watch = table.watch
+        network = nnxp.MLP([64, 16, 10], backend=name)
+        nnxp.train(
+            network, digits.x[:320], digits.y[:320], epochs=2, batch_size=2, progress=progress,
+            callbacks=[lambda network, history: table.row(network, history)],
+        )  # fmt: skip
+    assert all(len(line) == 1 and len(line[0]) <= width for line in drawn)
+    (last,) = drawn[-1]
+    assert last.startswith(f"epoch 2/{epochs} " if width >= 80 else f"2/{epochs} ")
+    assert re.search(r"\d left$" if width >= 80 else r"(\d left| -[\d:]+)$", last)
+    if width >= 40:
+        assert re.search(r" \d\.\d{4} ", last)
+        assert re.search(r" [\d.]+k?( samples)?/s ", last)
+        assert "3:00" in last  # six chunks
+    assert ("━" in last) == (width >= 80)
+
+
+def test_the_loss_so_far_is_that_of_the_epochs_samples(digits):
+    seen = []
+
+    class Watcher:
+        def watch(self, running):
+            self.running = running
+
+        def __call__(self, samples):
+            seen.append(self.running.look())
+
+    x, t = digits.x[:192], 1000.0 * digits.x[:192, 20:21]
+    network = nnxp.MLP([64, 1], output="identity", backend="numpy")
+    history = nnxp.train(network, x, t, epochs=2, batch_size=1, progress=Watcher())
+    assert [samples for samples, _ in seen] == [64, 128, 192, 256, 320, 384]
+    losses = [loss for _, loss in seen]
+    assert losses[2::3] == pytest.approx([epoch.loss for epoch in history.epochs])
+    assert losses[0] != losses[3]
+    assert all(loss > 1 for loss in losses)  # in the targets' own unit
+
+
+def test_the_loss_is_not_read_from_a_device_and_nothing_waits_for_chunks(conversions, digits):
+    looked = []
+
+    class Watcher:
+        def watch(self, running):
+            self.running = running
+            running._backend.is_ready = lambda loss: len(looked) > 2
+
+        def __call__(self, samples):
+            looked.append(self.running.look())
+
+    backend = nnxp.backends.get("array-api-strict", "device1")
+    network = nnxp.MLP([64, 10], backend=backend)
+    nnxp.train(network, digits.x[:640], digits.y[:640], epochs=1, batch_size=2, progress=Watcher())
+    # Nothing is ready at first, then everything is.
+    assert looked == [(0, None), (0, None), (0, None), (512, None), (640, None)]
+    assert conversions.count == 0
+
+
+def test_jax_is_asked_whether_a_chunk_is_done():
+    require("jax")
+    backend = nnxp.backends.get("jax", "cpu")
+    array = backend.asarray([1.0])
+    backend.synchronize(array)
+    assert backend.is_ready(array)
 
 
 def test_a_silent_training_does_not_import_rich():

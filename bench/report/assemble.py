@@ -9,12 +9,13 @@ from typing import Any
 
 from report import writing
 from report.gpu import goals
-from report.ratios import by_workload, result
+from report.ratios import by_workload
 from report.writing import write_readme, write_results
 
 from nnxp import plots
+from nnxp.benchmark import Result
 from nnxp.benchmark.machine import headline
-from nnxp.benchmark.plots import bars, curves
+from nnxp.benchmark.plots import curves, dots
 
 NAMES = ("ceilings", "kernels", "sweep", "mnist")
 """The parts besides the comparison."""
@@ -41,7 +42,7 @@ def assemble(parts: Path, output: Path, publish: bool) -> str:
         for each in written:
             shutil.copy(each, writing.BENCH / "results")
         shutil.copy(readme, writing.BENCH)
-    lines = [f"{what}: {found} (at least {goal})" for what, goal, found in goals(content)[1:]]
+    lines = [f"{what}: {found} (goal {goal})" for what, goal, found in goals(content)[1:]]
     return "\n".join([*lines, "saved " + ", ".join(map(str, [*written, readme])), ""])
 
 
@@ -62,13 +63,13 @@ def draw(content: dict[str, Any], folder: Path, stem: str) -> dict[str, str]:
     everything = [one for each in by_workload(content).values() for one in each]
     title, place = "Training, by contender", headline(content["machine"])
     drawn = {f"{stem}.png": title}
-    plots.save(bars(everything, f"{title}; {place}"), str(folder / f"{stem}.png"))
+    plots.save(dots(everything, title, place), str(folder / f"{stem}.png"))
     if content.get("sweep"):
         points = {
-            point["point"]: [result(each) for each in point["results"]]
+            point["point"]: [Result.from_dict(each) for each in point["results"]]
             for point in content["sweep"]["points"]
         }
         name, title = f"{stem}-batch-sizes.png", "Training small, by batch size"
-        plots.save(curves("batch-size", points, f"{title}; {place}"), str(folder / name))
+        plots.save(curves("batch-size", points, title, place), str(folder / name))
         drawn[name] = title
     return drawn

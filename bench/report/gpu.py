@@ -20,7 +20,7 @@ MNIST = "in under 1 s, accuracy 0.975 or more"
 
 def goals(content: dict[str, Any]) -> list[list[str]]:
     """Return the goals on a GPU beside the measurements; a dash where nothing was measured."""
-    rows = [["goal", "at least", "measured"]]
+    rows = [["", "goal", "measured"]]
     for workload, results in by_workload(content).items():
         known = timed(results)
         graph, peer = known.get(GRAPH), fastest(known.values(), ours=False)

@@ -27,6 +27,10 @@ class Availability:
     """The device strings that can be used here."""
     problem: str | None
     """Why it cannot be used and what to do; None if it can be used."""
+    kernels: str | None = None
+    """The kernels of its BLAS, such as "SkylakeX"; None if they are not known."""
+    warning: str | None = None
+    """Why it is slower than it could be and what to do; None if nothing is known of that."""
 
 
 class Backend:
@@ -229,6 +233,10 @@ class Backend:
 
     def synchronize(self, arrays: Any) -> None:
         """Wait until `arrays`, nested lists, and all work queued before them are computed."""
+
+    def is_ready(self, array: Array) -> bool:
+        """Return whether an array is computed, without waiting; True if the library cannot tell."""
+        return True
 
     def device_memory(self) -> tuple[int, int] | None:
         """Return the bytes in use on the device, now and at the peak since the process began.

@@ -129,6 +129,10 @@ class JAXBackend(Backend):
 
         jax.block_until_ready(arrays)
 
+    def is_ready(self, array: Array) -> bool:
+        ready: bool = array.is_ready()
+        return ready
+
     def device_memory(self) -> tuple[int, int] | None:
         stats = self.device.memory_stats() if self.device.platform != "cpu" else None
         return (stats["bytes_in_use"], stats["peak_bytes_in_use"]) if stats else None

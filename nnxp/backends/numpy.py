@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,8 @@ import array_api_compat.numpy
 import numpy as np
 
 from nnxp.arrays import Array
-from nnxp.backends.base import Backend
+from nnxp.backends import blas
+from nnxp.backends.base import Availability, Backend
 from nnxp.executors import Runner, State
 from nnxp.nested import leaves, rebuilt
 
@@ -70,11 +72,18 @@ class NumPyBackend(Backend):
 
     def settings(self) -> dict[str, Any]:
         build = np.show_config(mode="dicts")
-        blas = build["Build Dependencies"]["blas"] if build else {}
+        library = build["Build Dependencies"]["blas"] if build else {}
         return super().settings() | {
             "threads": _threads(),
-            "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+            "blas": f"{library.get('name', 'unknown')} {library.get('version', '')}".strip(),
+            "kernels": blas.kernels(),
+            "forced": blas.forced(),
+            "warning": blas.warning(),
         }
+
+    @classmethod
+    def availability(cls) -> Availability:
+        return replace(super().availability(), kernels=blas.kernels(), warning=blas.warning())
 
 
 class _SharedLimit:
@@ -144,25 +153,19 @@ def _flush_subnormals(state: State) -> None:
 
 def _threads() -> int | None:
     """Return the number of threads of NumPy's BLAS; None if threadpoolctl does not know it."""
-    return max((pool["num_threads"] for pool in _thread_pools().info()), default=None)
-
-
-@cache
-def _thread_pools() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
+    pools = blas.thread_pools().select(user_api="blas").info()
+    return max((pool["num_threads"] for pool in pools), default=None)
 
 
 @cache
 def _shared_pools() -> Any:
     """Return the pools whose limit is global to the process: OpenBLAS in NumPy's wheels."""
-    return _thread_pools().select(threading_layer="pthreads")
+    return blas.thread_pools().select(threading_layer="pthreads")
 
 
 @cache
 def _own_pools() -> Any:
     """Return the pools with a limit for each calling thread: MKL and libraries on OpenMP."""
     shared = [library.filepath for library in _shared_pools().lib_controllers]
-    paths = [library.filepath for library in _thread_pools().lib_controllers]
-    return _thread_pools().select(filepath=[path for path in paths if path not in shared])
+    paths = [library.filepath for library in blas.thread_pools().lib_controllers]
+    return blas.thread_pools().select(filepath=[path for path in paths if path not in shared])

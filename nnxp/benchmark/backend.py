@@ -9,10 +9,11 @@ import numpy as np
 
 from nnxp import backends, objectives
 from nnxp.arrays import Array, index_dtype, to_numpy
-from nnxp.benchmark.contender import Entry
+from nnxp.benchmark.contender import Entry, MissingError
 from nnxp.benchmark.workloads import LEARNING_RATE, Workload
 from nnxp.data import checks
 from nnxp.data.prepare import device_targets
+from nnxp.errors import BackendError
 from nnxp.network import MLP
 from nnxp.optimizers import SGD
 from nnxp.randomness import Purpose, generator
@@ -51,7 +52,11 @@ class Trainer:
         if isinstance(backend, backends.Backend):
             self.name, self.backend = backend.name, backend
         else:
-            self.name, self.backend = backend, backends.get(backend, device)
+            self.name = backend
+            try:
+                self.backend = backends.get(backend, device)
+            except BackendError as error:
+                raise MissingError(str(error)) from error
             if tf32 and self.backend.has_tf32():
                 self.backend = backends.get(backend, device, tf32=True)
         network = MLP(workload.sizes, backend=self.backend, parameters=workload.parameters)
@@ -78,7 +83,7 @@ class Trainer:
         return [(to_numpy(weight), to_numpy(bias)) for weight, bias in self.state.parameters]
 
     def describe(self) -> dict[str, Any]:
-        with self.backend.active():
+        with self.backend.active(), self.backend.threads(largest_product(self.workload)):
             return {
                 "library": self.backend.name,
                 "executor": self.backend.executor,
@@ -117,8 +122,7 @@ class Products:
             ]
 
         self.backend = backend
-        sizes = pairwise(workload.sizes)
-        self.largest = workload.batch_size * max(fan_in * fan_out for fan_in, fan_out in sizes)
+        self.largest = largest_product(workload)
         self.arrays = [
             matrices((workload.batch_size, size) for size in workload.sizes[:-1]),
             matrices(pairwise(workload.sizes)),
@@ -132,6 +136,12 @@ class Products:
 
     def wait(self) -> None:
         self.backend.synchronize(self.results)
+
+
+def largest_product(workload: Workload) -> int:
+    """Return the multiply-adds of a step's largest matrix product."""
+    sizes = pairwise(workload.sizes)
+    return workload.batch_size * max(fan_in * fan_out for fan_in, fan_out in sizes)
 
 
 def products(x: list[Array], weights: list[Array], dz: list[Array]) -> list[Array]:

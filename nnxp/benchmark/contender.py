@@ -11,6 +11,10 @@ import numpy as np
 from nnxp.benchmark.workloads import Workload
 
 
+class MissingError(Exception):
+    """A contender's library is not installed, or does not work here: it can train no workload."""
+
+
 class Timed(Protocol):
     """Something that runs step by step and is timed."""
 
@@ -36,6 +40,7 @@ class Contender(Timed, Protocol):
     - `comparable = False`: the initial parameters cannot be set, so the loss is not compared;
       `note` says so.
     - `floor()`: a `Timed` whose steps are the bare matrix products of this contender's.
+    - the constructor may raise `MissingError` or `ImportError`.
     - `device_memory()`: (bytes in use, peak bytes in use), or None where the library does not
       report them.
     """

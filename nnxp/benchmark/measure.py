@@ -8,7 +8,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from typing import Any
 
 from nnxp import options
@@ -21,9 +22,13 @@ TOLERANCE = 1e-4
 TF32_TOLERANCE = 1e-3
 """The same where one of the two computes in TF32. Its products, simulated on a CPU by clearing the
 last 13 bits of every operand, changed the losses of `tiny` to `wide` by up to 1e-4."""
+_START = 3.0
+"""Seconds in which a contender imports its library, makes the data, moves it and compiles."""
 _PAUSE = 0.2
 """Seconds between two contenders: the last one's threads may spin this long after it is done."""
-QUICK: dict[str, Any] = {"repeat": 2, "min_seconds": 0.0, "steps": 8, "pause": 0.0}
+QUICK: dict[str, Any] = {
+    "repeat": 2, "min_seconds": 0.0, "steps": 8, "pause": 0.0, "again": False
+}  # fmt: skip
 """Options of `measure` that show that everything runs, not how fast; see `Workload.quick`."""
 
 
@@ -40,6 +45,11 @@ class Spread:
         """Return the spread of some values; None if there are none."""
         return cls(statistics.median(values), min(values), max(values)) if values else None
 
+    @property
+    def disturbed(self) -> bool:
+        """Whether the rounds differ more than twofold: another program took the processor."""
+        return self.high > 2 * self.low
+
 
 @dataclass
 class Result:
@@ -53,6 +63,10 @@ class Result:
     parameters of this contender, or of all, cannot be set; "" without a loss."""
     problem: str | None = None
     """Why there are no times; None where there are."""
+    missing: bool = False
+    """Whether the contender's library is missing; `problem` says why."""
+    repeated: str = ""
+    """Why the rounds are those of a second measurement: `doubt` in the first; "" otherwise."""
     note: str = ""
     comparable: bool = True
     """Whether the contender starts from the workload's initial parameters."""
@@ -97,6 +111,37 @@ class Result:
         pairs = zip(self.step_seconds, self.floor_seconds, strict=False)
         return Spread.of([step / floor for step, floor in pairs])
 
+    @property
+    def doubt(self) -> str:
+        """What is wrong with the times, as when another program took the processor; else ""."""
+        reasons = []
+        if self.step and self.step.disturbed:
+            reasons.append(f"rounds that differ {self.step.high / self.step.low:.1f}-fold")
+        if self.step_to_floor and self.step_to_floor.median < 1:
+            reasons.append(f"steps faster than their floor ({self.step_to_floor.median:.2f})")
+        return " and ".join(reasons)
+
+    def set_times(self, rounds: list[list[float]], reference: list[list[float]] | None) -> None:
+        """Set the times and, where there is a reference, the ratios.
+
+        Args:
+            rounds: for each round the seconds of a step and, where it was timed, of its floor.
+            reference: the reference's in the same rounds.
+        """
+        self.step_seconds = [seconds[0] for seconds in rounds]
+        self.floor_seconds = [seconds[1] for seconds in rounds if len(seconds) > 1]
+        pairs = zip(reference or [], self.step_seconds, strict=False)
+        self.ratios = [theirs[0] / own for theirs, own in pairs]
+
+    def clear_times(self) -> None:
+        """Remove the times of a contender that failed."""
+        self.step_seconds, self.floor_seconds, self.ratios = [], [], []
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Result:
+        """Restore what `to_dict` returned; fields that an older version did not have are empty."""
+        return cls(**{each.name: stored[each.name] for each in fields(cls) if each.name in stored})
+
     def to_dict(self) -> dict[str, Any]:
         """Return all fields and spreads, for JSON: a loss that is not finite is None."""
         spreads = {
@@ -126,13 +171,15 @@ def measure(
     timeout: float = 600.0,
     pause: float = _PAUSE,
     together: bool = False,
+    again: bool = True,
     progress: Callable[[str], Any] = lambda text: None,
 ) -> list[Result]:
     """Train a workload with each contender, compare their losses, and time them.
 
     All contenders start, one after the other or together, before any is timed. Then `repeat`
     rounds follow, in each of which every contender is timed once while the others wait, so that a
-    disturbance of the machine affects all of them.
+    disturbance of the machine affects all of them. A contender whose times are in `doubt` is timed
+    in as many rounds again, once, beside the reference; if it is the reference, all are.
 
     Args:
         workload: what to train.
@@ -146,6 +193,7 @@ def measure(
         pause: seconds between two contenders.
         together: start all at once, which is faster where there are enough cores; their times to
             build and to compile then include the competition.
+        again: whether times in doubt are measured again.
         progress: called with a description of each next step.
 
     Returns:
@@ -185,23 +233,59 @@ def measure(
         reference = _compare(list(results.values()))
         for name in [name for name in workers if results[name].problem]:
             workers.pop(name).stop()
-        for turn in range(repeat):
-            names = list(workers)
-            for name in names[turn % len(names) :] + names[: turn % len(names)] if names else []:
-                progress(f"{workload.name}: {name}, round {turn + 1} of {repeat}")
-                time.sleep(pause)
-                result = results[name]
-                seconds = _attempt(result, workers[name], lambda worker: _time(worker, floor))
-                if seconds is None:
-                    workers.pop(name)
-                    result.step_seconds, result.floor_seconds = [], []
-                else:
-                    result.step_seconds += seconds[:1]
-                    result.floor_seconds += seconds[1:]
-    for result in results.values():
-        pairs = zip(reference.step_seconds if reference else [], result.step_seconds, strict=False)
-        result.ratios = [theirs / own for theirs, own in pairs]
+
+        def rounds(names: list[str], which: str = "") -> dict[str, list[list[float]]]:
+            """Time contenders in turn; return [step, floor] seconds of each, by name and round."""
+            times: dict[str, list[list[float]]] = {name: [] for name in names}
+            for turn in range(repeat):
+                left = [name for name in names if name in times]
+                start = turn % len(left) if left else 0
+                for name in left[start:] + left[:start]:
+                    progress(f"{workload.name}: {name}, round {turn + 1} of {repeat}{which}")
+                    time.sleep(pause)
+                    seconds = _attempt(
+                        results[name], workers[name], lambda worker: _time(worker, floor)
+                    )
+                    if seconds is None:
+                        del times[name], workers[name]
+                        results[name].clear_times()
+                    else:
+                        times[name].append(seconds)
+            return times
+
+        against = reference.name if reference else ""
+        times = rounds(list(workers))
+        for name in times:
+            results[name].set_times(times[name], times.get(against))
+        doubts = {name: results[name].doubt for name in times if again and results[name].doubt}
+        if against in doubts:  # all ratios are to its times
+            because = f"{doubts[against]} of {against}"
+            doubts = {name: doubts.get(name, because) for name in times}
+        if doubts:
+            beside = [name for name in times if name == against or name in doubts]
+            times = rounds(beside, ", again")
+            for name in (name for name in doubts if name in times):
+                results[name].repeated = doubts[name]
+                results[name].set_times(times[name], times.get(against))
     return list(results.values())
+
+
+def expected_seconds(
+    workload: Workload, contenders: int, repeat: int, min_seconds: float, flops: float
+) -> float:
+    """Estimate how long `measure` takes.
+
+    Args:
+        workload: what is trained.
+        contenders: how many train it.
+        repeat, min_seconds: see `measure`.
+        flops: floating-point operations that the machine does in a second.
+    """
+    multiply_adds = workload.batch_size * sum(a * b for a, b in pairwise(workload.sizes))
+    chunk = 6 * multiply_adds * workload.chunk / flops  # forward, backward: x, backward: weights
+    before = _START + chunk * (2 + max(2, 100 // workload.chunk))
+    timing = chunk + max(chunk, min_seconds)
+    return contenders * (before + repeat * (_PAUSE + 2 * timing))
 
 
 def _introduce(worker: AnsweringProcess) -> dict[str, Any]:
@@ -222,7 +306,7 @@ def _attempt(
     try:
         return asks(worker)
     except AnswerError as error:
-        result.problem = str(error)
+        result.problem, result.missing = str(error), error.missing
         worker.stop()
         return None
 

@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from nnxp.backends import blas
+
 
 class Process:
     """A running program, whose output is passed on line by line. Leaving the context stops it.
@@ -113,9 +115,15 @@ class Process:
 
 
 class AnswerError(Exception):
-    """Why a program gave no answer: one short line of printable characters."""
+    """Why a program gave no answer: one short line of printable characters.
 
-    def __init__(self, text: str) -> None:
+    Args:
+        text: the reason.
+        missing: whether a library is missing.
+    """
+
+    def __init__(self, text: str, missing: bool = False) -> None:
+        self.missing = missing
         plain = "".join(letter if letter.isprintable() else " " for letter in text)
         super().__init__(textwrap.shorten(plain, 500, placeholder=" ..."))
 
@@ -123,7 +131,8 @@ class AnswerError(Exception):
 class AnsweringProcess:
     """A Python program that answers in lines of JSON. {"error": TEXT} says that it failed.
 
-    It imports what this process can import, and nothing else from the current folder.
+    It imports what this process can import, and nothing else from the current folder. No variable
+    forces its BLAS to slower kernels; see `environment`.
 
     Args:
         arguments: of the interpreter: ["-m", "package.module", ...] or ["script.py", ...].
@@ -134,13 +143,14 @@ class AnsweringProcess:
         self._timeout = timeout
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed by stop
         self._lines: queue.Queue[str] = queue.Queue()
+        path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
         self._process = Process(
             [sys.executable, "-P", *arguments],
             self._lines.put,
             on_end=lambda: self._lines.put(""),
             errors=self._errors,
             stdin=subprocess.PIPE,
-            environment=_environment(),
+            environment=environment() | {"PYTHONPATH": path},
         )
 
     def ask(self, command: str) -> dict[str, Any]:
@@ -164,7 +174,7 @@ class AnsweringProcess:
         except ValueError:
             raise AnswerError(self._cause(line)) from None
         if "error" in answer:
-            raise AnswerError(answer["error"])
+            raise AnswerError(answer["error"], answer.get("missing", False))
         return answer
 
     def stop(self) -> None:
@@ -186,7 +196,12 @@ class AnsweringProcess:
         return f"died ({how})" + (f": {last}" if last else "")
 
 
-def _environment() -> dict[str, str]:
-    path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+def environment() -> dict[str, str]:
+    """Return the environment of a program that is timed: BLAS is free to choose its kernels.
+
+    A BLAS reads the variables that force kernels when it is loaded, so they must be gone before
+    the program starts.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in blas.FORCING}
     # Contenders share a GPU; by default JAX would reserve three quarters of it.
-    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | os.environ | {"PYTHONPATH": path}
+    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | kept

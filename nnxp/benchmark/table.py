@@ -1,32 +1,33 @@
-"""Formats a benchmark's results as lines of text, up to a hundred columns wide."""
+"""Formats a benchmark's results as tables, and what there is to say about them as lines of text."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
 
 from nnxp.benchmark.measure import Result, Spread
 from nnxp.benchmark.workloads import Workload
+from nnxp.metrics import format_count, three_digits
 
-WIDTH = 100
-"""Columns of text, on a terminal or not."""
-_HEADINGS = (
-    "",
-    "samples/s (min-max)",
-    "step",
-    "ratio",
-    "floor",
-    "/floor",
-    "host",
-    "device",
-    "compile",
-)
 LEGEND = (
-    "ratio: samples/s divided by the first backend's; floor: time of a step's bare matrix products",
-    "in the same library; /floor: step divided by floor; host, device: peak memory beyond data,",
-    "parameters and optimizer state, compilation included; compile: time of the first chunk minus",
-    "that of a later one. Medians of the rounds.",
+    "Medians of the rounds. ratio: samples per second divided by the first backend's; floor: time "
+    "of a step's bare matrix products in the same library; memory: the peak beyond data, "
+    "parameters and optimizer state, compilation included; compile: time of the first chunk minus "
+    "that of a later one; ?: something disturbed this row, do not trust it."
 )
+_HEADINGS = {
+    "samples/s": "samples\nper s",
+    "min-max": "slowest-\nfastest",
+    "step/floor": "step/\nfloor",
+    "host": "host\nmemory",
+    "device": "device\nmemory",
+}
+"""Headings of two lines, for columns whose cells are narrow."""
+_TEXTS = ("", "workload", "B is")
+"""Columns that hold words and not figures; that of contenders has no heading."""
+_EXPENDABLE = ("compile", "device", "host", "floor", "step", "min-max", "step/floor")
+"""Columns that are left out where there is no room, the first first."""
 
 
 def title(workload: Workload, varied: str = "") -> str:
@@ -44,9 +45,10 @@ def settings(result: Result) -> str:
     known = result.describe
     parts = [str(known.get("dtype", ""))]
     if known.get("threads"):
-        parts.append(f"{known['threads']} threads")
+        parts.append(f"{known['threads']} thread{'s' * (known['threads'] > 1)}")
     if known.get("blas"):
-        parts.append(str(known["blas"]))
+        kernels = f" with {known['kernels']} kernels" if known.get("kernels") else ""
+        parts.append(f"{known['blas']}{kernels}")
     if "tf32" in known:
         parts.append(f"TF32 {'on' if known['tf32'] else 'off'}")
     parts += [f"{name} {known[name]}" for name in ("cuda", "driver", "gpu") if known.get(name)]
@@ -56,77 +58,147 @@ def settings(result: Result) -> str:
     return f"{library} on {known.get('device', 'cpu')}: {', '.join(filter(None, parts))}"
 
 
-def lines(results: Sequence[Result]) -> list[str]:
-    """Return a heading and a row per contender: the fastest first, those without times last."""
+def comparison(results: Sequence[Result], width: int) -> tuple[Table | None, list[str]]:
+    """Return a table with a row per contender that has times, the fastest first.
+
+    Args:
+        results: of one workload.
+        width: columns of text that the table may take.
+
+    Returns:
+        The table, None if nothing was timed, and the columns that had no room in it.
+    """
     timed = [result for result in results if result.step_seconds]
     timed.sort(key=lambda result: _median(result.step))
-    table = [_HEADINGS, *map(_cells, timed)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    names = max(len(result.name) for result in results)
-    widths[0] = max(widths[0], names)
-    gap = "  " if sum(widths) + 2 * len(widths) - 2 <= WIDTH else " "
-    found = [
-        gap.join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in (table if timed else [])
-    ]
+    cells = [_cells(result) for result in timed]
+    if not cells:
+        return None, []
+    columns = {name: [row[name] for row in cells] for name in cells[0]}
+    columns = {name: column for name, column in columns.items() if {*column} != {"-"}}
+    return fitting(columns, width, _EXPENDABLE)
+
+
+def fitting(
+    columns: dict[str, list[str]], width: int, expendable: Sequence[str]
+) -> tuple[Table, list[str]]:
+    """Return a table that is as wide as its text, and the columns that had no room in it.
+
+    Args:
+        columns: the cells below each heading.
+        width: columns of text that the table may take.
+        expendable: headings that are left out where there is no room, the first first.
+    """
+    left_out: list[str] = []
+    for name in expendable:
+        if name in columns and _width(columns, 1) > width:
+            del columns[name]
+            left_out.append(name)
+    return _table(columns, 2 if _width(columns, 2) <= width else 1), left_out
+
+
+def remarks(results: Iterable[Result]) -> list[str]:
+    """Return a line for each contender whose times are doubtful or missing, or that has a note.
+
+    Libraries that are missing are not among them: they are missing for every workload.
+    """
+    lines = []
     for result in results:
-        remark = result.problem or result.note
-        if remark:
-            found += textwrap.wrap(
-                f"{result.name.ljust(names)}  {remark}", WIDTH, subsequent_indent=" " * (names + 2)
-            )
-    return found
+        if result.missing:
+            continue
+        said = []
+        if result.doubt:
+            again = ", also when measured again" if result.repeated else ""
+            said.append(f"? {result.doubt}{again}")
+        elif result.repeated:
+            said.append(f"measured again because of {result.repeated}")
+        said += [text for text in (result.problem or result.note,) if text]
+        if said:
+            lines.append(f"{result.name}: {'; '.join(said)}")
+    return lines
 
 
-def sweep_lines(axis: str, points: dict[int, list[Result]]) -> list[str]:
-    """Return a table of samples per second: a row per point, a column per contender."""
-    names = list(dict.fromkeys(result.name for row in points.values() for result in row))
-    width = max(9, *map(len, names))
-    found = [f"{axis:>10}  " + "  ".join(name.rjust(width) for name in names)]
-    for point, row in points.items():
-        speeds = {result.name: result.samples_per_second for result in row}
-        cells = [number(_median(speeds[n])) if speeds.get(n) else "-" for n in names]
-        found.append(f"{point:>10}  " + "  ".join(cell.rjust(width) for cell in cells))
-    for point, row in points.items():
-        for result in row:
-            if result.problem:
-                remark = f"{result.name}, {axis} {point}: {result.problem}"
-                found += textwrap.wrap(remark, WIDTH, subsequent_indent="  ")
-    return found
+def sweep_tables(axis: str, points: dict[int, list[Result]], width: int) -> list[Table]:
+    """Return a table of samples per second, a row per point and a column per contender.
+
+    Args:
+        axis: what was swept.
+        points: by size.
+        width: columns of text that a table may take: contenders without room go into another.
+    """
+    names = dict.fromkeys(
+        result.name for row in points.values() for result in row if not result.missing
+    )
+    sizes = {axis: [str(point) for point in points]}
+    tables = [dict(sizes)]
+    for name in names:
+        found = [next((each for each in row if each.name == name), None) for row in points.values()]
+        column = {name: [_speed(each) if each else "-" for each in found]}
+        if len(tables[-1]) > 1 and _width(tables[-1] | column, 2) > width:
+            tables.append(dict(sizes))
+        tables[-1] |= column
+    return [_table(columns, 2) for columns in tables]
 
 
-def number(value: float) -> str:
-    """Format with three digits: 937, 29.5k, 138k, 1.38M."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= 0.9995 * size:
-            return _digits(value / size) + unit
-    return _digits(value)
+def sweep_remarks(axis: str, points: dict[int, list[Result]]) -> list[str]:
+    """Return `remarks` on each point of a sweep."""
+    return [f"{axis} {point}, {line}" for point, row in points.items() for line in remarks(row)]
 
 
 def seconds(value: float) -> str:
     """Format with three digits: 68.5 us, 428 us, 63.1 ms, 1.20 s."""
     for size, unit in ((1.0, "s"), (1e-3, "ms")):
         if value >= 0.9995 * size:
-            return f"{_digits(value / size)} {unit}"
-    return f"{_digits(value * 1e6)} us"
+            return f"{three_digits(value / size)} {unit}"
+    return f"{three_digits(value * 1e6)} us"
 
 
-def _cells(result: Result) -> tuple[str, ...]:
+def marked(text: str, doubt: object) -> str:
+    """Put a question mark after a figure that is in doubt."""
+    return f"{text}?" if doubt else text
+
+
+def _cells(result: Result) -> dict[str, str]:
     speed, compiling = result.samples_per_second, result.compile_seconds
-    return (
-        result.name,
-        f"{number(speed.median)} ({number(speed.low)}-{number(speed.high)})" if speed else "-",
-        seconds(result.step.median) if result.step else "-",
-        f"{result.ratio.median:.2f}" if result.ratio else "-",
-        seconds(result.floor.median) if result.floor else "-",
-        f"{result.step_to_floor.median:.2f}" if result.step_to_floor else "-",
-        _megabytes(result.host_bytes),
-        _megabytes(result.device_bytes),
-        f"{compiling:.2f} s" if compiling is not None else "-",
-    )
+    return {
+        "": result.name,
+        "samples/s": _speed(result),
+        "min-max": f"{format_count(speed.low)}-{format_count(speed.high)}" if speed else "-",
+        "step": seconds(result.step.median) if result.step else "-",
+        "ratio": marked(f"{result.ratio.median:.2f}", result.doubt) if result.ratio else "-",
+        "floor": seconds(result.floor.median) if result.floor else "-",
+        "step/floor": f"{result.step_to_floor.median:.2f}" if result.step_to_floor else "-",
+        "host": _megabytes(result.host_bytes),
+        "device": _megabytes(result.device_bytes),
+        "compile": f"{compiling:.2f} s" if compiling is not None else "-",
+    }
+
+
+def _speed(result: Result) -> str:
+    speed = result.samples_per_second
+    return marked(format_count(speed.median), result.doubt) if speed else "-"
+
+
+def _heading(name: str) -> str:
+    return _HEADINGS.get(name, name)
+
+
+def _table(columns: dict[str, list[str]], gap: int) -> Table:
+    """Return a table that is as wide as its text."""
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
+    for name in columns:
+        table.add_column(
+            _heading(name), justify="left" if name in _TEXTS else "right", no_wrap=True
+        )
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _width(columns: dict[str, list[str]], gap: int) -> int:
+    widths = [
+        max(map(len, (*_heading(name).split("\n"), *texts))) for name, texts in columns.items()
+    ]
+    return sum(widths) + gap * (len(widths) - 1)
 
 
 def _median(spread: Spread | None) -> float:
@@ -134,9 +206,4 @@ def _median(spread: Spread | None) -> float:
 
 
 def _megabytes(size: int | None) -> str:
-    return "-" if size is None else f"{_digits(size / 1e6)} MB"
-
-
-def _digits(value: float) -> str:
-    """Format with three digits, at most two of them after the point."""
-    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+    return "-" if size is None else f"{three_digits(size / 1e6)} MB"

@@ -23,7 +23,7 @@ from itertools import islice
 from typing import Any, TextIO
 
 from nnxp.benchmark import memory, reference_loss
-from nnxp.benchmark.contender import Entry, Timed
+from nnxp.benchmark.contender import Entry, MissingError, Timed
 from nnxp.benchmark.workloads import Workload
 from nnxp.errors import NnxpError
 
@@ -146,7 +146,7 @@ def _answers(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def serve(answers: Callable[[], Iterable[dict[str, Any]]]) -> int:
     """Print each answer as a line of JSON, for an `AnsweringProcess`; return the exit status.
 
-    An exception becomes the answer {"error": TEXT}.
+    An exception becomes the answer {"error": TEXT}, with "missing" if the library is missing.
     """
     stdout = _take_stdout()
 
@@ -158,7 +158,8 @@ def serve(answers: Callable[[], Iterable[dict[str, Any]]]) -> int:
             say(answer)
     except Exception as error:  # a library may raise anything
         traceback.print_exc()
-        say({"error": " ".join(_text(error).split())})
+        missing = {"missing": True} if isinstance(error, (ImportError, MissingError)) else {}
+        say({"error": " ".join(_text(error).split())} | missing)
         return 1
     return 0
 
@@ -181,7 +182,7 @@ def _note(lines: list[str]) -> str:
 
 
 def _text(error: Exception) -> str:
-    if isinstance(error, NnxpError):
+    if isinstance(error, (NnxpError, MissingError)):
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 

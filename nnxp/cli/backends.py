@@ -9,4 +9,8 @@ def list_backends() -> None:
     for found in backends.availability():
         version = found.version or "-"
         state = f"usable: {', '.join(found.devices)}" if not found.problem else found.problem
+        if found.kernels:
+            state += f"; BLAS with {found.kernels} kernels"
         console.print(f"{found.name:<18}{version:<14}{state}")
+        if found.warning:
+            console.print(f"warning: {found.warning}")

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import math
 import os
-import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated, Any
 
+import typer
+
 from nnxp import backends, datasets, files, plots
 from nnxp import options as rules
-from nnxp.benchmark import sweep, table
+from nnxp.benchmark import compare, sweep, table
 from nnxp.benchmark.backend import entry
 from nnxp.benchmark.contender import Entry
-from nnxp.benchmark.machine import headline, machine
-from nnxp.benchmark.measure import QUICK, Result, measure
-from nnxp.benchmark.plots import bars, curves
+from nnxp.benchmark.machine import disturbance, headline, kernels, machine
+from nnxp.benchmark.measure import QUICK, Result, expected_seconds, measure
+from nnxp.benchmark.plots import curves, dots
 from nnxp.benchmark.workloads import WORKLOADS, Workload, select
 from nnxp.cli.options import DEVICE, OUTPUT, either, flag, number, text, whole
 from nnxp.cli.outputs import console
@@ -61,6 +64,15 @@ def bench(
             "NAME",
             "Size of one workload to vary: batch-size or width. Shows samples per second for each.",
             "--sweep",
+        ),
+    ] = None,
+    compared: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--compare",
+            metavar="A.json B.json",
+            rich_help_panel=MEASUREMENT,
+            help="Measure nothing, and say how much faster B is than A, two files of --json.",
         ),
     ] = None,
     quick: Annotated[
@@ -110,6 +122,13 @@ def bench(
     ] = None,
 ) -> None:
     """Time training on every backend: nnxp bench --workload small --backends torch,jax."""
+    if compared:
+        measuring = {
+            "--workload": workload_names, "--sweep": axis, "--quick": quick, "--tf32": tf32,
+            "--json": report, "--plot": plot,
+        }  # fmt: skip
+        _show_differences(*compared, [name for name, value in measuring.items() if value])
+        return
     rules.whole(1)("--repeat", repeat)
     rules.number(0.0, 3600.0, closed="both")("--min-seconds", min_seconds)
     names = _backends(backend_names)
@@ -125,9 +144,12 @@ def bench(
         options = QUICK
         workloads = [each.quick() for each in workloads]
         points = sweep.quick(points)
-    found = machine()
+    with console.status("looking at the machine"):
+        found = machine()
     content: dict[str, Any] = {"machine": found, "quick": quick, "data": data, "options": options}
-    _print(textwrap.fill(headline(found), table.WIDTH), *([_SMOKE] if quick else []))
+    _say(disturbance(found), headline(found), *kernels(found), _SMOKE if quick else None)
+    if not quick:
+        _say(_duration(list(points.values()) or workloads, entries, options, device))
     with console.status("") as status:
         options = options | {"progress": status.update}
         if axis:
@@ -136,10 +158,60 @@ def bench(
             figure = _compare(workloads, entries, options, content)
     if report is not None:
         files.write(report, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-        _print(f"saved {report}")
+        console.print(f"saved {report}")
     if plot is not None:
         plots.save(figure(), plot)
-        _print(f"saved {plot}")
+        console.print(f"saved {plot}")
+
+
+def _show_differences(first: str, second: str, measuring: list[str]) -> None:
+    """Print how much faster the second report is than the first, and what else differs.
+
+    Raises:
+        InputError: other options are given, which say what to measure.
+        DataError: a file is not a report.
+    """
+    if measuring:
+        raise InputError(f"--compare measures nothing: leave out {', '.join(measuring)}")
+    a, b = compare.read(first), compare.read(second)
+    for name, each in (("A", a), ("B", b)):
+        found = each.content["machine"]
+        _say(f"{name}: {each.name}, {found.get('date', 'without a date')}")
+    rows, left_out = compare.ratios(a, b, console.width)
+    _say("")
+    if rows:
+        console.print(rows, soft_wrap=False)
+        _say("", compare.legend())
+    else:
+        _say("no workload was measured in both on the same backend")
+    lines = compare.differences(a, b)
+    _say("", "what else differs:" if lines else "nothing else differs")
+    _say(*(f"- {line}" for line in lines), _no_room(left_out))
+
+
+def _duration(
+    workloads: list[Workload],
+    entries: Callable[[Workload], list[Entry]],
+    options: dict[str, Any],
+    device: str | None,
+) -> str:
+    """Say how long the measurement will take, in whole minutes."""
+    flops = 2e11 if device in (None, "cpu") else 1e13
+    seconds = 0.0
+    for each in workloads:
+        present = [one for one in entries(each) if _is_installed(one.name)]
+        seconds += expected_seconds(each, len(present), flops=flops, **options)
+    minutes = math.ceil(seconds / 60)
+    return (
+        f"This takes about {minutes} minute{'s' * (minutes > 1)}; --workload and --backends choose "
+        "less."
+    )
+
+
+def _is_installed(backend: str) -> bool:
+    """Return whether a backend's library can be found, without importing it."""
+    library, _ = backends.parse(backend)
+    return importlib.util.find_spec(library.replace("-", "_")) is not None
 
 
 def _compare(
@@ -150,19 +222,22 @@ def _compare(
 ) -> Callable[[], Any]:
     """Measure and print workload by workload; return a function that draws the picture."""
     results: list[Result] = []
-    introduced: set[str] = set()
+    told = _Told()
     for each in workloads:
-        found = measure(each, entries(each), timeout=_timeout(each), **options)
-        for result in found:
-            if result.describe and result.name not in introduced:
-                introduced.add(result.name)
-                _print(table.settings(result))
-        _print(f"\n{table.title(each)}", *table.lines(found))
+        present = [entry for entry in entries(each) if entry.name not in told.missing]
+        found = measure(each, present, timeout=_timeout(each), **options) if present else []
+        told.settings(found)
+        rows, left_out = table.comparison(found, console.width)
+        _say("", table.title(each))
+        if rows:
+            console.print(rows, soft_wrap=False)
+        _say(*table.remarks(found))
+        told.left_out |= dict.fromkeys(left_out)
         results += found
-    _print("", *table.LEGEND)
+    _say("", table.LEGEND, told.end())
     content["workloads"] = [asdict(each) for each in workloads]
     content["results"] = [result.to_dict() for result in results]
-    return lambda: bars(results, _caption("Training, by backend", content))
+    return lambda: dots(results, "Training, by backend", _caption(content))
 
 
 def _sweep(
@@ -175,23 +250,61 @@ def _sweep(
     """Measure and print all points; return a function that draws the picture."""
     first = next(iter(points.values()))
     found = sweep.sweep(points, entries(first), timeout=_timeout(first), **options)
-    for result in found[next(iter(points))]:
-        if result.describe:
-            _print(table.settings(result))
+    told = _Told()
+    told.settings(found[next(iter(points))])
     title = table.title(first, varied=axis)
-    _print("", textwrap.fill(f"{title}: samples per second", table.WIDTH))
-    _print(*table.sweep_lines(axis, found))
+    _say("", f"{title}: samples per second")
+    for rows in table.sweep_tables(axis, found, console.width):
+        console.print(rows, soft_wrap=False)
+    _say(*table.sweep_remarks(axis, found), told.end())
     content["sweep"] = axis
     content["points"] = sweep.to_list(points, found)
-    return lambda: curves(axis, found, _caption(title, content))
+    return lambda: curves(axis, found, title, _caption(content))
 
 
-def _caption(title: str, content: dict[str, Any]) -> str:
-    return f"{title}; {headline(content['machine'])}" + (f"; {_SMOKE}" if content["quick"] else "")
+class _Told:
+    """What a run of the command has to say once: settings, warnings, libraries that are missing."""
+
+    def __init__(self) -> None:
+        self.lines: set[str] = set()
+        self.missing: dict[str, str] = {}
+        """By backend: what to do."""
+        self.left_out: dict[str, None] = {}
+        """The columns for which the terminal is too narrow."""
+
+    def settings(self, results: list[Result]) -> None:
+        """Print what affects the speed of each backend, where it differs from what was printed."""
+        for result in results:
+            if result.missing:
+                self.missing[result.name] = result.problem or ""
+            known = result.describe
+            warning = known.get("warning") and f"warning: {result.name}: {known['warning']}"
+            for line in (known and table.settings(result), warning):
+                if line and line not in self.lines:
+                    self.lines.add(line)
+                    _say(line)
+
+    def end(self) -> str | None:
+        """Return what is said at the end, or None."""
+        lines = [f"not measured: {problem}" for problem in self.missing.values()]
+        lines += filter(None, [_no_room(self.left_out)])
+        return "\n".join(lines) or None
 
 
-def _print(*lines: str) -> None:
-    console.print("\n".join(lines))
+def _no_room(columns: Iterable[str]) -> str | None:
+    names = ", ".join(columns)
+    return f"no room for: {names}; a wider terminal shows more" if names else None
+
+
+def _caption(content: dict[str, Any]) -> str:
+    return headline(content["machine"]) + (f"; {_SMOKE}" if content["quick"] else "")
+
+
+def _say(*lines: str | None) -> None:
+    """Print lines, broken between words at the terminal's width."""
+    for line in lines:
+        if line is not None:
+            console.print(line, soft_wrap=False)
 
 
 def _backends(asked: str) -> list[str]:

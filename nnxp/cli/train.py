@@ -255,7 +255,7 @@ def train(given: TrainOptions) -> None:
 
     stop, path, test = _Stop(), given.save, {}
     with signals.handled(stop.receive):
-        table = EpochTable(console, given.epochs, log=given.verbose)
+        table = EpochTable(console, given.epochs, log=given.verbose, after_chunk=stop.check)
         table.expect(len(dataset.x) - validated)
         history = _history(network, dataset, arguments, table, stopping, stop)
         if given.diagnose and history.epochs:
@@ -429,11 +429,6 @@ def _history(
     stop: _Stop,
 ) -> History:
     """Train until the end or a signal; return the history of the complete epochs."""
-
-    def progress(samples: int) -> None:
-        table.advance(samples)
-        stop.check()
-
     try:
         with table:
             return nnxp.train(
@@ -441,7 +436,7 @@ def _history(
                 dataset.x,
                 dataset.y,
                 callbacks=[table.row, *stopping, stop],
-                progress=progress,
+                progress=table,
                 **arguments,
             )
     except signals.Interrupted as interrupted:
