@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any
@@ -493,18 +494,31 @@ def _outputs(
     return outputs
 
 
+@lru_cache(maxsize=64)
+def _loss(objective: Objective) -> Callable[[Array, Array, Array | None], Array]:
+    """Return the pure function (last pre-activation, targets, units) -> loss.
+
+    Equal objectives give the same function, whatever their units.
+    """
+
+    def loss(z: Array, targets: Array, units: Array | None) -> Array:
+        return replace(objective, units=units).value(z, targets)
+
+    return loss
+
+
 def evaluate(network: MLP, data: Validation, objective: Objective) -> dict[str, float]:
     """Compute `MLP.evaluate` on data that is already checked."""
-    targets, total, outputs = data.targets, 0.0, []
+    targets, total, outputs, units = data.targets, 0.0, [], None
     scaling, scale, factor = network.target_scaling, np.ones(1), 1.0
     if scaling is not None and objective.loss == "quadratic":
         targets, scale, factor = scaling.apply(targets), np.asarray(scaling.scale), scaling.unit**2
-        if (units := network.target_units()) is not None:
-            objective = objective.in_units(units)
+        units = network.target_units()
+    loss = network.backend.compiled(_loss(objective))
     for rows, z, y in network._forward_blocks(data.x, data.rows, data.numbers):
         t = network.spec.targets(targets[rows])
         with network.backend.active():
-            total += float(objective.value(z, t)) * t.shape[0]
+            total += float(loss(z, t, units)) * t.shape[0]
             outputs.append(to_numpy(y))
     figures = metrics.measure(objective, np.concatenate(outputs), targets, data.classes, scale)
     return {"loss": factor * total / targets.shape[0], **figures}

@@ -21,6 +21,7 @@ def training_step(
     optimizer: Optimizer,
     regularization: Regularization = Regularization(),  # noqa: B008, it is frozen
     dropout_seed: int = 0,
+    fuses: bool = False,
 ) -> Step:
     """Return the training step: backpropagation, then the update.
 
@@ -32,12 +33,13 @@ def training_step(
         objective: the loss on the network's output.
         optimizer, regularization: see `nnxp.train`.
         dropout_seed: the seed of the dropout masks.
+        fuses: see `nnxp.executors.Executor`. It chooses where plain descent multiplies by the rate.
 
     Returns:
         step(state, batch, learning_rate) -> (state, loss). The state is a `TrainState`, the batch
         is (x, targets) or (x, targets, sample_weight), the loss is a 0-d array.
     """
-    return _step(hidden, objective, without_rate(optimizer), regularization, dropout_seed)
+    return _step(hidden, objective, without_rate(optimizer), regularization, dropout_seed, fuses)
 
 
 @lru_cache(maxsize=64)
@@ -47,9 +49,12 @@ def _step(
     optimizer: Optimizer,
     regularization: Regularization,
     dropout_seed: int,
+    fuses: bool,
 ) -> Step:
     shares = regularization.shares(len(hidden))
-    plain = optimizer.is_plain and not regularization.penalizes
+    # Plain descent may multiply the last layer's small gradient by the rate, and not those of all
+    # weights. This saves two passes over each matrix, unless a compiler fuses product and update.
+    scales_output = optimizer.is_plain and not regularization.penalizes and not fuses
 
     def step(
         state: TrainState, batch: tuple[Array, ...], learning_rate: Any
@@ -60,13 +65,11 @@ def _step(
         if slope_totals:
             mask, slope_totals = with_slope_totals(mask, hidden, slope_totals)
         x, targets, sample_weight = batch if len(batch) == 3 else (*batch, None)
-        # Plain descent multiplies the last layer's small gradient by the rate, and not those of
-        # all weights: this saves two passes over each matrix.
-        scale = learning_rate if plain else None
+        scale = learning_rate if scales_output else None
         loss, gradients = backpropagate(
             parameters, hidden, scaled, x, targets, sample_weight, mask, scale
         )
-        if plain:
+        if scales_output:
             parameters = apply_updates(parameters, gradients)
         else:
             loss, gradients = regularization.penalize(loss, parameters, gradients)

@@ -235,7 +235,10 @@ class _Training:
         self.running = Running(self.backend, self.unit)
         # Pass 0 without dropout: a new seed must not recompile the step.
         dropout_seed = seed if regularization.shares(len(network.hidden)) else 0
-        step = training_step(network.hidden, objective, optimizer, regularization, dropout_seed)
+        fuses = self.backend.execution.fuses
+        step = training_step(
+            network.hidden, objective, optimizer, regularization, dropout_seed, fuses
+        )
         self.run = self.backend.runner(step, self.history.fallbacks)
         self.state = first_state(network, optimizer)
         self.recorder = (

@@ -18,6 +18,7 @@ from nnxp import MLP, SGD, Adam, BackendError, InputError, backends, train
 from nnxp.arrays import device, to_numpy
 from nnxp.backends import cupy as cupy_backend
 from nnxp.backends import numpy as numpy_backend
+from nnxp.data import batches
 from nnxp.kernels import ACTIVATIONS
 
 
@@ -178,6 +179,69 @@ def test_jax_compiles_few_programs_for_a_new_network_shape():
     with CountingCompilations() as compiled:
         trained_on_jax(6)  # the steps, the sum of the parameters, the outputs
     assert len(compiled) == 3, compiled
+
+
+def test_jax_compiles_few_programs_to_evaluate_a_new_shape():
+    require("jax")
+    with CountingCompilations() as compiled:
+        MLP([3, 23, 2], backend="jax").evaluate(np.zeros((19, 3)), np.zeros(19, dtype=int))
+    assert len(compiled) == 3, compiled  # the outputs, their check, the loss
+
+
+@pytest.mark.parametrize(
+    ("rows", "most", "lengths"),
+    [(1600, 2048, {200}), (1603, 2048, {200, 1}), (1608, 60, {51, 50}), (1611, 60, {51, 50, 1})],
+)
+def test_jax_runs_an_epoch_in_few_long_chunks_and_compiles_each_length_once(
+    rows, most, lengths, monkeypatch
+):
+    require("jax")
+    monkeypatch.setattr(batches, "STEPS_PER_LONG_CHUNK", most)
+    x, t = np.random.default_rng(0).random((rows, 3)), np.arange(rows) % 2
+    calls = []
+    with CountingCompilations() as compiled:
+        for _ in range(2):
+            train(
+                MLP([3, 4, 2], backend="jax"), x, t, epochs=2, batch_size=8,
+                progress=calls.append,
+            )  # fmt: skip
+    assert {-(-samples // 8) for samples in calls} == lengths
+    assert sum(calls) == 4 * rows
+    assert compiled.count("run") == len(lengths)
+
+
+def test_jax_compiles_no_check_of_data():
+    """XLA compiles for each shape, and NumPy can look at the same memory."""
+    require("jax")
+    x, t = np.random.default_rng(0).random((41, 3)), np.arange(41) % 2
+    with CountingCompilations() as compiled:
+        train(MLP([3, 5, 2], backend="jax"), x, t, epochs=1, batch_size=None)
+    assert not [name for name in compiled if "sum" in name], compiled
+    x[7, 1] = np.inf
+    with pytest.raises(InputError, match="inf at row 7, column 1"):
+        train(MLP([3, 5, 2], backend="jax"), x, t, epochs=1, batch_size=None)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.bool_])
+@pytest.mark.parametrize("shape", [(), (0, 3), (5,), (33, 7)])
+def test_jax_copies_a_hosts_array_once(dtype, shape, monkeypatch):
+    """XLA shares memory that is aligned, and copies other memory again."""
+    require("jax")
+    import jax
+
+    given, put = [], jax.device_put
+    monkeypatch.setattr(jax, "device_put", lambda x, *to: given.append(x) or put(x, *to))
+    opened = backends.get("jax", "cpu")
+    source = np.asfortranarray((np.random.default_rng(0).random(shape) * 9).astype(dtype))
+    array, expected = opened.asarray(source), source.copy()
+    if source.size:
+        assert array.unsafe_buffer_pointer() == given[0].ctypes.data
+        assert not np.shares_memory(given[0], source)
+        source[...] = 0
+    np.testing.assert_array_equal(np.asarray(array), expected)
+    assert array.dtype == expected.dtype
+    converted = opened.asarray(expected.astype(np.float64), dtype=opened.xp.float32)
+    np.testing.assert_array_equal(np.asarray(converted), expected.astype(np.float32))
 
 
 def test_jax_lets_go_of_programs_of_old_network_shapes(monkeypatch):

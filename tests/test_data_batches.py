@@ -5,7 +5,16 @@ from hypothesis import strategies as st
 
 import nnxp
 from nnxp import InputError
-from nnxp.data.batches import STEPS_PER_CHUNK, chunks, labels_of, shuffled, split
+from nnxp.data.batches import (
+    MACS_PER_LONG_CHUNK,
+    STEPS_PER_CHUNK,
+    STEPS_PER_LONG_CHUNK,
+    chunks,
+    labels_of,
+    long_chunk,
+    shuffled,
+    split,
+)
 from nnxp.randomness import Purpose, generator
 
 sizes = st.integers(1, 500)
@@ -26,6 +35,16 @@ def test_chunks_are_whole_batches_of_at_most_two_lengths_and_a_rest(samples, bat
     assert all(shape[1] == batch_size and 1 <= shape[0] <= most for shape in shapes)
     lengths = {shape[0] for shape in shapes}
     assert not lengths or max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+@given(multiply_adds=st.integers(1, 2**44))
+def test_a_long_chunk_is_bounded_by_its_steps_and_its_work(device, multiply_adds):
+    most = long_chunk(multiply_adds, device)
+    work = MACS_PER_LONG_CHUNK[device.partition(":")[0]]
+    assert 1 <= most <= STEPS_PER_LONG_CHUNK
+    assert most == 1 or most * multiply_adds <= work
+    assert most == STEPS_PER_LONG_CHUNK or (most + 1) * multiply_adds > work
 
 
 def test_orders_differ_between_epochs_and_seeds_and_can_be_made_again():

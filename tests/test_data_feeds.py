@@ -32,6 +32,7 @@ def data():
 def short_chunks(monkeypatch):
     """Nine chunks an epoch, of two lengths, and a smaller last batch."""
     monkeypatch.setattr(batches, "STEPS_PER_CHUNK", 3)
+    monkeypatch.setattr(batches, "STEPS_PER_LONG_CHUNK", 3)
 
 
 def results(network, x, t, stream, **options):

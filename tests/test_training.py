@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nnxp import MLP, SGD, Adam, DivergenceError, InputError, backends, objectives, train
 from nnxp.arrays import index_dtype, is_array, to_numpy
 from nnxp.data import batches
+from nnxp.network import backpropagate
 from nnxp.objectives import LOSSES
 from nnxp.state import first_state
 from nnxp.step import training_step
@@ -323,6 +324,38 @@ def test_wrong_options_are_refused_before_anything_is_trained(data, options, say
         train(network, *data, **{"epochs": 1, "batch_size": 8, **options})
     for now, then in zip(arrays(network.parameters), before, strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+@pytest.mark.parametrize(
+    ("name", "fuses"),
+    [("numpy", False), ("numpy:eager", False), ("torch", False), ("torch:compiled", True),
+     ("jax", True), ("jax:eager", False)],
+)  # fmt: skip
+def test_a_compiler_gets_the_rate_beside_the_weights_and_classes_as_they_are(
+    name, fuses, data, monkeypatch
+):
+    """It fuses both; to other executors the rate costs two passes over each matrix."""
+    require(name.partition(":")[0])
+    if name == "torch:compiled":
+        from nnxp.executors import torch_compile
+
+        monkeypatch.setattr(torch_compile, "OPTIONS", {"backend": "eager"})  # nothing in C++
+    seen = set()
+
+    def watched(*arguments):
+        seen.add((arguments[-1] is None, arguments[4].ndim))  # the scale and the targets
+        return backpropagate(*arguments)
+
+    monkeypatch.setattr("nnxp.step.backpropagate", watched)
+    x = np.concatenate([data[0], data[0]], axis=1)  # so wide that rows of classes are worth it
+    losses = []
+    for each in ("numpy", name):
+        seen.clear()
+        network = MLP([12, 4, 3], ("leaky_relu",), backend=each)
+        history = train(network, x, data[1], epochs=1, batch_size=50)
+        losses.append([epoch.loss for epoch in history.epochs])
+    assert seen == {(fuses, 1 if fuses else 2)}
+    np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 def test_training_again_does_not_make_another_step():

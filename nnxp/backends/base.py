@@ -11,7 +11,7 @@ from nnxp import executors, options
 from nnxp.arrays import Array, device, is_array, namespace, to_numpy
 from nnxp.backends.staging import Layout, Staging
 from nnxp.errors import BackendError, NnxpError, first_line
-from nnxp.executors import Runner, State, Step
+from nnxp.executors import Executor, Runner, State, Step
 
 log = logging.getLogger("nnxp")
 
@@ -158,6 +158,11 @@ class Backend:
             BackendError: the library, as it is configured, does not compute in it.
         """
         return getattr(self.xp, options.DTYPE("dtype", name))
+
+    @property
+    def execution(self) -> Executor:
+        """The properties of the executor."""
+        return executors.by_name(self.executor)
 
     def asarray(self, x: Any, dtype: Any = None, copy: bool | None = None) -> Array:
         """Convert `x`, an array of any library or nested lists, to an array on this device."""

@@ -22,6 +22,9 @@ from nnxp.errors import BackendError, first_line
 from nnxp.executors.jax_scan import PROGRAMS
 from nnxp.nested import shapes
 
+_ALIGNMENT = 64
+"""Bytes to whose multiple XLA aligns memory on a CPU."""
+
 
 class JAXBackend(Backend):
     name = "jax"
@@ -95,8 +98,8 @@ class JAXBackend(Backend):
         ):  # overflow gives infinity, as elsewhere
             if not is_array(x) or namespace(x) is not self.xp:
                 # NumPy converts: JAX would compile a conversion for each new shape. It is a copy,
-                # because JAX may read the array later, and may share aligned memory.
-                x = np.array(to_numpy(x), dtype=dtype, order="C")
+                # because JAX may read the array later, and on a CPU shares its memory.
+                x = _aligned_copy(to_numpy(x), dtype)
             elif dtype not in (None, x.dtype):
                 x = x.astype(dtype)
             elif copy:
@@ -152,6 +155,17 @@ class JAXBackend(Backend):
             "cuda": self.device.client.platform_version,
             "gpu": self.device.device_kind,
         }
+
+
+def _aligned_copy(x: np.ndarray, dtype: Any) -> np.ndarray:
+    """Copy `x`, row by row, to memory that XLA shares on a CPU: other memory it copies again."""
+    dtype = x.dtype if dtype is None else np.dtype(dtype)
+    size = x.size * dtype.itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    copy = memory[start : start + size].view(dtype).reshape(x.shape)
+    copy[...] = x
+    return copy
 
 
 @lru_cache(maxsize=PROGRAMS)

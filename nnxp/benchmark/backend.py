@@ -66,7 +66,8 @@ class Trainer:
         targets = checks.targets(classes, objective.loss, len(x), workload.sizes[-1])
         self.data = spec.on_device(x), device_targets(spec, targets)
         self.fallbacks: list[str] = []
-        step = training_step(network.hidden, objective, optimizer)
+        fuses = self.backend.execution.fuses
+        step = training_step(network.hidden, objective, optimizer, fuses=fuses)
         self.run = self.backend.runner(step, self.fallbacks)
         self.state = first_state(network, optimizer)
         self.indices = index_dtype(self.backend.xp)

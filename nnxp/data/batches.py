@@ -12,11 +12,30 @@ from nnxp.randomness import Purpose, generator
 STEPS_PER_CHUNK = 64
 """Most steps per call of a backend: enough to hide the call's cost, few enough to watch progress.
 """
+STEPS_PER_LONG_CHUNK = 2**11
+"""Most steps of a long chunk. The smallest take 25 to 50 us each on two cores."""
+MACS_PER_LONG_CHUNK = {"cpu": 2**31, "cuda": 2**38}
+"""Multiply-adds of the forward passes of a long chunk. Two cores take 30 to 150 ms for them and the
+backward passes; that a GPU is a hundred times as fast was not measured."""
 
 
 def shuffled(samples: int, seed: int, epoch: int) -> np.ndarray:
     """Return the order in which `epoch` (1, 2, ...) visits the samples, (samples,), int64."""
     return generator(seed, Purpose.BATCHES, epoch).permutation(samples)
+
+
+def long_chunk(multiply_adds: int, device: str) -> int:
+    """Return the most steps of a chunk of 20 to 100 ms, where a call costs as much as many steps.
+
+    This is an estimate and no measurement, so that equal trainings have chunks of equal lengths:
+    their losses have the same rounding, and nothing is compiled again.
+
+    Args:
+        multiply_adds: multiply-adds of a step's forward pass.
+        device: the device's name.
+    """
+    most = MACS_PER_LONG_CHUNK[device.partition(":")[0]] // multiply_adds
+    return min(max(1, most), STEPS_PER_LONG_CHUNK)
 
 
 def chunks(order: np.ndarray, batch_size: int, most: int = STEPS_PER_CHUNK) -> Iterator[np.ndarray]:

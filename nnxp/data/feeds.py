@@ -29,6 +29,7 @@ class Feed:
         data: arrays with a row per sample.
         batch_size: samples per step; None for all.
         train_rows: the rows to train on; None for all.
+        steps: most steps of a chunk; None for `nnxp.data.batches.STEPS_PER_CHUNK`.
     """
 
     def __init__(
@@ -37,20 +38,22 @@ class Feed:
         data: Sequence[Array],
         batch_size: int | None,
         train_rows: np.ndarray | None = None,
+        steps: int | None = None,
     ) -> None:
         self.backend = backend
         self.data = tuple(data)
         self.train_rows = train_rows
         self.samples: int = data[0].shape[0] if train_rows is None else len(train_rows)
         self.batch_size = min(int(batch_size or self.samples), self.samples)
+        self.steps = steps or batches.STEPS_PER_CHUNK
 
     def chunks(self, order: np.ndarray) -> Iterator[Chunk]:
         """Yield an epoch's chunks; `order` is a permutation of the rows to train on."""
         raise NotImplementedError
 
-    def _rows(self, order: np.ndarray, most: int) -> Iterator[np.ndarray]:
+    def _rows(self, order: np.ndarray) -> Iterator[np.ndarray]:
         order = order if self.train_rows is None else self.train_rows[order]
-        return batches.chunks(order, self.batch_size, most)
+        return batches.chunks(order, self.batch_size, self.steps)
 
 
 class Resident(Feed):
@@ -58,7 +61,7 @@ class Resident(Feed):
 
     def chunks(self, order: np.ndarray) -> Iterator[Chunk]:
         indices = index_dtype(self.backend.xp)
-        for rows in self._rows(order, batches.STEPS_PER_CHUNK):
+        for rows in self._rows(order):
             yield self.data, self.backend.asarray(rows, dtype=indices)
 
 
@@ -66,8 +69,8 @@ class Streamed(Feed):
     """Data on the host that is sent by chunks, one chunk ahead of the steps.
 
     Args:
-        backend, data, batch_size, train_rows: see `Feed`. The data are NumPy arrays of any dtype,
-            which are never copied as a whole.
+        backend, data, batch_size, train_rows, steps: see `Feed`. The data are NumPy arrays of any
+            dtype, which are never copied as a whole.
         dtypes: the dtype of each array on the device.
         room: bytes of the device's memory that are available; None for no limit.
     """
@@ -80,8 +83,9 @@ class Streamed(Feed):
         train_rows: np.ndarray | None,
         dtypes: Sequence[np.dtype],
         room: int | None,
+        steps: int | None = None,
     ) -> None:
-        super().__init__(backend, data, batch_size, train_rows)
+        super().__init__(backend, data, batch_size, train_rows, steps)
         self.dtypes = dtypes
         self.batch_bytes = self.batch_size * sum(
             dtype.itemsize * math.prod(array.shape[1:])
@@ -91,7 +95,7 @@ class Streamed(Feed):
         if room is not None:
             chunk_bytes = min(chunk_bytes, max(room, 0) // 4)  # two chunks use half of it at most
         self.steps = min(
-            batches.STEPS_PER_CHUNK,
+            self.steps,
             max(1, chunk_bytes // self.batch_bytes),
             self.samples // self.batch_size,
         )
@@ -106,7 +110,7 @@ class Streamed(Feed):
         """
         pending = None
         try:
-            for number, rows in enumerate(self._rows(order, self.steps)):
+            for number, rows in enumerate(self._rows(order)):
                 # Chunk n - 1 is pending: reuse chunk n - 2's buffer once the device is done.
                 place = self._place(number % 2)
                 self._send(place, rows.reshape(-1))

@@ -39,6 +39,11 @@ class NetworkSpec:
         return np.dtype(self.dtype).itemsize
 
     @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of a sample's forward pass."""
+        return sum(fan_in * fan_out for fan_in, fan_out in pairwise(self.sizes))
+
+    @property
     def block_rows(self) -> int:
         """Samples whose outputs are computed at once."""
         return max(1, BLOCK_ELEMENTS // max(self.sizes))

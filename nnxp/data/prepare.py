@@ -101,7 +101,7 @@ def prepare(
     if scaling is not None:
         t = scaling.apply(t)
         log.info("targets are scaled for training: %s", scaling.describe())
-    targets_and_weights = [_encoded(t, features, outputs)]
+    targets_and_weights = [_encoded(network, t)]
     if weight is not None:
         targets_and_weights.append(checks.unit_mean(weight, train_rows))
     feed = _feed(where, on_host, x, targets_and_weights, batch_size, train_rows)
@@ -128,15 +128,17 @@ def prepare_evaluation(network: NetworkSpec, loss: str, x: Any, targets: Any) ->
 
 def device_targets(network: NetworkSpec, t: np.ndarray) -> Array:
     """Move checked targets to the device, in the form that steps take."""
-    return network.targets(_encoded(t, network.sizes[0], network.sizes[-1]))
+    return network.targets(_encoded(network, t))
 
 
-def _encoded(t: np.ndarray, features: int, outputs: int) -> np.ndarray:
+def _encoded(network: NetworkSpec, t: np.ndarray) -> np.ndarray:
     """Encode classes as one-hot rows if these take at most a quarter of x's memory.
 
-    Then a step gathers its rows instead of encoding them.
+    Then a step gathers its rows instead of encoding them. If a compiler fuses the encoding with
+    the gradient, classes are faster.
     """
-    if t.ndim == 1 and 4 * outputs <= features:
+    features, *_, outputs = network.sizes
+    if t.ndim == 1 and 4 * outputs <= features and not network.backend.execution.fuses:
         return np.eye(outputs, dtype=np.float32)[t]
     return t
 
@@ -175,6 +177,10 @@ def _feed(
 ) -> Feed:
     """Make a feed of x, the targets and the weights."""
     network = where.network
+    steps = None
+    if network.backend.execution.long_chunks:
+        multiply_adds = network.multiply_adds * min(batch_size or x.shape[0], x.shape[0])
+        steps = batches.long_chunk(multiply_adds, network.backend.device_name)
     if on_host:
         # One row on the device shows the dtype that its library uses.
         dtypes = [to_numpy(network.targets(array[:1])).dtype for array in targets_and_weights]
@@ -186,12 +192,12 @@ def _feed(
             train_rows,
             dtypes,
             where.available_bytes,
+            steps,
         )
     if isinstance(x, np.ndarray):
         x = np.ascontiguousarray(x)  # a gather from another layout copies the whole array
-    return Resident(
-        network.backend, (x, *map(network.targets, targets_and_weights)), batch_size, train_rows
-    )
+    data = (x, *map(network.targets, targets_and_weights))
+    return Resident(network.backend, data, batch_size, train_rows, steps)
 
 
 def _describe_feed(feed: Feed, where: Placement) -> str:

@@ -44,6 +44,13 @@ class Executor:
     """Backend's name: the module in this package that runs it. The key "" is any other backend."""
     device: str = ""
     """The prefix of the devices' names, such as "cuda"; "" for any device."""
+    fuses: bool = False
+    """Whether a compiler fuses elementwise operations with others. Then a factor of a large array
+    costs nothing, nor does a comparison that makes one-hot rows; see `nnxp.step` and
+    `nnxp.data.prepare`."""
+    long_chunks: bool = False
+    """Whether a call costs as much as many small steps, and takes a chunk of any length at once;
+    see `nnxp.data.batches.long_chunk`."""
 
     def runs_on(self, backend: str, device: str | None) -> bool:
         """Return whether `backend` has it on `device`; None means on at least one device."""
@@ -56,9 +63,11 @@ EXECUTORS = (
              {"numpy": "replay"}),
     Executor("graph", "capture a chunk of steps in a CUDA graph and launch it as a whole",
              {"cupy": "cupy_graph", "torch": "torch_graph"}, "cuda"),
-    Executor("jit", "compile a chunk by XLA, as jit of lax.scan", {"jax": "jax_scan"}),
+    Executor("jit", "compile a chunk by XLA, as jit of lax.scan", {"jax": "jax_scan"},
+             fuses=True, long_chunks=True),
     Executor("eager", "call the library's functions one after the other", {"": "eager"}),
-    Executor("compiled", "compile a step by torch.compile", {"torch": "torch_compile"}),
+    Executor("compiled", "compile a step by torch.compile", {"torch": "torch_compile"},
+             fuses=True),
 )  # fmt: skip
 """All executors, the best first: the first one that a device has is its default."""
 
@@ -96,6 +105,11 @@ def names(backend: str, device: str | None = None) -> tuple[str, ...]:
     return tuple(each.name for each in EXECUTORS if each.runs_on(backend, device))
 
 
+def by_name(name: str) -> Executor:
+    """Return the executor called `name`, from `find`."""
+    return next(each for each in EXECUTORS if each.name == name)
+
+
 def find(name: str | None, backend: str, device: str | None = None) -> str:
     """Return the name of an available executor: `name`, or the default for None or "auto".
 
@@ -125,7 +139,7 @@ def runner(executor: str, backend: Host, step: Step, report: Report) -> Runner:
         step: see `nnxp.executors.Step`.
         report: called if steps run otherwise than by this executor.
     """
-    modules = next(each.modules for each in EXECUTORS if each.name == executor)
+    modules = by_name(executor).modules
     name = modules.get(backend.name) or modules[""]
     module = importlib.import_module(f"nnxp.executors.{name}")
     run: Runner = module.runner(step, backend, report)
