@@ -36,8 +36,9 @@ from nnxp.executors.recording import Axis, DType, Function, Made
 from nnxp.nested import leaves
 
 VERIFIED_VERSIONS: tuple[str, ...] = ()
-"""Versions of CuPy whose captured steps gave the same bits as eager steps on a GPU, by `ci/gpu`.
-With every version, a captured chunk is used only if it gives the same result as its warm-up."""
+"""Versions of CuPy whose captured steps gave the results of eager steps on a GPU, by `ci/gpu`.
+CuPy 14.2 has done so on an emulated CUDA, by `ci/cupy`, which does not count here. With every
+version, a captured chunk is used only if it gives the same bits as its warm-up."""
 
 ATTEMPTS = 5
 """Attempts to capture a chunk. A call in another thread that waits for the whole device invalidates
