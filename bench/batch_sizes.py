@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from arguments import parser, run
-from contenders import OPTIONS, chosen_entries
+from contenders import OPTIONS, chosen_entries, failures
 from report.gpu import pays
 from report.writing import write_json
 from rich.console import Console
@@ -59,12 +59,10 @@ def main() -> int:
         print(
             f"{name} outruns nnxp[numpy] " + (f"from batch size {least} on" if least else "never")
         )
-    complete = len(found) == len(points)
-    if not complete:
-        missing = [str(size) for size in points if size not in found]
+    status = failures([result.to_dict() for results in found.values() for result in results])
+    if missing := [str(size) for size in points if size not in found]:
         print(f"left out for lack of time: batch sizes {', '.join(missing)}")
-    problems = any(result.problem for results in found.values() for result in results)
-    return int(problems or not complete)
+    return int(status or bool(missing))
 
 
 if __name__ == "__main__":

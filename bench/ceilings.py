@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from arguments import parser, restart_with_free_kernels, run
+from contenders import failures
 from report.gpu import ceilings
 from report.mdtable import table
 from report.writing import write_json
@@ -117,7 +118,7 @@ def main() -> int:
     if chosen.output:
         write_json(found, chosen.output)
     print("\n".join(table(ceilings(found))))
-    return int(any(row.get("problem") for row in found))
+    return failures([{"name": row["library"]} | row for row in found])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from arguments import parser, run
-from contenders import OPTIONS, chosen_entries
+from contenders import OPTIONS, chosen_entries, failures
 from report.tables import markdown
 from report.writing import BENCH, write_readme, write_results
 from rich.console import Console
@@ -61,7 +61,7 @@ def main() -> int:
     content = json.loads(source.read_text("utf-8")) if source else compare(chosen)
     target = write_readme(content, chosen.output or BENCH)
     print(f"\n{markdown(content)}\n\nsaved {target}")
-    return int(any(result["problem"] for result in content["results"]))
+    return failures(content["results"])
 
 
 def compare(chosen: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from peers import PEERS
 from report.ratios import OURS
@@ -51,3 +53,12 @@ def chosen_entries(chosen: argparse.Namespace, each: Workload) -> list[Entry]:
     default = _BACKENDS["cuda" if chosen.device.startswith("cuda") else "cpu"]
     asked = ["numpy", *chosen.backends.split(",")] if chosen.backends else default
     return entries(each, list(dict.fromkeys(asked)), peers, chosen.device)
+
+
+def failures(results: Sequence[Mapping[str, Any]]) -> int:
+    """Print how many results have a "problem", and the first, in one line; return exit status."""
+    failed = [each for each in results if each.get("problem")]
+    if failed:
+        first = f"{failed[0]['name']}: {failed[0]['problem']}"
+        print(f"{len(failed)} of {len(results)} failed, the first of them {first}")
+    return int(bool(failed))

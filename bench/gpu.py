@@ -1,10 +1,11 @@
 """Runs all tests and measurements on a GPU, part by part, each with a time limit; see `ci/gpu`.
 
-    python bench/gpu.py --output gpu-results            # eight minutes, writes into bench/ too
-    python bench/gpu.py --output /tmp/trial --dry-run   # on a CPU, smoke size, writes there only
+    python bench/gpu.py --output gpu-results               # eight minutes, writes into bench/ too
+    python bench/gpu.py --output /tmp/trial --dry-run cpu  # smoke size, writes there only
 
 A part that fails or takes too long does not stop the others. At the end the measurements are
-assembled, whatever is missing; the summary says which parts failed, and the exit status is then 1.
+assembled, whatever is missing; the summary has a line for each part that failed and each library
+that is not installed, and the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -31,7 +32,15 @@ SECONDS = 480.0
 """Time limit of everything."""
 _LAST = 15.0
 """Seconds of these that are reserved to assemble the report."""
-PEERS = "pytorch,pytorch_compiled,pytorch_cuda_graph,jax_jit,jax_scan"
+LIBRARIES = ("cupy", "torch", "jax")
+PEERS = {
+    "pytorch": "torch",
+    "pytorch_compiled": "torch",
+    "pytorch_cuda_graph": "torch",
+    "jax_jit": "jax",
+    "jax_scan": "jax",
+}
+"""The peers and their libraries."""
 _ON_CUDA = ("kernels", "network", "training", "optimizers", "graph")
 """The test modules that NNXP_TEST_DEVICE moves to the GPU."""
 _PATIENCE = 10.0
@@ -57,17 +66,23 @@ class Part:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def parts(work: Path, dry_run: bool) -> list[Part]:
+def parts(work: Path, dry_run: str = "", libraries: Sequence[str] = LIBRARIES) -> list[Part]:
     """Return the parts, which write their measurements into a folder.
 
     Args:
         work: the folder.
-        dry_run: whether to run the same on a CPU at smoke size, with few tests.
+        dry_run: "cpu" or "cuda" to run the same there at smoke size, with few tests.
+        libraries: those of `LIBRARIES` that are measured.
     """
-    python, device = sys.executable, "cpu" if dry_run else "cuda"
-    libraries = "torch,jax" if dry_run else "cupy,torch,jax"
-    ours = ("--backends", "torch" if dry_run else "cupy:eager,cupy:graph,torch,jax")
-    peers = ("--peers", "pytorch,jax_scan" if dry_run else PEERS)
+    python, device = sys.executable, dry_run or "cuda"
+    libraries = [name for name in libraries if (name, device) != ("cupy", "cpu")]
+    names = ",".join(libraries) or "numpy"
+    ours = ("--backends", names.replace("cupy", "cupy:eager,cupy:graph"))
+    peers = ("--peers", ",".join(peer for peer, name in PEERS.items() if name in libraries))
+    # Only PyTorch's profiler counts what is no graph of CuPy.
+    counted = (
+        (*ours, *peers) if "torch" in libraries else ("--backends", "cupy:graph", "--peers", "")
+    )
     tiny = ("--workload", "tiny") if dry_run else ()
     rounds = ("--repeat", "5", "--min-seconds", "0.1", "--pause", "0.05", "--timeout", "60")
 
@@ -86,45 +101,69 @@ def parts(work: Path, dry_run: bool) -> list[Part]:
     return [
         *([] if dry_run else [Part("driver", 5, ["nvidia-smi"])]),
         Part("backends", 20, [python, "-m", "nnxp", "backends"]),
-        *_tests(dry_run),
-        bench("ceilings", 20, "--libraries", libraries, *to("ceilings.json")),
+        *(_few_tests(device, libraries) if dry_run else _tests(libraries)),
+        bench("ceilings", 20, "--libraries", names, *to("ceilings.json")),
         bench(
             "compare", 180, *ours, *peers, *tiny, *rounds, "--together", *within(180),
             *to("compared"),
         ),
         bench(
-            "batch_sizes", 40, "--backends", libraries, "--peers", "", *within(40),
-            *to("sweep.json"),
+            "batch_sizes", 40, "--backends", names, "--peers", "", *within(40), *to("sweep.json"),
         ),
-        bench("kernels", 20, *ours, *peers, *tiny, *within(20), *to("kernels.json")),
-        bench("mnist", 25, "--backends", f"{libraries},numpy", *to("mnist.json")),
+        bench("kernels", 20, *counted, *tiny, *within(20), *to("kernels.json")),
+        bench("mnist", 25, "--backends", f"{names},numpy", *to("mnist.json")),
     ]  # fmt: skip
 
 
-def _tests(dry_run: bool) -> list[Part]:
-    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    if dry_run:
-        return [Part("tests", 600, [*pytest, "tests/test_schedules.py"])]
-    pytest += ["-n", "8"] if find_spec("xdist") else []
-    files = [f"tests/test_{name}.py" for name in _ON_CUDA]
-    others = {"NNXP_REQUIRE": "torch,jax", "NNXP_TEST_DEVICE": "cuda"}
-    # All tests except the dry run of this script.
-    whole = [*pytest, "-m", "slow or not slow", "-k", "not dry_run"]
-    return [
-        Part("tests-cupy", 100, whole, {"NNXP_REQUIRE": "cupy"}),
-        Part("tests-others", 35, [*pytest, "-k", "torch or jax", *files], others),
-    ]
+_PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+
+
+def _tests(libraries: Sequence[str]) -> list[Part]:
+    pytest = [*_PYTEST, *(["-n", str(min(8, os.cpu_count() or 8))] if find_spec("xdist") else [])]
+    found = []
+    if "cupy" in libraries:
+        # All tests except the dry run of this script.
+        whole = [*pytest, "-m", "slow or not slow", "-k", "not dry_run"]
+        found.append(Part("tests-cupy", 100, whole, {"NNXP_REQUIRE": "cupy"}))
+    others = [name for name in libraries if name != "cupy"]
+    if others:
+        files = [f"tests/test_{name}.py" for name in _ON_CUDA]
+        environment = {"NNXP_REQUIRE": ",".join(others), "NNXP_TEST_DEVICE": "cuda"}
+        found.append(
+            Part("tests-others", 35, [*pytest, "-k", " or ".join(others), *files], environment)
+        )
+    return found
+
+
+def _few_tests(device: str, libraries: Sequence[str]) -> list[Part]:
+    environment = {"NNXP_REQUIRE": ",".join(libraries), "NNXP_TEST_DEVICE": device}
+    command = [*_PYTEST, "-k", " or ".join(libraries) or "numpy", "tests/test_optimizers.py"]
+    return [Part("tests", 600, command, environment)]
 
 
 def run(part: Part, seconds: float, log: Callable[[str], Any]) -> str | None:
     """Run one part and log its output; return what went wrong, or None."""
     environment = _ENVIRONMENT | os.environ | part.environment
-    with Process(part.command, log, folder=ROOT, environment=environment) as process:
+    last = ""
+
+    def on_line(line: str) -> None:
+        nonlocal last
+        last = line.strip() or last
+        log(line)
+
+    try:
+        process = Process(part.command, on_line, folder=ROOT, environment=environment)
+    except OSError as error:
+        return f"{part.command[0]} cannot be started: {error.strerror}"
+    with process:
         if not process.wait(seconds):
             process.interrupt()  # the part ends the processes that it started
             process.wait(_PATIENCE)
             return f"took more than {seconds:.0f} seconds"
-    return f"exit status {process.status}" if process.status else None
+    if not process.status:
+        return None
+    # A part that fails says why in its last line.
+    return f"exit status {process.status}" + (f": {last}" if last else "")
 
 
 def run_all(todo: Sequence[Part], seconds: float, log: Callable[[str], Any]) -> list[str]:
@@ -146,10 +185,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("gpu-results"), help="folder")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="time limit of everything")
-    parser.add_argument("--dry-run", action="store_true", help="on a CPU; writes to --output only")
+    parser.add_argument(
+        "--libraries", default=",".join(LIBRARIES), help="those to measure, separated by commas"
+    )
+    parser.add_argument(
+        "--dry-run", choices=("cpu", "cuda"), default="", help="smoke size; writes to --output only"
+    )
     chosen = parser.parse_args()
     # A shell starts background jobs with SIGINT ignored, and children would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    libraries = [name for name in LIBRARIES if name in chosen.libraries.split(",")]
+    if chosen.dry_run == "cpu":
+        libraries.remove("cupy")
     chosen.output.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as name,
@@ -163,14 +210,18 @@ def main() -> int:
 
         work = Path(name)
         seconds = 3600.0 if chosen.dry_run else chosen.seconds - _LAST
-        failed = run_all(parts(work, chosen.dry_run), seconds, log)
+        missing = [name for name in libraries if find_spec(name) is None]
+        present = [name for name in libraries if name not in missing]
+        failed = run_all(parts(work, chosen.dry_run, present), seconds, log)
+        failed += [
+            f"{name} is not installed: its tests and measurements were left out" for name in missing
+        ]
         try:
             log("\n== results\n" + assemble(work, chosen.output, publish=not chosen.dry_run))
         except Exception as error:  # parts may be missing or incomplete
             failed.append(f"results: {type(error).__name__}: {first_line(error)}")
-        log(
-            "\n".join(["", *failed, f"{len(failed)} parts failed" if failed else "all is well", ""])
-        )
+        summary = f"failed or left out: {len(failed)}" if failed else "all is well"
+        log("\n".join(["", *failed, summary, ""]))
     return int(bool(failed))
 
 

@@ -72,6 +72,13 @@ def require(name: str) -> None:
             pytest.skip("cupy finds no CUDA device")
 
 
+def is_emulated() -> bool:
+    """Whether CuPy's CUDA is emulated, as in `ci/cupy`, where large products take minutes."""
+    import cupy
+
+    return bool(cupy.cuda.runtime.getDeviceProperties(0)["name"] == b"CUDA on a CPU")
+
+
 def python(
     code: str, *arguments: Any, timeout: float = 60, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:

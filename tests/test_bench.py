@@ -6,9 +6,12 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,15 +20,16 @@ from conftest import require
 from nnxp import backends
 from nnxp.backends import blas
 from nnxp.benchmark import WORKLOADS, Entry, Result, Spread, Workload
+from nnxp.benchmark.backend import entry
 from nnxp.errors import InputError
 
 BENCH = Path(__file__).parent.parent / "bench"
 sys.path.insert(1, str(BENCH))  # after tests/: both have a conftest
 
-arguments, batch_sizes, ceilings, compare, contenders, gpu, kernels, mnist, run_cli = map(
-    import_module,
-    ("arguments", "batch_sizes", "ceilings", "compare", "contenders", "gpu", "kernels", "mnist",
-     "run_cli"),
+arguments, batch_sizes, ceilings, compare, contenders, gpu, graph_nodes, kernels, mnist, run_cli = (
+    import_module(name)
+    for name in ("arguments", "batch_sizes", "ceilings", "compare", "contenders", "gpu",
+                 "graph_nodes", "kernels", "mnist", "run_cli")
 )  # fmt: skip
 assemble, gpu_report, markers, tables, writing = (
     import_module(f"report.{name}") for name in ("assemble", "gpu", "markers", "tables", "writing")
@@ -181,7 +185,8 @@ def on_gpu(content):
         "kernels": {
             "workload": "small",
             "contenders": [
-                {"name": "nnxp[cupy:graph]", "kernels": 19.5, "copies": 0.0},
+                {"name": "nnxp[cupy:graph]", "kernels": 19.5, "copies": 0.0,
+                 "counted": "by the nodes"},
                 {"name": "JAX jit", "problem": "the profiler saw nothing"},
             ],
         },
@@ -257,7 +262,7 @@ def test_a_report_on_a_gpu_has_its_own_columns_and_tables(on_gpu):
     assert found["tiny"] == [best, "1.67", "-", "6.00", "8.00", "1.25"]
     assert found["cupy 14.2"] == ["cuda:0", "2", "2", "321", ""]
     assert found["jax"] == ["cuda", "-", "-", "-", "not installed"]
-    assert "| nnxp[cupy:graph] | 19.5 | 0 |  |" in text
+    assert "| nnxp[cupy:graph] | 19.5 | 0 | by the nodes |" in text
     assert "| JAX jit | - | - | the profiler saw nothing |" in text
     assert "| JAX jit | - | - | - | left out: 175 seconds were too few |" in text
     assert "![Training](results/h100.png)" in text
@@ -470,7 +475,8 @@ def test_tf32_is_measured_by_a_backend_opened_with_tf32(monkeypatch):
 
 def test_kernels_and_copies_are_counted_per_step():
     seen = ["gemm", "relu", "Memcpy DtoD (Device -> Device)", "Memset (Device)"] * 4
-    assert kernels.per_step(seen, 4) == {"kernels": 2.0, "copies": 2.0}
+    counted = {"kernels": 2.0, "copies": 2.0, "counted": "by PyTorch's profiler"}
+    assert kernels.per_step(seen, 4) == counted
     assert kernels.per_step([], 4) == {"problem": "the profiler saw nothing"}
 
 
@@ -491,6 +497,91 @@ def test_a_contender_that_cannot_be_counted_gets_a_row_with_the_reason(tmp_path,
         monkeypatch.setattr(kernels, "__file__", str(script))
         (row,) = kernels.count_all([entry], Workload("t", (4, 3), 2, 2, 8), 3)
         assert row["problem"] == problem
+
+
+class Driver:
+    """Stands in for CUDA's driver: a graph of nodes of these types, of address 7."""
+
+    def __init__(self, *types):
+        self.types = types
+
+    def cuGraphGetNodes(self, graph, nodes, size):
+        if graph.value != 7:
+            return 1
+        for index in range(len(nodes or ())):
+            nodes[index] = 100 + index
+        size._obj.value = len(self.types)
+        return 0
+
+    def cuGraphNodeGetType(self, node, kind):
+        kind._obj.value = self.types[node.value - 100]
+        return 0
+
+
+def test_the_driver_tells_the_types_of_nodes():
+    graph = SimpleNamespace(graph=7)
+    driver = Driver(0, 1, 0, 2, 10, 99)
+    assert graph_nodes.count(graph, driver) == {
+        "kernel": 2, "memcpy": 1, "memset": 1, "allocation": 1, "type 99": 1
+    }  # fmt: skip
+    with pytest.raises(RuntimeError, match="cuGraphGetNodes of CUDA failed with status 1"):
+        graph_nodes.count(SimpleNamespace(graph=8), driver)
+
+
+def test_nodes_of_other_types_are_said(monkeypatch):
+    monkeypatch.setattr(graph_nodes, "count", lambda types: Counter(types))
+    found = kernels.of_graphs([{"kernel": 8, "memset": 1}, {"kernel": 4, "allocation": 2}], 4)
+    assert found == {
+        "kernels": 3.0,
+        "copies": 0.25,
+        "counted": "by the nodes of the CUDA graph of 4 steps, besides 2 of type allocation",
+    }
+
+
+def test_launched_graphs_of_cupy_are_counted_by_their_nodes():
+    require("cupy")
+    import cupy
+
+    x, y = cupy.ones(5), cupy.ones(5)
+    expected = x + 1
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with graph_nodes.launches() as launched:
+        with stream:
+            stream.begin_capture()
+            cupy.add(x, 1, y)
+            y.data.copy_from_device_async(x.data, x.nbytes)
+            x.data.memset_async(0, x.nbytes)
+            cupy.add(x, expected, y)
+            graph = stream.end_capture()
+        assert launched == []
+        graph.launch(stream)
+        stream.synchronize()
+    assert y.get().tolist() == [2.0] * 5
+    assert [graph_nodes.count(each) for each in launched] == [
+        {"kernel": 2, "memcpy": 1, "memset": 1}
+    ]
+    with stream:
+        stream.begin_capture()
+        assert type(stream.end_capture()) is cupy.cuda.Graph
+
+
+def test_a_chunk_on_cupy_is_counted_without_pytorch(monkeypatch):
+    require("cupy")
+    monkeypatch.setattr(kernels, "gpu_work", None)
+    workload = Workload("t", (4, 5, 3), 2, chunk=4, samples=16)
+    per_step = []
+    for chunk in (4, 8):
+        found = kernels.count(entry("cupy:graph", "cuda"), replace(workload, chunk=chunk))
+        assert found.pop("counted") == f"by the nodes of the CUDA graph of {chunk} steps"
+        # Beside the steps, a graph copies the state and the loss into arrays of its own.
+        assert 0 < found["copies"] * chunk <= 8
+        per_step.append(found["kernels"])
+    assert 10 < per_step[0] < 40
+    assert per_step[1] == pytest.approx(per_step[0], abs=0.5)
+    monkeypatch.undo()
+    if find_spec("torch") is None:
+        with pytest.raises(RuntimeError, match=r"no CUDA graph was launched, and PyTorch, whose"):
+            kernels.count(entry("cupy:eager", "cuda"), workload)
 
 
 # --- trainings by the command line
@@ -534,7 +625,8 @@ def test_a_part_is_interrupted_at_its_time_limit(tmp_path):
     said = []
     assert gpu.run(part("import os; print(os.environ['X'])", X="1"), 60, said.append) is None
     assert said == ["1\n"]
-    assert gpu.run(part("print('no'); raise SystemExit(3)"), 60, said.append) == "exit status 3"
+    code = "print('no'); print(); raise SystemExit(3)"
+    assert gpu.run(part(code), 60, said.append) == "exit status 3: no"
     ended = tmp_path / "ended"
     code = (
         "import time, pathlib, signal\n"
@@ -587,9 +679,9 @@ def test_a_part_that_fails_does_not_stop_the_others():
 
 
 def test_all_parts_fit_into_eight_minutes(tmp_path):
-    todo = gpu.parts(tmp_path, dry_run=False)
+    todo = gpu.parts(tmp_path)
     assert sum(part.seconds for part in todo) <= gpu.SECONDS - gpu._LAST
-    dry = gpu.parts(tmp_path, dry_run=True)
+    dry = gpu.parts(tmp_path, dry_run="cpu")
     assert {part.name for part in todo} - {"driver", "tests-cupy", "tests-others"} <= {
         part.name for part in dry
     }
@@ -598,9 +690,39 @@ def test_all_parts_fit_into_eight_minutes(tmp_path):
     for each in dry:
         assert "cuda" not in each.command
         assert not any("cupy" in str(word) for word in each.command)
-    for each in (*todo, *dry):
+    for each in (*todo, *dry, *gpu.parts(tmp_path, "cuda", ["cupy"])):
         scripts = [word for word in each.command if str(word).startswith(("bench/", "tests/"))]
         assert all((BENCH.parent / script).exists() for script in scripts)
+
+
+def test_parts_measure_only_the_libraries_that_are_there(tmp_path):
+    for libraries, others in (["cupy"], "torch jax"), (["jax"], "cupy torch"), ([], "cupy jax"):
+        todo = gpu.parts(tmp_path, libraries=libraries)
+        words = " ".join(str(word) for part in todo for word in part.command)
+        for other in others.split():
+            assert other not in words.replace("--backends cupy:graph --peers ", "")
+        assert ("tests-cupy" in {part.name for part in todo}) is ("cupy" in libraries)
+
+
+def test_a_command_that_is_not_there_fails_as_a_part_does():
+    absent = gpu.Part("driver", 5, ["nvidia-smi-of-nowhere"])
+    problem = "nvidia-smi-of-nowhere cannot be started: No such file or directory"
+    assert gpu.run(absent, 5, print) == problem
+
+
+@pytest.mark.parametrize(
+    ("gpus", "name", "doubt"),
+    [
+        (["NVIDIA H100, driver 580.1"], "NVIDIA H100", None),
+        ([], "NVIDIA H100", "nvidia-smi names no GPU"),
+        (["NVIDIA H100, driver 580.1"], "CUDA on a CPU", "an emulated CUDA has no times worth"),
+    ],
+)
+def test_only_times_of_a_gpu_are_published(on_gpu, gpus, name, doubt):
+    on_gpu["machine"]["gpus"] = gpus
+    on_gpu["results"][1]["describe"]["gpu"] = name
+    found = assemble.doubtful(on_gpu)
+    assert found is None if doubt is None else found.startswith(doubt)
 
 
 def test_measurements_are_assembled(on_gpu, tmp_path, monkeypatch):
@@ -631,6 +753,13 @@ def test_measurements_are_assembled(on_gpu, tmp_path, monkeypatch):
     assert f"(results/{stem}-batch-sizes.png)" in readme
     assert not list((published / "results").iterdir())
 
+    emulated = on_gpu | {"machine": on_gpu["machine"] | {"gpus": []}}
+    (parts / "compared" / "h100.json").write_text(json.dumps(emulated))
+    text = assemble.assemble(parts, tmp_path / "elsewhere", publish=True)
+    assert "bench/ stays as it is: nvidia-smi names no GPU" in text
+    assert not list((published / "results").iterdir())
+
+    (parts / "compared" / "h100.json").write_text(json.dumps(on_gpu))
     (parts / "sweep.json").unlink()
     assemble.assemble(parts, output, publish=True)
     assert {path.name for path in (published / "results").iterdir()} == {
@@ -640,29 +769,46 @@ def test_measurements_are_assembled(on_gpu, tmp_path, monkeypatch):
     assert "NVIDIA H100" in (published / "README.md").read_text("utf-8")
 
 
-@pytest.mark.slow
-def test_a_dry_run_runs_all_parts_on_a_cpu(tmp_path):
-    for library in ("torch", "jax"):
-        require(library)
+def dry_run(folder, device, *arguments):
+    """The report and the output of a dry run of `ci/gpu` that ends well and leaves bench/ alone."""
     pytest.importorskip("matplotlib")
     before = {path: path.stat().st_mtime_ns for path in BENCH.rglob("*.md")}
     environment = os.environ | {
-        "NNXP_GPU_DRY_RUN": "1",
-        "OUT": str(tmp_path / "out"),
+        "NNXP_GPU_DRY_RUN": device,
+        "OUT": str(folder / "out"),
         "PYTHON": sys.executable,
     }
     done = subprocess.run(
-        ["bash", BENCH.parent / "ci" / "gpu"], env=environment, capture_output=True, text=True
-    )
+        ["bash", BENCH.parent / "ci" / "gpu", *arguments],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "all is well" in done.stdout
-    found = sorted(path.name for path in (tmp_path / "out").iterdir())
+    found = sorted(path.name for path in (folder / "out").iterdir())
     assert len(found) == 5
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in found)
-    (path,) = (tmp_path / "out").glob("*.json")
+    (path,) = (folder / "out").glob("*.json")
     content = json.loads(path.read_text())
     assert content["quick"] is True
     assert {"ceilings", "kernels", "sweep", "mnist"} <= content.keys()
     assert {each["verdict"] for each in content["results"]} <= {"reference", "equal"}
-    assert (tmp_path / "out" / "log.txt").read_text() in done.stdout
+    assert (folder / "out" / "log.txt").read_text() in done.stdout
     assert before == {path: path.stat().st_mtime_ns for path in BENCH.rglob("*.md")}
+    return content, done.stdout
+
+
+@pytest.mark.slow
+def test_a_dry_run_runs_all_parts_on_a_cpu(tmp_path):
+    for library in ("torch", "jax"):
+        require(library)
+    dry_run(tmp_path, "cpu")
+
+
+def test_a_dry_run_runs_all_parts_on_cupy(tmp_path):
+    """On the emulated CUDA, or a GPU: what takes no time at smoke size."""
+    require("cupy")
+    content, printed = dry_run(tmp_path, "cuda", "--libraries", "cupy")
+    (row,) = content["kernels"]["contenders"]
+    assert row["name"] == "nnxp[cupy:graph]"
+    assert row["kernels"] > 0
+    assert re.search(r"\n\d+ passed.*\n== tests: ok", printed)

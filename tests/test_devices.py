@@ -1,7 +1,7 @@
 """Devices, the precision of their products, and how they run out of memory.
 
-`two_gpus` stands in for CuPy on a machine with two GPUs. It computes nothing of its own: it writes
-down which device was current when an array was made, and what CuPy was told about TF32.
+`two_gpus` stands in for CuPy on a machine with two GPUs: it writes down which device was current
+when something was computed, and what CuPy was told about TF32.
 
 `gpus` are CuPy's own, where it finds two: `ci/cupy` emulates them.
 """
@@ -9,19 +9,17 @@ down which device was current when an array was made, and what CuPy was told abo
 import copy
 import pickle
 import sys
-import types
 import warnings
 from contextlib import suppress
 from functools import partial
 
-import array_api_compat
-import array_api_compat.numpy
 import numpy as np
 import pytest
+import stand_ins
 from conftest import TEST_DEVICE, require
-from stand_ins import module, put_modules
+from stand_ins import DEFAULT, TF32
 
-import nnxp.arrays
+import nnxp
 from nnxp import MLP, BackendError, Perceptron, backends, cli, gradcheck, train
 from nnxp.arrays import to_numpy
 from nnxp.backends.jax import JAXBackend
@@ -32,96 +30,10 @@ from nnxp.benchmark.measure import _compare
 from nnxp.benchmark.workloads import Workload
 from nnxp.executors.cublas import Cublas
 
-TBD, DEFAULT, TF32 = 0, 1, 7
-"""CuPy's numbers for how float32 is multiplied."""
-
-
-class Driver:
-    """What stands in for CUDA: the current device, and who made what on which."""
-
-    def __init__(self):
-        self.current = 0
-        self.compute_type = DEFAULT
-        self.capability = {0: "90", 1: "90"}
-        self.made = []
-        """(function, current device, compute type)"""
-
 
 @pytest.fixture
 def two_gpus(monkeypatch):
-    driver = Driver()
-
-    class Device:
-        def __init__(self, id):
-            self.id = id
-            self.entered_from = []
-
-        def __enter__(self):
-            self.entered_from.append(driver.current)
-            driver.current = self.id
-
-        def __exit__(self, *_):
-            driver.current = self.entered_from.pop()
-
-        @property
-        def compute_capability(self):
-            return driver.capability[self.id]
-
-        @property
-        def mem_info(self):
-            return 10**9, 85 * 10**9
-
-    class Namespace:
-        """As array-api-compat wraps CuPy: creation takes a device and goes by the current one."""
-
-        def __getattr__(self, name):
-            found = getattr(array_api_compat.numpy, name)
-            plain = isinstance(found, type) or name in ("isdtype", "finfo", "iinfo")
-            if plain or not callable(found) or name.startswith("__"):
-                return found
-
-            def call(*arguments, device=None, **options):
-                driver.made.append((name, driver.current, driver.compute_type))
-                return np.asarray(found(*arguments, **options)).view(OnDevice)
-
-            return call
-
-    class OnDevice(np.ndarray):
-        """What Namespace makes; operators are written down too."""
-
-        def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
-            driver.made.append((ufunc.__name__, driver.current, driver.compute_type))
-            if out:
-                options["out"] = tuple(map(np.asarray, out))
-            inputs = (np.asarray(x) if isinstance(x, np.ndarray) else x for x in inputs)
-            found = getattr(ufunc, method)(*inputs, **options)
-            return out[0] if out else np.asarray(found).view(OnDevice)
-
-    namespace = Namespace()
-    monkeypatch.setitem(nnxp.arrays._namespaces, OnDevice, namespace)
-    linalg = types.SimpleNamespace(
-        COMPUTE_TYPE_DEFAULT=DEFAULT,
-        COMPUTE_TYPE_TF32=TF32,
-        get_compute_type=lambda dtype: driver.compute_type,
-        set_compute_type=lambda dtype, kind: setattr(driver, "compute_type", kind),
-    )
-    runtime = types.SimpleNamespace(
-        getDeviceCount=lambda: 2,
-        runtimeGetVersion=lambda: 13020,
-        driverGetVersion=lambda: 13020,
-        getDeviceProperties=lambda id: {"name": b"a stand-in"},
-    )
-    content = {
-        "__version__": "14.2.0",
-        "is_available": lambda: True,
-        "ndarray": type("ndarray", (), {}),
-        "get_default_memory_pool": lambda: types.SimpleNamespace(
-            free_bytes=lambda: 0, used_bytes=lambda: 0, get_limit=lambda: 0
-        ),
-        "cuda": types.SimpleNamespace(runtime=runtime, Device=Device),
-    }
-    put_modules(monkeypatch, namespace, module("cupy", content), linalg)
-    return driver
+    return stand_ins.install(monkeypatch, devices=2)
 
 
 # --- which device

@@ -17,6 +17,8 @@ from nnxp.benchmark import Result
 from nnxp.benchmark.machine import headline
 from nnxp.benchmark.plots import curves, dots
 
+EMULATED = "CUDA on a CPU"
+"""The name of the device of the emulation in `ci/cupy`."""
 NAMES = ("ceilings", "kernels", "sweep", "mnist")
 """The parts besides the comparison."""
 
@@ -27,7 +29,8 @@ def assemble(parts: Path, output: Path, publish: bool) -> str:
     Args:
         parts: the folder in which bench/compare.py wrote "compared" and the other parts NAME.json.
         output: the folder to write to.
-        publish: whether to write the README and the results into bench/ too.
+        publish: whether to write the README and the results into bench/ too, if they were measured
+            on a GPU.
 
     Raises:
         FileNotFoundError: there is no comparison.
@@ -38,12 +41,22 @@ def assemble(parts: Path, output: Path, publish: bool) -> str:
     write_results(content, output)
     readme = write_readme(content, output)
     written = [path, *(output / name for name in content["pictures"])]
-    if publish:
+    doubt = doubtful(content) if publish else None
+    if publish and not doubt:
         for each in written:
             shutil.copy(each, writing.BENCH / "results")
         shutil.copy(readme, writing.BENCH)
     lines = [f"{what}: {found} (goal {goal})" for what, goal, found in goals(content)[1:]]
+    if doubt:
+        lines.append(f"bench/ stays as it is: {doubt}")
     return "\n".join([*lines, "saved " + ", ".join(map(str, [*written, readme])), ""])
+
+
+def doubtful(content: dict[str, Any]) -> str | None:
+    """Return why the times of a report are no GPU's, or None."""
+    if any(each["describe"].get("gpu") == EMULATED for each in content["results"]):
+        return "an emulated CUDA has no times worth keeping"
+    return None if content["machine"]["gpus"] else "nvidia-smi names no GPU"
 
 
 def read(parts: Path) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def kernels(found: dict[str, Any]) -> list[list[str]]:
     rows = [[found["workload"], "kernels", "copies and fills", "notes"]]
     for each in found["contenders"]:
         cells = ["-" if each.get(n) is None else f"{each[n]:.3g}" for n in ("kernels", "copies")]
-        rows.append([each["name"], *cells, each.get("problem") or ""])
+        rows.append([each["name"], *cells, each.get("problem") or each.get("counted", "")])
     return rows
 
 

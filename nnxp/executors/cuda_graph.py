@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Protocol
 
 from nnxp.arrays import Array, device, namespace
@@ -95,8 +96,9 @@ def runner(step: Step, capturer: Capturer, report: Report) -> Runner:
             # This chunk was captured at another address. If the data moves each time, capturing
             # every chunk is far slower than running it.
             moved += 1
-            if moved > KEPT:  # up to KEPT addresses may alternate
-                report("chunks run eagerly: their data have another address each time")
+            if moved <= KEPT:  # up to KEPT addresses may alternate
+                return _Chunk(step, capturer, state, order).run_once(data, order, learning_rate)
+            report("chunks run eagerly: their data have another address each time")
             return eager.run(step, state, data, order, learning_rate)
         chunk = _Chunk(step, capturer, state, order)
         problem = chunk.prepare(data, order, learning_rate)
@@ -150,6 +152,17 @@ class _Chunk:
     def result(self) -> tuple[State, Array]:
         """Return the state and a copy of the summed loss, which the next launch overwrites."""
         return self.state, _copy(self.total)
+
+    def run_once(
+        self, data: tuple[Array, ...], order: Array, learning_rate: Rate
+    ) -> tuple[State, Array]:
+        """Run the chunk without capturing it, by the same kernels: eager steps round otherwise."""
+        self._fill(self.state, order, learning_rate)
+        before = [_copy(leaf) for leaf in self.leaves]
+        steps = self.capturer.steps(self.step, self.state, data, self.order, self.learning_rate)
+        _write(self.leaves, before)
+        self.capturer.warm_up(partial(self._play, steps, data))
+        return self.result()
 
     def prepare(self, data: tuple[Array, ...], order: Array, learning_rate: Rate) -> str | None:
         """Run the chunk once and capture it.
