@@ -728,6 +728,12 @@ def test_the_fastest_is_first_and_those_without_times_are_below():
     assert shown(found[1]) == ([], [])
 
 
+def test_a_ratio_to_a_reference_in_doubt_is_marked():
+    found = result("jax", [1e-3] * 3, ratios=[1.0, 1.1, 3.0])
+    assert found.doubt == ""
+    assert shown(found)[0][-1].split() == ["jax", "64.0k", "64.0k-64.0k", "1.00", "ms", "1.10?"]
+
+
 WIDEST = result(
     "array-api-strict",
     [1.11e-4, 1.22e-4, 1.33e-4],
