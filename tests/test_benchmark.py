@@ -728,6 +728,12 @@ def test_the_fastest_is_first_and_those_without_times_are_below():
     assert shown(found[1]) == ([], [])
 
 
+def test_a_ratio_to_a_reference_in_doubt_is_marked():
+    found = result("jax", [1e-3] * 3, ratios=[1.0, 1.1, 3.0])
+    assert found.doubt == ""
+    assert shown(found)[0][-1].split() == ["jax", "64.0k", "64.0k-64.0k", "1.00", "ms", "1.10?"]
+
+
 WIDEST = result(
     "array-api-strict",
     [1.11e-4, 1.22e-4, 1.33e-4],
@@ -1069,16 +1075,16 @@ def test_a_row_that_is_in_doubt_is_marked(fabricated):
 
 def test_the_default_run_says_first_how_long_it_takes(fabricated, monkeypatch):
     monkeypatch.setattr("nnxp.cli.bench._is_installed", lambda name: name in ("numpy", "jax"))
-    (minutes,) = re.findall(r"about (\d+) minutes; --workload", fabricated(COLUMNS=120))
+    (minutes,) = re.findall(r"about (\d+) minutes on an idle machine; ", fabricated(COLUMNS=120))
     (more,) = re.findall(r"about (\d+) minutes", fabricated("--repeat", 70, COLUMNS=120))
     assert 5 * int(minutes) <= int(more) <= 10 * int(minutes)
     lines = fabricated("--workload", "tiny", COLUMNS=120).splitlines()
-    assert lines[1].startswith("This takes about 1 minute; ")
+    assert lines[1].startswith("This takes about 1 minute on an idle machine; ")
     assert "This takes" not in fabricated("--quick")
 
 
 def test_a_machine_that_is_not_idle_is_said_in_the_first_line(fabricated, monkeypatch):
-    assert "idle" not in fabricated("--workload", "tiny")
+    assert "not idle" not in fabricated("--workload", "tiny")
     monkeypatch.setattr("nnxp.benchmark.machine.busy_cores", lambda: 1.26)
     first = fabricated("--workload", "tiny", COLUMNS=200).splitlines()[0]
     assert first.startswith("This machine is not idle: other programs use 1.3 of its ")

@@ -12,7 +12,7 @@ from report.ratios import by_workload, fastest, quotient, shown, step_seconds, t
 
 from nnxp.benchmark import Result, Spread, Workload
 from nnxp.benchmark.machine import disturbance, headline, kernels
-from nnxp.benchmark.table import marked, seconds, settings, title
+from nnxp.benchmark.table import ratio, seconds, settings, title
 from nnxp.metrics import format_count
 
 MARKERS = {
@@ -121,8 +121,8 @@ def beside_goal(spread: Spread | None, goal: float | None, least: bool, remark: 
     """
     if spread is None:
         return "-"
-    ratio = round(spread.median, 2)  # as it is shown
-    reached = goal is None or (ratio >= goal if least else ratio <= goal)
+    median = round(spread.median, 2)  # as it is shown
+    reached = goal is None or (median >= goal if least else median <= goal)
     text = shown(spread) if reached else f"**{shown(spread)}**"
     told = "; ".join(filter(None, [f"goal {goal:g}" if goal is not None else "", remark]))
     return f"{text} ({told})" if told else text
@@ -144,7 +144,7 @@ def contenders(results: Sequence[Result]) -> list[str]:
                 result.name,
                 "{} ({} to {})".format(*map(format_count, (speed.median, speed.low, speed.high))),
                 seconds(step_seconds(result)),
-                marked(shown(result.ratio).rstrip("?"), result.doubt),
+                ratio(result),
                 "; ".join(filter(None, notes)),
             ]
         )

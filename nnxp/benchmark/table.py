@@ -157,6 +157,12 @@ def marked(text: str, doubt: object) -> str:
     return f"{text}?" if doubt else text
 
 
+def ratio(result: Result) -> str:
+    """Format the ratio to the reference, marked if this row or the reference is in doubt."""
+    found = result.ratio
+    return marked(f"{found.median:.2f}", result.doubt or found.disturbed) if found else "-"
+
+
 def _cells(result: Result) -> dict[str, str]:
     speed, compiling = result.samples_per_second, result.compile_seconds
     return {
@@ -164,7 +170,7 @@ def _cells(result: Result) -> dict[str, str]:
         "samples/s": _speed(result),
         "min-max": f"{format_count(speed.low)}-{format_count(speed.high)}" if speed else "-",
         "step": seconds(result.step.median) if result.step else "-",
-        "ratio": marked(f"{result.ratio.median:.2f}", result.doubt) if result.ratio else "-",
+        "ratio": ratio(result),
         "floor": seconds(result.floor.median) if result.floor else "-",
         "step/floor": f"{result.step_to_floor.median:.2f}" if result.step_to_floor else "-",
         "host": _megabytes(result.host_bytes),

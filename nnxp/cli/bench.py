@@ -203,8 +203,8 @@ def _duration(
         seconds += expected_seconds(each, len(present), flops=flops, **options)
     minutes = math.ceil(seconds / 60)
     return (
-        f"This takes about {minutes} minute{'s' * (minutes > 1)}; --workload and --backends choose "
-        "less."
+        f"This takes about {minutes} minute{'s' * (minutes > 1)} on an idle machine; --workload "
+        "and --backends choose less."
     )
 
 
