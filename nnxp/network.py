@@ -469,7 +469,8 @@ class MLP:
         for start in range(0, samples, count):
             block = slice(start, min(start + count, samples))
             part = x[block, ...] if kept is None else x[kept[block]]
-            with self.backend.active():
+            largest = part.shape[0] * max(a * b for a, b in pairwise(self.sizes))
+            with self.backend.active(), self.backend.limit_threads(largest):
                 if on_host:
                     part = self.backend.asarray(part, dtype=dtype)
                 z, y = self._outputs(self.parameters, part)

@@ -7,11 +7,12 @@ subclass in a new file here and add a line to `BACKENDS`.
 
 import ctypes
 import importlib
+import logging
 import os
 import sys
 
 from nnxp import executors, options
-from nnxp.backends.base import Availability, Backend
+from nnxp.backends.base import Availability, Backend, Threads
 from nnxp.errors import BackendError, InputError, unknown_name
 from nnxp.names import ExecutorName
 
@@ -35,6 +36,8 @@ BACKENDS = {
 }
 """The module and class of each backend. A module is imported when its backend is first used."""
 
+log = logging.getLogger("nnxp")
+
 _CUDA_BACKENDS = ("cupy", "torch", "jax")
 
 
@@ -53,12 +56,19 @@ DEVICE = options.optional(options.TEXT)
     device=DEVICE,
     executor=options.optional(options.TEXT),
     tf32=options.optional(options.TRUTH),
+    threads=options.optional(
+        options.Rule(
+            'a whole number, 1 or more, or "auto"',
+            lambda value: value if value == "auto" else options.whole(1).convert(value),
+        )
+    ),
 )
 def get(
     name: str | Backend | None = None,
     device: str | None = None,
     executor: ExecutorName | None = None,
     tf32: bool | None = None,
+    threads: Threads = None,
 ) -> Backend:
     """Open the backend called `name` on `device`.
 
@@ -75,6 +85,10 @@ def get(
         tf32: whether float32 products on CUDA may be computed in TF32, which is several times as
             fast and keeps 10 of 23 bits. None means False, whatever the library's default is; for
             an open backend, None means the value that it was opened with.
+        threads: threads of the CPU, for numpy and torch: their number; or, for numpy, "auto", which
+            measures whether one or one per core is faster, and again if steps become slower.
+            None lets torch choose. With numpy it measures only if no bit of the results depends on
+            it; else large products use a thread per core and small ones a single thread.
 
     Raises:
         InputError: no backend has this name.
@@ -92,6 +106,8 @@ def get(
             raise BackendError(
                 f"{name.describe()} is open already, with{'' if name.tf32 else 'out'} TF32"
             )
+        if threads not in (None, name.threads):
+            raise BackendError(f"{name.describe()} is open already, with threads={name.threads!r}")
         return name
     name, chosen = parse(name or default_name())
     if chosen is None:
@@ -100,8 +116,8 @@ def get(
         raise InputError(f"backend {name}:{chosen} has another executor: {executor!r}")
     device = device or os.environ.get("NNXP_DEVICE") or None
     if name == "auto":
-        return _auto(device, chosen, bool(tf32))
-    return backend_class(name)(device, chosen, bool(tf32))
+        return _auto(device, chosen, bool(tf32), threads)
+    return backend_class(name)(device, chosen, bool(tf32), threads)
 
 
 def parse(text: str) -> tuple[str, str | None]:
@@ -146,20 +162,23 @@ def backend_class(name: str) -> type[Backend]:
     return backend
 
 
-def _auto(device: str | None, executor: str | None, tf32: bool) -> Backend:
+def _auto(device: str | None, executor: str | None, tf32: bool, threads: Threads) -> Backend:
     wants_cuda = device is not None and device.startswith("cuda")
     if (device is None or wants_cuda) and (wants_cuda or _cuda_driver_answers()):
         for name in _CUDA_BACKENDS:
             try:
-                return backend_class(name)(device or "cuda", executor, tf32)
+                found = backend_class(name)(device or "cuda", executor, tf32)
             except BackendError:
                 continue
+            if threads is not None:
+                log.info("%s: threads=%s is of no use there", found.describe(), threads)
+            return found
     if wants_cuda:
         raise BackendError(
             f"device {device!r}: none of {', '.join(_CUDA_BACKENDS)} reaches it here; "
             "'nnxp backends' says what each lacks"
         )
-    return backend_class("numpy")(device, executor, tf32)
+    return backend_class("numpy")(device, executor, tf32, threads)
 
 
 def _cuda_driver_answers() -> bool:

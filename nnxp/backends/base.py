@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from nnxp import executors, options
 from nnxp.arrays import Array, device, is_array, namespace, to_numpy
@@ -14,6 +14,10 @@ from nnxp.errors import BackendError, NnxpError, first_line
 from nnxp.executors import Executor, Runner, State, Step
 
 log = logging.getLogger("nnxp")
+
+Threads = int | Literal["auto"] | None
+"""A number of threads; "auto" for the number that is faster at the time; None for the faster one
+where the results do not depend on it, else all for large products."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,19 @@ class Backend:
     """One of `nnxp.executors.names` on this device."""
     tf32: bool
     """Whether float32 products may be computed in TF32, which keeps 10 of 23 bits."""
+    threads: Threads
+    """The number of threads of the CPU; see `nnxp.backends.get`."""
 
     def __init__(
-        self, device: str | None = None, executor: str | None = None, tf32: bool = False
+        self,
+        device: str | None = None,
+        executor: str | None = None,
+        tf32: bool = False,
+        threads: Threads = None,
     ) -> None:
         self.tf32 = tf32
+        self.threads = threads
+        self.check_threads(threads)
         self.xp, self.version = self.load()
         available = self.devices()
         device_name = "cuda:0" if device == "cuda" else device or available[0]
@@ -204,7 +216,16 @@ class Backend:
         """Return `run` with the state's layout and the number of threads that are fastest."""
         return run
 
-    def threads(self, multiply_adds: int) -> AbstractContextManager[Any]:
+    @classmethod
+    def check_threads(cls, threads: Threads) -> None:
+        """Raise a BackendError if the library cannot be told this number of threads."""
+        if threads is not None:
+            raise BackendError(
+                f"{cls.name} chooses its CPU threads itself: leave --threads out, or limit the "
+                "cores of the process"
+            )
+
+    def limit_threads(self, multiply_adds: int) -> AbstractContextManager[Any]:
         """Limit the CPU's threads to what steps of this size need; enter inside `active`.
 
         If a library has one limit for the whole process, it also holds for trainings in other
@@ -298,4 +319,4 @@ class Backend:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Modules and devices do not pickle; the arguments that they were opened with do.
-        return type(self), (self.device_name, self.executor, self.tf32)
+        return type(self), (self.device_name, self.executor, self.tf32, self.threads)

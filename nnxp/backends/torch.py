@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnxp.arrays import Array, is_array, namespace, to_numpy
-from nnxp.backends.base import Backend
+from nnxp.backends.base import Backend, Threads
 from nnxp.backends.staging import Layout, Staging, TorchStaging
 from nnxp.errors import BackendError
 
@@ -60,6 +60,11 @@ class TorchBackend(Backend):
                     pass
         return self.xp.device(device)
 
+    @classmethod
+    def check_threads(cls, threads: Threads) -> None:
+        if threads == "auto":
+            raise BackendError("torch does not measure its threads: give --threads a number")
+
     def has_tf32(self) -> bool:
         cuda = self.device_name.startswith("cuda")
         return cuda and self.xp.cuda.get_device_capability(self.device) >= (8, 0)
@@ -88,6 +93,9 @@ class TorchBackend(Backend):
         with self.xp.no_grad():
             if self.device_name.startswith("cuda"):
                 with _float32_products(self.tf32):
+                    yield
+            elif isinstance(self.threads, int):
+                with _threads(self.threads):
                     yield
             else:
                 yield
@@ -131,6 +139,22 @@ class TorchBackend(Backend):
             "threads": torch.get_num_threads(),
             "blas": blas[1] if blas else "unknown",
         }
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Set torch's number of threads, which is global to the process; restore it at the end."""
+    import torch
+
+    before = torch.get_num_threads()
+    if before == number:
+        yield
+        return
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

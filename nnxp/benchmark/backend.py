@@ -84,7 +84,7 @@ class Trainer:
         return [(to_numpy(weight), to_numpy(bias)) for weight, bias in self.state.parameters]
 
     def describe(self) -> dict[str, Any]:
-        with self.backend.active(), self.backend.threads(largest_product(self.workload)):
+        with self.backend.active(), self.backend.limit_threads(largest_product(self.workload)):
             return {
                 "library": self.backend.name,
                 "executor": self.backend.executor,
@@ -132,7 +132,7 @@ class Products:
         self.results: Any = None
 
     def train(self, order: np.ndarray) -> None:
-        with self.backend.threads(self.largest):  # as many as the step uses
+        with self.backend.limit_threads(self.largest):  # as many as the step uses
             self.results = self.backend.repeat(products, self.arrays, len(order))
 
     def wait(self) -> None:

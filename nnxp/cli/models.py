@@ -35,6 +35,7 @@ def evaluate(
     backend: options.Backend = "auto",
     device: options.Device = None,
     tf32: options.TF32 = False,
+    threads: options.ThreadCount = None,
 ) -> None:
     """Evaluate a model on rows that it was not trained on.
 
@@ -42,7 +43,7 @@ def evaluate(
     (the file is recognised by its content), or all rows of any other file. Validation rows are not
     used: early stopping and schedules may have chosen by them.
     """
-    network = MLP.load(model, backends.get(backend, device, tf32=tf32))
+    network = MLP.load(model, backends.get(backend, device, tf32=tf32, threads=threads))
     known = datasets.described(network.metadata, network.sizes)
     dataset = datasets.load(
         data, data_dir, target=target, test_share=test_share, like=known, test_only=True
@@ -71,6 +72,7 @@ def predict(
     backend: options.Backend = "auto",
     device: options.Device = None,
     tf32: options.TF32 = False,
+    threads: options.ThreadCount = None,
     output: Annotated[
         str | None,
         options.text(OUTPUT, "FILE", "File for the csv. If not given: standard output."),
@@ -80,7 +82,7 @@ def predict(
     if output is None and sys.stdout is None:
         raise InputError("standard output is closed: name a file with --output")
     outputs.check({"--output": output}, [model, data])
-    network = MLP.load(model, backends.get(backend, device, tf32=tf32))
+    network = MLP.load(model, backends.get(backend, device, tf32=tf32, threads=threads))
     known = datasets.described(network.metadata, network.sizes)
     x = datasets.load_features(data, data_dir, like=known, count=network.sizes[0])
     inputs.check_width(network, x, model, data)

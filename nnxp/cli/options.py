@@ -70,6 +70,10 @@ def _number(value: str) -> float:
         raise typer.BadParameter(f"{value!r} is not a number") from None
 
 
+def _threads(value: str) -> int | str:
+    return value if value == "auto" else _whole(value)
+
+
 def either(names: Iterable[str]) -> str:
     """Join names for help: "a, b or c"."""
     *others, last = names
@@ -195,6 +199,18 @@ TF32 = Annotated[
         DEVICE,
         "Compute float32 products on CUDA in TF32, which is faster and keeps 10 of 23 bits.",
         "--tf32/--no-tf32",
+    ),
+]
+ThreadCount = Annotated[
+    Any,
+    text(
+        DEVICE,
+        "N",
+        "Threads of the CPU on numpy and torch. auto, on numpy, measures whether one or one per "
+        "core is faster, again and again. If not given: on numpy, measured where no bit of the "
+        "results depends on it.",
+        "--threads",
+        parser=_threads,
     ),
 ]
 Save = Annotated[

@@ -205,6 +205,7 @@ class TrainOptions:
         ),
     ] = "auto"
     tf32: options.TF32 = False
+    threads: options.ThreadCount = None
     stream: Annotated[
         bool | None,
         options.flag(
@@ -244,7 +245,7 @@ def train(given: TrainOptions) -> None:
     outputs.check_model(given.save)
     arguments = _arguments(given)
     stopping = _early_stopping(given)
-    backend = backends.get(given.backend, given.device, given.executor, given.tf32)
+    backend = backends.get(given.backend, given.device, given.executor, given.tf32, given.threads)
     dataset = _dataset(given)
     network = _network(given, dataset, backend)
     replaces = outputs.replaces(given.save, network, given.overwrite)
