@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -115,7 +116,7 @@ def test_auto_tries_less_and_less_often(two):
     tries = [i for i, number in enumerate(found) if number == 2]
     gaps = np.diff(tries)
     assert len(tries) >= 3
-    assert all(b > 1.5 * a for a, b in zip(gaps, gaps[1:], strict=False))
+    assert all(b > 1.5 * a for a, b in pairwise(gaps))
 
 
 def test_a_fixed_number_is_used_for_all_sizes(two):

@@ -79,7 +79,7 @@ def chosen(multiply_adds: int) -> int:
 @contextmanager
 def limited(number: int) -> Iterator[None]:
     """Run BLAS in this many threads."""
-    if number == (count() or 1):
+    if not _shared_limit.users and number == (count() or 1):
         yield
         return
     with _own_pools().limit(limits=number, user_api="blas"), _shared_limit.of(number):
