@@ -783,7 +783,7 @@ def test_the_points_of_a_sweep():
     sizes = sweep.points("batch-size", WORKLOADS["small"])
     assert list(sizes) == [2**k for k in range(13)]
     assert all(each.batch_size == size for size, each in sizes.items())
-    assert sizes[1].chunk == 64
+    assert sizes[1].chunk == 256
     assert sizes[4096].chunk == 4
     widths = sweep.points("width", WORKLOADS["medium"])
     assert (min(widths), max(widths)) == (16, 2048)
@@ -1184,7 +1184,7 @@ def test_unequal_workloads_and_one_round_are_not_compared(reports):
 
     printed = reports(change)
     assert not re.search("^tiny ", printed, re.MULTILINE)
-    assert "- tiny, chunk: 64 in A, 128 in B" in printed
+    assert "- tiny, chunk: 256 in A, 128 in B" in printed
     assert re.search(r"^small +numpy .* 1\.00 +- +- *$", printed, re.MULTILINE)
 
 

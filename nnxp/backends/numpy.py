@@ -54,6 +54,7 @@ class NumPyBackend(Backend):
             nonlocal laid_out
             steps, batch = order.shape
             weights = [array for array in leaves(state[0]) if array.ndim == 2]
+            weights = weights or [leaves(state[0])[0].reshape(-1, 1)]  # a perceptron's
             largest = batch * max(weight.size for weight in weights)
             if not laid_out:  # later states consist of the same arrays
                 state = _by_columns(state) if largest <= F_ORDER_MAX_MACS else state

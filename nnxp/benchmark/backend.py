@@ -63,6 +63,7 @@ class Trainer:
         objective, optimizer = objectives.get("auto", network.output), SGD(LEARNING_RATE)
         x, classes = workload.data
         spec = network.spec
+        self.steps = spec.chunk_steps(workload.batch_size)
         targets = checks.targets(classes, objective.loss, len(x), workload.sizes[-1])
         self.data = spec.on_device(x), device_targets(spec, targets)
         self.fallbacks: list[str] = []
@@ -73,8 +74,10 @@ class Trainer:
         self.indices = index_dtype(self.backend.xp)
 
     def train(self, order: np.ndarray) -> None:
-        rows = self.backend.asarray(order, dtype=self.indices)
-        self.state, _ = self.run(self.state, self.data, rows, LEARNING_RATE)
+        for start in range(0, len(order), self.steps):
+            part = order[start : start + self.steps]
+            rows = self.backend.asarray(part, dtype=self.indices)
+            self.state, _ = self.run(self.state, self.data, rows, LEARNING_RATE)
 
     def wait(self) -> None:
         with self.backend.active():

@@ -31,7 +31,7 @@ class Workload:
         name: its name on the command line.
         sizes: units per layer, inputs first.
         batch_size: samples per step.
-        chunk: steps per call of `train`; fewer where a step is long.
+        chunk: steps per call of `train`; fewer where a step is long. A contender may cut them.
         samples: rows of the data.
         gpu: whether it is too large for a CPU, so that a CPU trains it only if it is named.
         source: where the data come from: "made", or "mnist", which has 784 inputs and 10 outputs.
@@ -115,9 +115,9 @@ class Workload:
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("tiny", (784, 30, 10), 10),
-        Workload("small", (784, 128, 10), 64),
-        Workload("medium", (784, 512, 512, 10), 128),
+        Workload("tiny", (784, 30, 10), 10, chunk=256),
+        Workload("small", (784, 128, 10), 64, chunk=256),
+        Workload("medium", (784, 512, 512, 10), 128, chunk=50),
         Workload("wide", (784, 1024, 1024, 10), 1024, chunk=16),
         Workload("huge", (4096, 4096, 4096, 4096, 10), 4096, chunk=8, samples=32_768, gpu=True),
     )

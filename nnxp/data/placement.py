@@ -15,7 +15,7 @@ import numpy as np
 
 from nnxp.arrays import Array, index_dtype
 from nnxp.backends.base import Backend
-from nnxp.data import checks
+from nnxp.data import batches, checks
 
 CHUNK_BYTES = 2**26
 """Most bytes of a streamed chunk, unless one batch is larger: enough to hide a copy's cost."""
@@ -38,10 +38,12 @@ class NetworkSpec:
         """Bytes per number."""
         return np.dtype(self.dtype).itemsize
 
-    @property
-    def multiply_adds(self) -> int:
-        """Multiply-adds of a sample's forward pass."""
-        return sum(fan_in * fan_out for fan_in, fan_out in pairwise(self.sizes))
+    def chunk_steps(self, batch_size: int) -> int:
+        """Return the most steps of a chunk of full batches that the executor takes at once."""
+        if not self.backend.execution.long_chunks:
+            return batches.STEPS_PER_CHUNK
+        per_sample = sum(fan_in * fan_out for fan_in, fan_out in pairwise(self.sizes))
+        return batches.long_chunk(per_sample * batch_size, self.backend.device_name)
 
     @property
     def block_rows(self) -> int:

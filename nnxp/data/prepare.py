@@ -177,10 +177,7 @@ def _feed(
 ) -> Feed:
     """Make a feed of x, the targets and the weights."""
     network = where.network
-    steps = None
-    if network.backend.execution.long_chunks:
-        multiply_adds = network.multiply_adds * min(batch_size or x.shape[0], x.shape[0])
-        steps = batches.long_chunk(multiply_adds, network.backend.device_name)
+    steps = network.chunk_steps(min(batch_size or x.shape[0], x.shape[0]))
     if on_host:
         # One row on the device shows the dtype that its library uses.
         dtypes = [to_numpy(network.targets(array[:1])).dtype for array in targets_and_weights]
