@@ -18,7 +18,7 @@ from nnxp.data.placement import NetworkSpec
 from nnxp.data.prepare import Validation, prepare_evaluation
 from nnxp.errors import InputError, shown
 from nnxp.initializers import INITIALIZER
-from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward
+from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward, saved
 from nnxp.names import ActivationName, DTypeName, InitializerName, LossName
 from nnxp.objectives import Objective
 from nnxp.optimizers import Parameters
@@ -33,7 +33,7 @@ Mask = Callable[[Array, int], Array | None]
 
 def propagate(
     parameters: Parameters, hidden: tuple[str, ...], x: Array, mask: Mask | None = None
-) -> tuple[Array, list[tuple[Array, Array, Array | None]]]:
+) -> tuple[Array, list[tuple[Array, tuple[Array, ...], Array | None]]]:
     """Compute the forward pass, up to the last layer's pre-activation.
 
         z = x W + b, y = activation(z), and y is the next layer's x
@@ -45,15 +45,19 @@ def propagate(
         mask: dropout: the next layer's x is y times the mask. None for no dropout.
 
     Returns:
-        The last layer's z, (batch, outputs), and for each layer its (x, y, mask).
+        The last layer's z, (batch, outputs), and for each layer its (x, saved, mask), where saved
+        is what the activation's backward takes: (y,) or (y, z).
     """
-    tape = []
+    tape: list[tuple[Array, tuple[Array, ...], Array | None]] = []
     for layer, (weight, bias) in enumerate(parameters):
         z = affine(x, weight, bias)
-        last = layer == len(hidden)
-        y = z if last else ACTIVATIONS[hidden[layer]][0](z)
-        m = None if last or mask is None else mask(y, layer)
-        tape.append((x, y, m))
+        if layer == len(hidden):
+            tape.append((x, (), None))
+            break
+        forward, backward = ACTIVATIONS[hidden[layer]]
+        y = forward(z)
+        m = None if mask is None else mask(y, layer)
+        tape.append((x, saved(backward, y, z), m))
         x = y if m is None else y * m
     return z, tape
 
@@ -93,11 +97,11 @@ def backpropagate(
     for layer in reversed(range(len(parameters))):
         gradients.append(affine_backward(dz, tape[layer][0]))  # BP3, BP4
         if layer > 0:
-            _, y, m = tape[layer - 1]
+            _, of_forward, m = tape[layer - 1]
             dy = affine_input_backward(dz, parameters[layer][0])  # BP2
             if m is not None:
                 dy *= m
-            dz = ACTIVATIONS[hidden[layer - 1]][1](dy, y)
+            dz = ACTIVATIONS[hidden[layer - 1]][1](dy, *of_forward)
     return loss, gradients[::-1]
 
 
@@ -107,11 +111,12 @@ class MLP:
     Args:
         sizes: units per layer, inputs first: (784, 128, 10).
         hidden: the hidden layers' activation, one name for all or one per layer: "relu",
-            "sigmoid", "tanh", "leaky_relu", "leaky_tanh", "identity", "step", "softmax".
+            "sigmoid", "tanh", "leaky_relu", "leaky_tanh", "elu", "gelu", "silu", "softplus",
+            "softsign", "identity", "step", "softmax".
         output: the output layer's activation: "softmax" for classes, "sigmoid" for 0/1 labels,
             "identity" for real values, or any other of these names.
         initializer: "normal", "xavier", "he", "orthogonal", or "auto": "he" for layers with
-            "relu" or "leaky_relu", "xavier" for the others.
+            "relu", "leaky_relu", "elu", "gelu" or "silu", "xavier" for the others.
         backend: "numpy", "cupy", "torch", "jax", "array-api-strict", "auto", or an open
             backend; None for `$NNXP_BACKEND`, else "numpy".
         device: "cpu", "cuda", "cuda:1", ...; None for `$NNXP_DEVICE`, else the backend's own.
@@ -497,8 +502,10 @@ def evaluate(network: MLP, data: Validation, objective: Objective) -> dict[str, 
     """Compute `MLP.evaluate` on data that is already checked."""
     targets, total, outputs = data.targets, 0.0, []
     scaling, scale, factor = network.target_scaling, np.ones(1), 1.0
-    if scaling is not None and objective.loss == "quadratic":
-        targets, scale, factor = scaling.apply(targets), np.asarray(scaling.scale), scaling.unit**2
+    if scaling is not None:
+        scaling.check_loss(objective.loss)
+        targets, scale = scaling.apply(targets), np.asarray(scaling.scale)
+        factor = scaling.loss_unit(objective.loss)
         if (units := network.target_units()) is not None:
             objective = objective.in_units(units)
     for rows, z, y in network._forward_blocks(data.x, data.rows, data.numbers):

@@ -2,6 +2,7 @@
 
 Any loss goes with any output activation. An output in [0, 1] (sigmoid, softmax, step) is a
 probability; any other output is a logit, to which cross-entropy applies its own sigmoid or softmax.
+Likewise for the Poisson loss: an output that is never negative is a rate, any other its logarithm.
 Softmax with categorical and sigmoid with binary cross-entropy are computed from the
 pre-activation in one formula; every other pair uses the chain rule.
 """
@@ -23,16 +24,29 @@ from nnxp.kernels import (
     categorical_cross_entropy_with_logits,
     categorical_cross_entropy_with_logits_gradient,
     categorical_cross_entropy_with_logits_value_and_gradient,
+    huber,
+    huber_gradient,
+    mae,
+    mae_gradient,
+    poisson,
+    poisson_gradient,
+    poisson_with_log_rate,
+    poisson_with_log_rate_gradient,
     quadratic,
     quadratic_gradient,
+    saved,
 )
 
 _LOSSES = {
     "quadratic": (quadratic, quadratic_gradient),
+    "mae": (mae, mae_gradient),
+    "huber": (huber, huber_gradient),
+    "poisson": (poisson, poisson_gradient),
     "binary_cross_entropy": (binary_cross_entropy, binary_cross_entropy_gradient),
     "categorical_cross_entropy": (categorical_cross_entropy, categorical_cross_entropy_gradient),
 }
 _WITH_LOGITS = {
+    "poisson": (poisson_with_log_rate, poisson_with_log_rate_gradient),
     "binary_cross_entropy": (
         binary_cross_entropy_with_logits,
         binary_cross_entropy_with_logits_gradient,
@@ -51,6 +65,11 @@ LOSS = options.name("loss", ("auto", *LOSSES))
 
 PROBABILITIES = ("sigmoid", "softmax", "step")
 """The output activations that give probabilities."""
+RATES = (*PROBABILITIES, "relu", "softplus")
+"""The output activations that are never negative."""
+
+UNIT_POWER = {"quadratic": 2, "mae": 1, "huber": 2}
+"""The losses whose targets may be scaled, and the power of the targets' unit that each has."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,8 @@ class Objective:
     def value(self, z: Array, targets: Array, sample_weight: Array | None = None) -> Array:
         """Compute the loss for the last layer's pre-activation `z`, a 0-d array."""
         if self.units is not None:  # only for linear outputs, see `nnxp.target_scaling`
-            return quadratic(z * self.units, targets * self.units, sample_weight)
+            value, _ = _LOSSES[self.loss]
+            return value(z * self.units, targets * self.units, sample_weight)
         if self._from_z:
             return _WITH_LOGITS[self.loss][0](z, targets, sample_weight)
         return self._of_outputs[0](ACTIVATIONS[self.output][0](z), targets, sample_weight)
@@ -91,7 +111,8 @@ class Objective:
         value, gradient = self._of_outputs
         activation, activation_backward = ACTIVATIONS[self.output]
         y = activation(z)
-        dz = activation_backward(gradient(y, targets, sample_weight), y)
+        dy = gradient(y, targets, sample_weight)
+        dz = activation_backward(dy, *saved(activation_backward, y, z))
         if self.units is not None:
             return self.value(z, targets, sample_weight), dz
         return value(y, targets, sample_weight), dz
@@ -102,12 +123,17 @@ class Objective:
         return 0.5 if self.output in PROBABILITIES else 0.0
 
     @property
+    def is_log_rate(self) -> bool:
+        """Whether outputs are logarithms of what the targets are."""
+        return self.loss == "poisson" and self.output not in RATES
+
+    @property
     def _from_z(self) -> bool:
         return _FUSED.get(self.output) == self.loss
 
     @property
     def _of_outputs(self):  # type: ignore[no-untyped-def]
-        logits = self.output not in PROBABILITIES
+        logits = self.output not in (RATES if self.loss == "poisson" else PROBABILITIES)
         return (_WITH_LOGITS if logits and self.loss in _WITH_LOGITS else _LOSSES)[self.loss]
 
 

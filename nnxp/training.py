@@ -106,8 +106,8 @@ def train(
         x: (samples, features), an array of any library; see `stream`.
         targets: integer classes, (samples,); one-hot rows or 0/1 labels, (samples, outputs);
             or real values, (samples, outputs). A single output also takes (samples,).
-        loss: "quadratic", "binary_cross_entropy", "categorical_cross_entropy", or "auto",
-            which fits the output activation.
+        loss: "quadratic", "mae", "huber", "poisson", "binary_cross_entropy",
+            "categorical_cross_entropy", or "auto", which fits the output activation.
         optimizer: `SGD(...)` or `Adam(...)`; "sgd" or "adam" for its defaults.
         epochs: the number of passes over the data, 0 or more.
         batch_size: samples per step. None gives batch gradient descent, 1 stochastic gradient
@@ -134,8 +134,8 @@ def train(
             the choice at INFO.
         scale_targets: train on (t - mean) / deviation of the targets, per output; `predict` undoes
             this, and the losses of the history are in the targets' own unit. "auto" scales
-            real-valued targets of a network with output "identity" and the quadratic loss, and
-            keeps a `target_scaling` that the network has. True computes it anew, False removes it.
+            real-valued targets of a network with output "identity" and the loss "quadratic",
+            "mae" or "huber" (whose bend is then at an error of one deviation), and keeps a `target_scaling` that the network has. True computes it anew, False removes it.
         verbose: print a row for each epoch, the warnings of `diagnose`, and the logs of nnxp:
             scaled targets, where the data is, fall-backs.
 
@@ -226,7 +226,7 @@ class _Training:
         self.seed = seed
         scaling = prepared.target_scaling
         network.target_scaling, network.loss = scaling, objective.loss
-        self.unit = 1.0 if scaling is None else scaling.unit**2
+        self.unit = 1.0 if scaling is None else scaling.loss_unit(objective.loss)
         self.history = History(loss=objective.loss)
         # Pass 0 without dropout: a new seed must not recompile the step.
         dropout_seed = seed if regularization.shares(len(network.hidden)) else 0

@@ -85,3 +85,11 @@ def test_the_metric_fits_the_targets(output, loss, targets, classes, expected):
     assert [other for other, _ in others] == (["rmse", "mae"] if name == "r2" else [])
     assert name == expected[0]
     assert value == pytest.approx(r2_score(targets, outputs) if name == "r2" else expected[1])
+
+
+def test_a_poisson_network_predicts_rates_or_their_logarithms():
+    counts = np.array([[0.0], [2.0], [5.0]])
+    rates = counts + 0.3
+    for output, outputs in (("softplus", rates), ("identity", np.log(rates))):
+        figures = measure(objectives.get("poisson", output), outputs, counts, False)
+        assert figures["mae"] == pytest.approx(0.3)

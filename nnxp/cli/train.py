@@ -96,7 +96,7 @@ class TrainOptions:
         options.flag(
             DATA,
             "Scale real-valued targets to mean 0 and deviation 1 for training. If neither is "
-            "given: only if the output is identity and the loss quadratic.",
+            "given: only if the output is identity and the loss quadratic, mae or huber.",
             "--scale-targets/--no-scale-targets",
         ),
     ] = None
@@ -111,7 +111,8 @@ class TrainOptions:
             NETWORK,
             "NAME",
             f"Activation of the output: {either(ACTIVATIONS)}; auto takes "
-            "softmax for classes, sigmoid for labels and identity for values.",
+            "softmax for classes, sigmoid for labels, identity for values and softplus for counts "
+            "(--loss poisson).",
         ),
     ] = "auto"
     initializer: Annotated[
@@ -361,7 +362,7 @@ def _network(given: TrainOptions, dataset: Dataset, backend: backends.Backend) -
     network = MLP(
         (dataset.x.shape[1], *options.layers(given.hidden), dataset.outputs),
         options.activations(given.activation),
-        DEFAULT_OUTPUTS[dataset.task] if output == "auto" else output,
+        _default_output(dataset.task, given.loss) if output == "auto" else output,
         initializer=given.initializer,
         backend=backend,
         dtype=given.dtype,
@@ -369,6 +370,11 @@ def _network(given: TrainOptions, dataset: Dataset, backend: backends.Backend) -
     )
     network.metadata = dataset.metadata()
     return network
+
+
+def _default_output(task: TaskName, loss: str) -> ActivationName:
+    """Return the output activation for a task; counts have a positive mean."""
+    return "softplus" if loss.lower() == "poisson" and task == "regress" else DEFAULT_OUTPUTS[task]
 
 
 def _introduction(
