@@ -25,7 +25,7 @@ from .errors import (
 from .gradient_check import gradcheck
 from .history import Epoch, History
 from .network import MLP
-from .optimizers import SGD, Adam
+from .optimizers import SGD, Adam, AdamW, ClipNorm, RMSprop
 from .perceptron import Perceptron
 from .regularization import Regularization
 from .training import train
@@ -34,7 +34,9 @@ __all__ = [
     "MLP",
     "SGD",
     "Adam",
+    "AdamW",
     "BackendError",
+    "ClipNorm",
     "DataError",
     "DivergenceError",
     "EarlyStopping",
@@ -46,6 +48,7 @@ __all__ = [
     "NnxpError",
     "NotSeparableError",
     "Perceptron",
+    "RMSprop",
     "Regularization",
     "backends",
     "datasets",

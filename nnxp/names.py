@@ -21,7 +21,7 @@ LossName = Literal[
 InitializerName = Literal["auto", "normal", "xavier", "he", "orthogonal"]
 """`nnxp.initializers.INITIALIZERS`, and "auto" for the one that fits the activation."""
 
-OptimizerName = Literal["sgd", "adam"]
+OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop"]
 """`nnxp.optimizers.OPTIMIZERS`."""
 
 ExecutorName = Literal["auto", "replay", "graph", "jit", "eager", "compiled"]

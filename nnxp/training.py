@@ -21,7 +21,7 @@ from nnxp.history import Epoch, History, check_monitor
 from nnxp.names import LossName, OptimizerName
 from nnxp.network import MLP, evaluate
 from nnxp.objectives import LOSS, Objective
-from nnxp.optimizers import SGD, Optimizer, Parameters
+from nnxp.optimizers import SGD, ClipNorm, Optimizer, Parameters
 from nnxp.regularization import Regularization
 from nnxp.schedules import Constant, Schedule
 from nnxp.state import first_state
@@ -50,7 +50,7 @@ _OPTIONS = {
     "network": options.instance(MLP, "an nnxp.MLP"),
     "loss": LOSS,
     "optimizer": options.made(
-        'an optimizer, nnxp.SGD(0.1) or nnxp.Adam(), or the name "sgd" or "adam"',
+        "an optimizer, nnxp.SGD(0.1) or nnxp.Adam(), or a name like 'sgd' or 'adam'",
         lambda value: hasattr(value, "update") and hasattr(value, "init"),
         optimizers.get,
     ),
@@ -69,6 +69,7 @@ _OPTIONS = {
     "regularization": options.instance(
         Regularization, "an nnxp.Regularization(l1, l2, max_norm, dropout)"
     ),
+    "clip_norm": options.optional(options.POSITIVE),
     "diagnose": options.TRUTH,
     "progress": options.optional(options.FUNCTION),
     "stream": options.optional(options.TRUTH),
@@ -93,6 +94,7 @@ def train(
     sample_weight: Any = None,
     schedule: Schedule | str = Constant(),  # noqa: B008, likewise
     regularization: Regularization = Regularization(),  # noqa: B008, likewise
+    clip_norm: float | None = None,
     diagnose: bool = False,
     progress: Callable[[int], Any] | None = None,
     stream: bool | None = None,
@@ -108,7 +110,8 @@ def train(
             or real values, (samples, outputs). A single output also takes (samples,).
         loss: "quadratic", "mae", "huber", "poisson", "binary_cross_entropy",
             "categorical_cross_entropy", or "auto", which fits the output activation.
-        optimizer: `SGD(...)` or `Adam(...)`; "sgd" or "adam" for its defaults.
+        optimizer: `SGD(...)`, `Adam(...)`, `AdamW(...)` or `RMSprop(...)`; a name, "sgd", "adam",
+            "adamw" or "rmsprop", for its defaults.
         epochs: the number of passes over the data, 0 or more.
         batch_size: samples per step. None gives batch gradient descent, 1 stochastic gradient
             descent, a number between them mini-batch gradient descent.
@@ -125,6 +128,8 @@ def train(
         schedule: computes the learning rate of each epoch from the optimizer's; an object of
             `nnxp.schedules`, or a text such as "cosine,warmup=5".
         regularization: penalties, max-norm and dropout; see `nnxp.Regularization`.
+        clip_norm: the largest norm of the gradient with respect to all parameters, penalties
+            included; a longer gradient is scaled down to it. None for no bound.
         diagnose: measure dead and saturated units, gradients and updates in every epoch, which
             takes a few percent of the time; see `nnxp.diagnostics`.
         progress: called after every chunk of steps with its number of samples.
@@ -134,8 +139,9 @@ def train(
             the choice at INFO.
         scale_targets: train on (t - mean) / deviation of the targets, per output; `predict` undoes
             this, and the losses of the history are in the targets' own unit. "auto" scales
-            real-valued targets of a network with output "identity" and the loss "quadratic",
-            "mae" or "huber" (whose bend is then at an error of one deviation), and keeps a `target_scaling` that the network has. True computes it anew, False removes it.
+            real-valued targets of a network with output "identity" and the loss "quadratic", "mae"
+            or "huber" (which then bends at an error of one deviation), and keeps a
+            `target_scaling` that the network has. True computes it anew, False removes it.
         verbose: print a row for each epoch, the warnings of `diagnose`, and the logs of nnxp:
             scaled targets, where the data is, fall-backs.
 
@@ -158,6 +164,8 @@ def train(
     assert not isinstance(optimizer, str)  # the check of the options has replaced names
     assert not isinstance(schedule, str)
     objective = objectives.get(loss, network.output)
+    if clip_norm is not None:
+        optimizer = ClipNorm(optimizer, clip_norm)
     with _epoch_table(epochs) if verbose else nullcontext() as table:
         prepared = prepare(
             network.spec,

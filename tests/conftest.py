@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from command_line import MOON_CSV, figure, succeed
 
-from nnxp import SGD, Adam, Regularization, backends
+from nnxp import SGD, Adam, ClipNorm, Regularization, RMSprop, backends
 from nnxp.arrays import to_numpy
 
 MODULES = {
@@ -45,6 +45,8 @@ RULES = {
     "sgd": SGD(0.1),
     "nesterov": SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
     "adam": Adam(0.01, weight_decay=0.01),
+    "rmsprop": RMSprop(0.01, momentum=0.5),
+    "clipped": ClipNorm(SGD(0.1), 0.05),
 }
 REGULARIZATIONS = {
     "free": Regularization(),
