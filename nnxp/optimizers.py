@@ -350,7 +350,9 @@ class ClipNorm:
     ) -> tuple[Parameters, Any]:
         """Clip the gradients, then take the optimizer's step."""
         xp = namespace(gradients[0][0])
-        squares = [xp.sum(each * each) for layer in gradients for each in layer]
+        # Flat, because a sum over two axes has an order that depends on how the array lies.
+        flat = [xp.reshape(each * each, (-1,)) for layer in gradients for each in layer]
+        squares = [xp.sum(each) for each in flat]
         norm = xp.sqrt(sum(squares[1:], start=squares[0]))
         factor = self.max_norm / xp.clip(norm, min=self.max_norm)
         factor += norm - norm  # 0, or NaN for a norm that overflowed
