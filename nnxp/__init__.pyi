@@ -10,6 +10,7 @@ from . import (
     predictions,
     reports,
     schedules,
+    testing,
 )
 from .callbacks import EarlyStopping
 from .errors import (
@@ -27,6 +28,12 @@ from .history import Epoch, History
 from .network import MLP
 from .optimizers import SGD, Adam, AdamW, ClipNorm, RMSprop
 from .perceptron import Perceptron
+from .registration import (
+    register_activation,
+    register_backend,
+    register_loss,
+    register_optimizer,
+)
 from .regularization import Regularization
 from .training import train
 
@@ -58,8 +65,13 @@ __all__ = [
     "linalg",
     "plots",
     "predictions",
+    "register_activation",
+    "register_backend",
+    "register_loss",
+    "register_optimizer",
     "reports",
     "schedules",
+    "testing",
     "train",
 ]
 

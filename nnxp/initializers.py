@@ -68,16 +68,27 @@ INITIALIZERS: dict[str, Initializer] = {
 }
 RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu")
 """Activations that pass about half of their input, for which `he` keeps the size of signals."""
-INITIALIZER = options.name("initializer", ("auto", *INITIALIZERS))
+_NAME = options.name("initializer", ("auto", *INITIALIZERS))
+INITIALIZER = options.Rule(
+    _NAME.takes,
+    lambda value: (
+        value if callable(value) and not isinstance(value, type) else _NAME.convert(value)
+    ),
+)
+"""The rule for arguments called `initializer`: a name, or a function like those above."""
 
 
-def get(name: str, activation: str) -> Initializer:
+def get(name: str | Initializer, activation: str) -> Initializer:
     """Return the initializer called `name`; "auto" is `he` for `RECTIFIERS`, else `xavier`.
+
+    An initializer is returned unchanged.
 
     Raises:
         InputError: no initializer has this name.
     """
     name = INITIALIZER("initializer", name)
+    if not isinstance(name, str):
+        return name
     if name == "auto":
         return he if activation in RECTIFIERS else xavier
     return INITIALIZERS[name]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,12 +20,20 @@ from nnxp.errors import InputError, shown
 from nnxp.initializers import INITIALIZER
 from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward, saved
 from nnxp.names import ActivationName, DTypeName, InitializerName, LossName
-from nnxp.objectives import Objective
+from nnxp.objectives import LOSSES, Objective
 from nnxp.optimizers import Parameters
 from nnxp.randomness import Purpose, generator
+from nnxp.registry import Pair, cached, is_pair
 from nnxp.target_scaling import TargetScaling
 
-_ACTIVATION = options.name("activation", ACTIVATIONS)
+_ACTIVATION = ACTIVATIONS.rule()
+_EACH_ACTIVATION = options.one_or_each(_ACTIVATION)
+
+
+def _hidden(value: Any) -> Any:
+    """Convert one activation, or one for each hidden layer; a pair of functions is one."""
+    return (_ACTIVATION if is_pair(value) else _EACH_ACTIVATION).convert(value)
+
 
 Mask = Callable[[Array, int], Array | None]
 """mask(y, layer): the factors for a hidden layer's output `y` in training; None for all 1."""
@@ -112,11 +120,13 @@ class MLP:
         sizes: units per layer, inputs first: (784, 128, 10).
         hidden: the hidden layers' activation, one name for all or one per layer: "relu",
             "sigmoid", "tanh", "leaky_relu", "leaky_tanh", "elu", "gelu", "silu", "softplus",
-            "softsign", "identity", "step", "softmax".
+            "softsign", "identity", "step", "softmax"; a name of `nnxp.register_activation`, or a
+            pair of functions, (forward, backward), as there.
         output: the output layer's activation: "softmax" for classes, "sigmoid" for 0/1 labels,
-            "identity" for real values, or any other of these names.
+            "identity" for real values, or any other of these.
         initializer: "normal", "xavier", "he", "orthogonal", or "auto": "he" for layers with
-            "relu", "leaky_relu", "elu", "gelu" or "silu", "xavier" for the others.
+            "relu", "leaky_relu", "elu", "gelu" or "silu", "xavier" for the others; or a function
+            of (`numpy.random.Generator`, fan_in, fan_out) that returns (weight, bias).
         backend: "numpy", "cupy", "torch", "jax", "array-api-strict", "auto", or an open
             backend; None for `$NNXP_BACKEND`, else "numpy".
         device: "cpu", "cuda", "cuda:1", ...; None for `$NNXP_DEVICE`, else the backend's own.
@@ -145,7 +155,7 @@ class MLP:
 
     @options.checked(
         sizes=options.several(options.whole(1), least=2),
-        hidden=options.one_or_each(_ACTIVATION),
+        hidden=options.Rule(_EACH_ACTIVATION.takes, _hidden),
         output=_ACTIVATION,
         initializer=INITIALIZER,
         backend=backends.BACKEND,
@@ -156,11 +166,11 @@ class MLP:
     def __init__(
         self,
         sizes: Sequence[int],
-        hidden: ActivationName | Sequence[ActivationName] = "relu",
-        output: ActivationName = "softmax",
+        hidden: ActivationName | Pair | Sequence[ActivationName | Pair] = "relu",
+        output: ActivationName | Pair = "softmax",
         *,
-        initializer: InitializerName = "auto",
-        backend: str | backends.Backend | None = None,
+        initializer: InitializerName | initializers.Initializer = "auto",
+        backend: str | backends.Backend | type[backends.Backend] | None = None,
         device: str | None = None,
         dtype: DTypeName = "float32",
         seed: int = 0,
@@ -169,7 +179,7 @@ class MLP:
         self.sizes = tuple(sizes)
         layers = len(self.sizes) - 2
         self.hidden = options.per_layer(hidden, layers, "hidden activations")
-        self.output = output
+        self.output = cast(ActivationName, output)  # the check of the options has replaced pairs
         self.backend = backends.get(backend, device)
         self.dtype = dtype
         self.loss = objectives.get("auto", self.output).loss
@@ -284,13 +294,15 @@ class MLP:
             y = np.concatenate(blocks)
         return namespace(x).asarray(y, device=device(x)) if is_array(x) else y
 
-    def evaluate(self, x: Any, targets: Any, loss: LossName | None = None) -> dict[str, float]:
+    def evaluate(
+        self, x: Any, targets: Any, loss: LossName | Pair | None = None
+    ) -> dict[str, float]:
         """Compute the loss on `x` and the metrics that fit the targets.
 
         Args:
             x: (samples, features).
             targets: see `nnxp.train`.
-            loss: the name of a loss; None for `MLP.loss`, that of the last training.
+            loss: a loss, see `nnxp.train`; None for `MLP.loss`, that of the last training.
 
         Returns:
             {"loss": ..., "accuracy": ...}; for real-valued targets {"loss": ..., "r2": ...,
@@ -303,14 +315,14 @@ class MLP:
         return evaluate(self, prepare_evaluation(self.spec, objective.loss, x, targets), objective)
 
     def loss_and_gradients(
-        self, x: Any, targets: Any, loss: LossName = "auto", *, sample_weight: Any = None
+        self, x: Any, targets: Any, loss: LossName | Pair = "auto", *, sample_weight: Any = None
     ) -> tuple[float, Parameters]:
         """Compute the loss on a batch, and its gradient with respect to every parameter.
 
         Args:
             x: (batch, features).
             targets: see `nnxp.train`.
-            loss: the name of a loss; "auto" fits the output activation.
+            loss: a loss, see `nnxp.train`; "auto" fits the output activation.
             sample_weight: the weight of each sample, (batch,), not negative; scaled to mean one.
 
         Returns:
@@ -384,8 +396,8 @@ class MLP:
     def from_weights(
         cls,
         path: str | os.PathLike[str],
-        hidden: ActivationName | Sequence[ActivationName] = "relu",
-        output: ActivationName = "softmax",
+        hidden: ActivationName | Pair | Sequence[ActivationName | Pair] = "relu",
+        output: ActivationName | Pair = "softmax",
         *,
         backend: str | backends.Backend | None = None,
         device: str | None = None,
@@ -421,8 +433,19 @@ class MLP:
             self.metadata,
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        carried = ACTIVATIONS.carried((*self.hidden, self.output)), LOSSES.carried([self.loss])
+        return vars(self) | {"carried": carried}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
+        activations, losses = state.pop("carried", ({}, {}))
         vars(self).update(state)
+        names = ACTIVATIONS.adopt(activations)
+        self.hidden = tuple(names.get(name, name) for name in self.hidden)
+        self.output = cast(ActivationName, names.get(self.output, self.output))
+        self.loss = LOSSES.adopt(losses).get(self.loss, self.loss)
+        for name in (*self.hidden, self.output):
+            _ACTIVATION("an unpickled network's activation", name)
         self.parameters = self._parameters  # CuPy unpickles arrays onto the current device
 
     def __repr__(self) -> str:
@@ -482,7 +505,7 @@ class MLP:
             yield block, z, y
 
 
-@lru_cache(maxsize=64)
+@cached(maxsize=64)
 def _outputs(
     hidden: tuple[str, ...], output: str
 ) -> Callable[[Parameters, Array], tuple[Array, Array]]:

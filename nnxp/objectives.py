@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from nnxp import options
 from nnxp.arrays import Array
 from nnxp.kernels import (
     ACTIVATIONS,
@@ -36,15 +35,25 @@ from nnxp.kernels import (
     quadratic_gradient,
     saved,
 )
+from nnxp.registry import Pair, Registry, is_pair
 
-_LOSSES = {
-    "quadratic": (quadratic, quadratic_gradient),
-    "mae": (mae, mae_gradient),
-    "huber": (huber, huber_gradient),
-    "poisson": (poisson, poisson_gradient),
-    "binary_cross_entropy": (binary_cross_entropy, binary_cross_entropy_gradient),
-    "categorical_cross_entropy": (categorical_cross_entropy, categorical_cross_entropy_gradient),
-}
+LOSSES = Registry(
+    "loss",
+    {
+        "quadratic": (quadratic, quadratic_gradient),
+        "mae": (mae, mae_gradient),
+        "huber": (huber, huber_gradient),
+        "poisson": (poisson, poisson_gradient),
+        "binary_cross_entropy": (binary_cross_entropy, binary_cross_entropy_gradient),
+        "categorical_cross_entropy": (
+            categorical_cross_entropy,
+            categorical_cross_entropy_gradient,
+        ),
+    },
+    "a pair of functions, (value, gradient)",
+    is_pair,
+)
+"""Every loss on outputs, by name: value(y, targets, sample_weight) and its gradient."""
 _WITH_LOGITS = {
     "poisson": (poisson_with_log_rate, poisson_with_log_rate_gradient),
     "binary_cross_entropy": (
@@ -58,10 +67,7 @@ _WITH_LOGITS = {
 }
 _FUSED = {"softmax": "categorical_cross_entropy", "sigmoid": "binary_cross_entropy"}
 
-LOSSES = tuple(_LOSSES)
-"""The names of the losses."""
-
-LOSS = options.name("loss", ("auto", *LOSSES))
+LOSS = LOSSES.rule("auto")
 
 PROBABILITIES = ("sigmoid", "softmax", "step")
 """The output activations that give probabilities."""
@@ -91,7 +97,7 @@ class Objective:
     def value(self, z: Array, targets: Array, sample_weight: Array | None = None) -> Array:
         """Compute the loss for the last layer's pre-activation `z`, a 0-d array."""
         if self.units is not None:  # only for linear outputs, see `nnxp.target_scaling`
-            value, _ = _LOSSES[self.loss]
+            value, _ = LOSSES[self.loss]
             return value(z * self.units, targets * self.units, sample_weight)
         if self._from_z:
             return _WITH_LOGITS[self.loss][0](z, targets, sample_weight)
@@ -134,11 +140,11 @@ class Objective:
     @property
     def _of_outputs(self):  # type: ignore[no-untyped-def]
         logits = self.output not in (RATES if self.loss == "poisson" else PROBABILITIES)
-        return (_WITH_LOGITS if logits and self.loss in _WITH_LOGITS else _LOSSES)[self.loss]
+        return (_WITH_LOGITS if logits and self.loss in _WITH_LOGITS else LOSSES)[self.loss]
 
 
-def get(loss: str, output: str) -> Objective:
-    """Return the objective for the name of a loss and of an output activation.
+def get(loss: str | Pair, output: str) -> Objective:
+    """Return the objective for a loss, and for the name of an output activation.
 
     "auto" is categorical cross-entropy for softmax, binary cross-entropy for sigmoid and
     the quadratic loss for every other output.
@@ -146,5 +152,5 @@ def get(loss: str, output: str) -> Objective:
     Raises:
         InputError: no loss has this name.
     """
-    loss = LOSS("loss", loss)
-    return Objective(_FUSED.get(output, "quadratic") if loss == "auto" else loss, output)
+    name: str = LOSS("loss", loss)
+    return Objective(_FUSED.get(output, "quadratic") if name == "auto" else name, output)

@@ -11,12 +11,15 @@ Weight decay applies to weights and not to biases.
 """
 
 import dataclasses
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nnxp import options
 from nnxp.arrays import Array, device, namespace
-from nnxp.errors import InputError, unknown_name
+from nnxp.errors import InputError, shown, unknown_name
+from nnxp.registry import Registry
 
 Parameters = list[tuple[Array, Array]]
 
@@ -386,23 +389,55 @@ def apply_updates(parameters: Parameters, steps: Parameters) -> Parameters:
     return updated
 
 
-OPTIMIZERS: dict[str, type] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}
+OPTIMIZERS = Registry(
+    "optimizer",
+    {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop},
+    "a class or function that makes an optimizer",
+    callable,
+)
+"""What makes each optimizer from its hyper-parameters, by name."""
 
 
-def get(name: str, **hyperparameters: Any) -> Optimizer:
+def get(name: str | Callable[..., Optimizer], **hyperparameters: Any) -> Optimizer:
     """Return the optimizer called `name`, one of `OPTIMIZERS`, with these hyper-parameters.
+
+    `name` may also be what makes the optimizer, such as its class.
 
     Raises:
         InputError: no optimizer has this name, or it does not take one of the hyper-parameters.
     """
-    if name not in OPTIMIZERS:
+    if isinstance(name, str) and name not in OPTIMIZERS:
         raise unknown_name("optimizer", name, OPTIMIZERS)
-    known = [field.name for field in dataclasses.fields(OPTIMIZERS[name])]
-    for key in hyperparameters:
-        if key not in known:
-            raise InputError(f"{name} has no {key.replace('_', ' ')}; it takes {', '.join(known)}")
-    optimizer: Optimizer = OPTIMIZERS[name](**hyperparameters)
+    make = OPTIMIZERS[name] if isinstance(name, str) else name
+    parameters = inspect.signature(make).parameters
+    if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        for key in hyperparameters.keys() - parameters.keys():
+            raise InputError(
+                f"{name} has no {key.replace('_', ' ')}; it takes {', '.join(parameters)}"
+            )
+    optimizer: Optimizer = make(**hyperparameters)
+    if not is_optimizer(optimizer):
+        raise InputError(f"optimizer {shown(name)} makes {shown(optimizer)}, which is no optimizer")
     return optimizer
+
+
+def is_optimizer(value: Any) -> bool:
+    """Return whether an object is an optimizer, by its methods."""
+    return not isinstance(value, type) and hasattr(value, "update") and hasattr(value, "init")
+
+
+def _optimizer(value: Any) -> Any:
+    if is_optimizer(value):
+        return value
+    if not callable(value) and not isinstance(value, str):
+        raise TypeError
+    return get(value)
+
+
+OPTIMIZER = options.Rule(
+    "an optimizer, nnxp.SGD(0.1) or nnxp.Adam(), or the name or the class of one", _optimizer
+)
+"""The rule for arguments called `optimizer`."""
 
 
 def _zeros_like(parameters: Parameters) -> Parameters:

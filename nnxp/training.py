@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from nnxp.names import LossName, OptimizerName
 from nnxp.network import MLP, evaluate
 from nnxp.objectives import LOSS, Objective
 from nnxp.optimizers import SGD, ClipNorm, Optimizer, Parameters
+from nnxp.registry import Pair
 from nnxp.regularization import Regularization
 from nnxp.schedules import Constant, Schedule
 from nnxp.state import first_state
@@ -49,11 +50,7 @@ def _scale_targets(value: Any) -> Any:
 _OPTIONS = {
     "network": options.instance(MLP, "an nnxp.MLP"),
     "loss": LOSS,
-    "optimizer": options.made(
-        "an optimizer, nnxp.SGD(0.1) or nnxp.Adam(), or a name like 'sgd' or 'adam'",
-        lambda value: hasattr(value, "update") and hasattr(value, "init"),
-        optimizers.get,
-    ),
+    "optimizer": optimizers.OPTIMIZER,
     "epochs": options.whole(0),
     "batch_size": options.optional(options.whole(1)),
     "seed": options.whole(0),
@@ -84,8 +81,8 @@ def train(
     x: Any,
     targets: Any,
     *,
-    loss: LossName = "auto",
-    optimizer: Optimizer | OptimizerName = SGD(0.1),  # noqa: B008, it is frozen
+    loss: LossName | Pair = "auto",
+    optimizer: Optimizer | OptimizerName | Callable[[], Optimizer] = SGD(0.1),  # noqa: B008, it is frozen
     epochs: int,
     batch_size: int | None,
     seed: int = 0,
@@ -109,9 +106,10 @@ def train(
         targets: integer classes, (samples,); one-hot rows or 0/1 labels, (samples, outputs);
             or real values, (samples, outputs). A single output also takes (samples,).
         loss: "quadratic", "mae", "huber", "poisson", "binary_cross_entropy",
-            "categorical_cross_entropy", or "auto", which fits the output activation.
+            "categorical_cross_entropy", or "auto", which fits the output activation; a name of
+            `nnxp.register_loss`, or a pair of functions, (value, gradient), as there.
         optimizer: `SGD(...)`, `Adam(...)`, `AdamW(...)` or `RMSprop(...)`; a name, "sgd", "adam",
-            "adamw" or "rmsprop", for its defaults.
+            "adamw", "rmsprop" or one of `nnxp.register_optimizer`, or a class, for its defaults.
         epochs: the number of passes over the data, 0 or more.
         batch_size: samples per step. None gives batch gradient descent, 1 stochastic gradient
             descent, a number between them mini-batch gradient descent.
@@ -161,8 +159,8 @@ def train(
         >>> network.evaluate(data.x_test, data.y_test)["accuracy"] > 0.9
         True
     """
-    assert not isinstance(optimizer, str)  # the check of the options has replaced names
-    assert not isinstance(schedule, str)
+    # The check of the options has replaced names.
+    optimizer, schedule = cast(Optimizer, optimizer), cast(Schedule, schedule)
     objective = objectives.get(loss, network.output)
     if clip_norm is not None:
         optimizer = ClipNorm(optimizer, clip_norm)

@@ -33,6 +33,9 @@ from nnxp.optimizers import OPTIMIZERS
 from nnxp.progress import EpochTable, new_console
 from nnxp.regularization import Regularization
 
+_DEFAULT_RATES = ", ".join(
+    f"{OPTIMIZERS[name]().learning_rate:g} for {name}" for name in OPTIMIZERS.own
+)
 DEFAULT_OUTPUTS: dict[TaskName, ActivationName] = {
     "classify": "softmax",
     "multilabel": "sigmoid",
@@ -112,6 +115,7 @@ class TrainOptions:
             f"Activation of the output: {either(ACTIVATIONS)}; auto takes "
             "softmax for classes, sigmoid for labels, identity for values and softplus for counts "
             "(--loss poisson).",
+            **options.names(ACTIVATIONS, "auto"),
         ),
     ] = "auto"
     initializer: Annotated[
@@ -126,15 +130,16 @@ class TrainOptions:
 
     loss: options.Loss = "auto"
     optimizer: Annotated[
-        str, options.text(TRAINING, "NAME", f"Optimizer: {either(OPTIMIZERS)}.")
+        str,
+        options.text(
+            TRAINING, "NAME", f"Optimizer: {either(OPTIMIZERS)}.", **options.names(OPTIMIZERS)
+        ),
     ] = "sgd"
     learning_rate: Annotated[
         float | None,
         options.number(
             TRAINING,
-            "Learning rate. If not given: "
-            + ", ".join(f"{make().learning_rate:g} for {n}" for n, make in OPTIMIZERS.items())
-            + ".",
+            f"Learning rate. If not given: {_DEFAULT_RATES}.",
         ),
     ] = None
     momentum: Annotated[

@@ -59,6 +59,7 @@ from nnxp.kernels.losses import (
     quadratic_gradient,
 )
 from nnxp.kernels.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+from nnxp.registry import Registry, is_pair
 
 __all__ = [
     "ACTIVATIONS",
@@ -115,21 +116,26 @@ __all__ = [
     "tanh_backward",
 ]
 
-ACTIVATIONS = {
-    "step": (step, step_backward),
-    "identity": (identity, identity_backward),
-    "sigmoid": (sigmoid, sigmoid_backward),
-    "tanh": (tanh, tanh_backward),
-    "relu": (relu, relu_backward),
-    "leaky_relu": (leaky_relu, leaky_relu_backward),
-    "leaky_tanh": (leaky_tanh, leaky_tanh_backward),
-    "elu": (elu, elu_backward),
-    "gelu": (gelu, gelu_backward),
-    "silu": (silu, silu_backward),
-    "softplus": (softplus, softplus_backward),
-    "softsign": (softsign, softsign_backward),
-    "softmax": (softmax, softmax_backward),
-}
+ACTIVATIONS = Registry(
+    "activation",
+    {
+        "step": (step, step_backward),
+        "identity": (identity, identity_backward),
+        "sigmoid": (sigmoid, sigmoid_backward),
+        "tanh": (tanh, tanh_backward),
+        "relu": (relu, relu_backward),
+        "leaky_relu": (leaky_relu, leaky_relu_backward),
+        "leaky_tanh": (leaky_tanh, leaky_tanh_backward),
+        "elu": (elu, elu_backward),
+        "gelu": (gelu, gelu_backward),
+        "silu": (silu, silu_backward),
+        "softplus": (softplus, softplus_backward),
+        "softsign": (softsign, softsign_backward),
+        "softmax": (softmax, softmax_backward),
+    },
+    "a pair of functions, (forward, backward)",
+    is_pair,
+)
 """Every activation that a layer can be given by name: forward(z) and backward(dy, y).
 
 A backward that takes a third argument, backward(dy, y, z), is given the pre-activation too."""
