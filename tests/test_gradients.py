@@ -1,10 +1,10 @@
 """Backpropagation against central differences and against torch's autograd, in float64."""
 
-from itertools import cycle, pairwise, product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from conftest import require
+from conftest import require, turning
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_kernels import torch_loss, torch_reference
@@ -109,13 +109,9 @@ def test_any_network_has_the_gradient_that_central_differences_see(data):
     check_against_central_differences(network, *arguments, loss)
 
 
-def rotated(outputs):
-    """Every output with every loss, and below each another hidden activation."""
-    pairs = product(outputs, LOSSES)
-    return [(hidden, *pair) for hidden, pair in zip(cycle(ACTIVATIONS), pairs, strict=False)]
-
-
-@pytest.mark.parametrize(("hidden", "output", "loss"), rotated(ACTIVATIONS))
+@pytest.mark.parametrize(
+    ("output", "loss", "hidden"), turning(product(ACTIVATIONS, LOSSES), ACTIVATIONS)
+)
 def test_every_activation_with_every_loss(hidden, output, loss):
     draws = (
         drawn(np.random.default_rng(seed), [3, 4, 3], hidden, output, loss, 4) for seed in range(9)
@@ -125,7 +121,8 @@ def test_every_activation_with_every_loss(hidden, output, loss):
 
 
 @pytest.mark.parametrize(
-    ("hidden", "output", "loss"), rotated([name for name in ACTIVATIONS if name != "step"])
+    ("output", "loss", "hidden"),
+    turning(product([name for name in ACTIVATIONS if name != "step"], LOSSES), ACTIVATIONS),
 )
 def test_every_activation_with_every_loss_as_torch_has_it(hidden, output, loss):
     require("torch")
