@@ -71,7 +71,8 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write `model` to `path`, completely or not at all.
 
     Raises:
-        InputError: its metadata holds something other than JSON values and NumPy arrays.
+        InputError: its metadata holds something other than JSON values and NumPy arrays, or an
+            activation or the loss is a pair of functions without a registered name.
         ModelError: a parameter is not finite.
         OSError: the folder or the disk refuses; a file that was at `path` is unchanged.
     """
@@ -153,7 +154,8 @@ def _check_needs(path: Path, needs: Any) -> None:
     """Raise ModelError unless all that a file needs besides nnxp is registered here."""
     registries = {each.kind: each for each in (ACTIVATIONS, LOSSES)}
     try:
-        missing = [each for each in needs if each["name"] not in registries[each["kind"]]]
+        # Iteration leaves out pieces without a name, of which a file says nothing.
+        missing = [each for each in needs if each["name"] not in [*registries[each["kind"]]]]
         for each in missing[:1]:
             raise ModelError(
                 f"{path}: needs the {each['kind']} {each['name']!r} of {each['source']}, which is "

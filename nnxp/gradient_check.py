@@ -12,7 +12,7 @@ from nnxp.arrays import to_numpy
 from nnxp.data import checks
 from nnxp.names import LossName
 from nnxp.network import MLP, backpropagate, propagate
-from nnxp.registry import Pair
+from nnxp.registry import Piece
 
 TOLERANCE = 1e-6
 """The largest relative error that passes."""
@@ -55,7 +55,7 @@ def gradcheck(
     network: MLP,
     x: Any,
     targets: Any,
-    loss: LossName | Pair = "auto",
+    loss: LossName | Piece = "auto",
     *,
     step: float = 1e-6,
     elements: int = 200,

@@ -23,7 +23,7 @@ from nnxp.names import ActivationName, DTypeName, InitializerName, LossName
 from nnxp.objectives import LOSSES, Objective
 from nnxp.optimizers import Parameters
 from nnxp.randomness import Purpose, generator
-from nnxp.registry import Pair, cached, is_pair
+from nnxp.registry import Piece, cached, is_pair
 from nnxp.target_scaling import TargetScaling
 
 _ACTIVATION = ACTIVATIONS.rule()
@@ -166,8 +166,8 @@ class MLP:
     def __init__(
         self,
         sizes: Sequence[int],
-        hidden: ActivationName | Pair | Sequence[ActivationName | Pair] = "relu",
-        output: ActivationName | Pair = "softmax",
+        hidden: ActivationName | Piece | Sequence[ActivationName | Piece] = "relu",
+        output: ActivationName | Piece = "softmax",
         *,
         initializer: InitializerName | initializers.Initializer = "auto",
         backend: str | backends.Backend | type[backends.Backend] | None = None,
@@ -295,7 +295,7 @@ class MLP:
         return namespace(x).asarray(y, device=device(x)) if is_array(x) else y
 
     def evaluate(
-        self, x: Any, targets: Any, loss: LossName | Pair | None = None
+        self, x: Any, targets: Any, loss: LossName | Piece | None = None
     ) -> dict[str, float]:
         """Compute the loss on `x` and the metrics that fit the targets.
 
@@ -315,7 +315,7 @@ class MLP:
         return evaluate(self, prepare_evaluation(self.spec, objective.loss, x, targets), objective)
 
     def loss_and_gradients(
-        self, x: Any, targets: Any, loss: LossName | Pair = "auto", *, sample_weight: Any = None
+        self, x: Any, targets: Any, loss: LossName | Piece = "auto", *, sample_weight: Any = None
     ) -> tuple[float, Parameters]:
         """Compute the loss on a batch, and its gradient with respect to every parameter.
 
@@ -348,7 +348,8 @@ class MLP:
         """Write the model to a safetensors file, completely or not at all.
 
         Raises:
-            InputError: `metadata` holds something other than JSON values and NumPy arrays.
+            InputError: `metadata` holds something other than JSON values and NumPy arrays, or an
+                activation or the loss is a pair of functions without a registered name.
             ModelError: a parameter is not finite.
             OSError: the folder or the disk refuses; a file that was at `path` is unchanged.
         """
@@ -396,8 +397,8 @@ class MLP:
     def from_weights(
         cls,
         path: str | os.PathLike[str],
-        hidden: ActivationName | Pair | Sequence[ActivationName | Pair] = "relu",
-        output: ActivationName | Pair = "softmax",
+        hidden: ActivationName | Piece | Sequence[ActivationName | Piece] = "relu",
+        output: ActivationName | Piece = "softmax",
         *,
         backend: str | backends.Backend | None = None,
         device: str | None = None,

@@ -35,7 +35,7 @@ from nnxp.kernels import (
     quadratic_gradient,
     saved,
 )
-from nnxp.registry import Pair, Registry, is_pair
+from nnxp.registry import Piece, Registry, is_pair
 
 LOSSES = Registry(
     "loss",
@@ -143,7 +143,7 @@ class Objective:
         return (_WITH_LOGITS if logits and self.loss in _WITH_LOGITS else LOSSES)[self.loss]
 
 
-def get(loss: str | Pair, output: str) -> Objective:
+def get(loss: str | Piece, output: str) -> Objective:
     """Return the objective for a loss, and for the name of an output activation.
 
     "auto" is categorical cross-entropy for softmax, binary cross-entropy for sigmoid and

@@ -25,6 +25,8 @@ log = logging.getLogger("nnxp")
 Function = TypeVar("Function", bound=Callable[..., Any])
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
 """An activation, (forward, backward), or a loss, (value, gradient)."""
+Piece = Pair | Callable[..., Any]
+"""A pair, or the first function of one that has a name."""
 
 AUTO = "auto"
 """No name of a piece: nnxp's own choice."""
@@ -172,12 +174,19 @@ class Registry(MutableMapping[str, Any]):
         return {name: self.name_of(piece) or name for name, piece in carried.items()}
 
     def needs(self, names: Iterable[str]) -> list[dict[str, str]]:
-        """Return what a file with these names needs besides nnxp: kind, name and source of each."""
-        return [
-            {"kind": self.kind, "name": name, "source": self.source(name)}
-            for name in dict.fromkeys(names)
-            if name not in self.own
-        ]
+        """Return what a file with these names needs besides nnxp: kind, name and source of each.
+
+        Raises:
+            InputError: a piece was given without a name.
+        """
+        added = [name for name in dict.fromkeys(names) if name not in self.own]
+        for name in added:
+            if name in self._unlisted:  # another program may have another piece of this name
+                raise InputError(
+                    f"the {self.kind} {name!r} has no name that a file can refer to: call "
+                    f"nnxp.register_{self.kind}({name!r}, ...) first"
+                )
+        return [{"kind": self.kind, "name": name, "source": self.source(name)} for name in added]
 
     def source(self, name: str) -> str:
         """Return where a piece is from: "my_package 1.0", or the module of its first function."""

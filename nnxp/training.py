@@ -22,7 +22,7 @@ from nnxp.names import LossName, OptimizerName
 from nnxp.network import MLP, evaluate
 from nnxp.objectives import LOSS, Objective
 from nnxp.optimizers import SGD, ClipNorm, Optimizer, Parameters
-from nnxp.registry import Pair
+from nnxp.registry import Piece
 from nnxp.regularization import Regularization
 from nnxp.schedules import Constant, Schedule
 from nnxp.state import first_state
@@ -81,7 +81,7 @@ def train(
     x: Any,
     targets: Any,
     *,
-    loss: LossName | Pair = "auto",
+    loss: LossName | Piece = "auto",
     optimizer: Optimizer | OptimizerName | Callable[[], Optimizer] = SGD(0.1),  # noqa: B008, it is frozen
     epochs: int,
     batch_size: int | None,

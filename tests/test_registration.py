@@ -204,6 +204,21 @@ def test_a_model_of_our_own_pieces_needs_nothing(tmp_path):
     assert "needs" not in nnxp.checkpoint.describe(tmp_path / "model.safetensors")
 
 
+def test_a_pair_without_a_name_is_in_no_model_file(tmp_path, data):
+    """Another program may have another function of this name."""
+    path = tmp_path / "model.safetensors"
+    network = MLP([3, 5, 2], (cubic, cubic_backward))
+    with pytest.raises(InputError, match=r"activation 'cubic' has no name .* nnxp.register_act"):
+        network.save(path)
+    nnxp.register_activation("cubic", cubic, cubic_backward)
+    network.save(path)
+    np.testing.assert_array_equal(MLP.load(path).forward(data[0]), network.forward(data[0]))
+    del ACTIVATIONS["cubic"]
+    assert MLP([3, 5, 2], (cubic, cubic_backward)).hidden == ("cubic",)
+    with pytest.raises(ModelError, match="needs the activation 'cubic'"):
+        MLP.load(path)
+
+
 def test_a_pickle_carries_what_this_process_alone_has(data):
     network = MLP([3, 5, 2], (gaussian, gaussian_backward))
     content, expected = pickle.dumps(network), network.forward(data[0])
@@ -241,6 +256,7 @@ def package(tmp_path):
             lively = my_pieces:Lively
             [nnxp.backends]
             mine = my_pieces:Mine
+            broken = my_pieces.missing:Mine
         """)
     )
     (site / "my_pieces.py").write_text(
@@ -337,6 +353,14 @@ def test_a_package_that_does_not_load_is_one_line(tmp_path, package, name, says)
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_backends_lists_those_of_packages(tmp_path, package):
+    done = nnxp_process(tmp_path, package, "backends")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line[0] != " "}
+    assert lines["mine"].endswith("usable: cpu")
+    assert "'broken' of my_pieces.missing:Mine does not load" in lines["broken"]
 
 
 def test_worker_processes_have_them(tmp_path, package):

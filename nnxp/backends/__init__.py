@@ -150,7 +150,14 @@ def default_name() -> str:
 
 def availability() -> list[Availability]:
     """Return every backend's version and devices, or why it cannot be used here."""
-    return [backend_class(name).availability() for name in BACKENDS]
+    return [_availability(name) for name in BACKENDS]
+
+
+def _availability(name: str) -> Availability:
+    try:
+        return backend_class(name).availability()
+    except InputError as error:  # the entry point of a package that does not load
+        return Availability(name, None, (), str(error))
 
 
 def backend_class(name: str) -> type[Backend]:
