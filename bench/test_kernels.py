@@ -10,6 +10,7 @@ import pytest
 
 from nnxp import backends, kernels
 from nnxp.arrays import index_dtype, to_numpy
+from nnxp.objectives import LOSSES
 
 SHAPES = {"small": (64, 128), "large": (1024, 1024)}
 """(batch, units)."""
@@ -37,12 +38,12 @@ def call(kernel: str, batch: int, units: int) -> tuple[Any, list[np.ndarray]]:
         case "dropout_mask":
             return mask, [z, np.asarray(1, dtype=np.int32)]
         case _ if kernel != forward:
-            return function, [dy, getattr(kernels, forward)(z)]
+            return function, [dy, *kernels.saved(function, getattr(kernels, forward)(z), z)]
         case _ if "with_logits" in kernel:
             return function, [z, classes if "categorical" in kernel else kernels.sigmoid(logits)]
         case _ if "categorical" in kernel:
             return function, [kernels.softmax(z), classes]
-        case _ if "cross_entropy" in kernel or "quadratic" in kernel:
+        case _ if kernel.startswith(tuple(LOSSES)):
             return function, [kernels.sigmoid(z), kernels.sigmoid(logits)]
         case _:
             return function, [z]

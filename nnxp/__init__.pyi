@@ -10,6 +10,7 @@ from . import (
     predictions,
     reports,
     schedules,
+    testing,
 )
 from .callbacks import EarlyStopping
 from .errors import (
@@ -25,8 +26,14 @@ from .errors import (
 from .gradient_check import gradcheck
 from .history import Epoch, History
 from .network import MLP
-from .optimizers import SGD, Adam
+from .optimizers import SGD, Adam, AdamW, ClipNorm, RMSprop
 from .perceptron import Perceptron
+from .registration import (
+    register_activation,
+    register_backend,
+    register_loss,
+    register_optimizer,
+)
 from .regularization import Regularization
 from .training import train
 
@@ -34,7 +41,9 @@ __all__ = [
     "MLP",
     "SGD",
     "Adam",
+    "AdamW",
     "BackendError",
+    "ClipNorm",
     "DataError",
     "DivergenceError",
     "EarlyStopping",
@@ -46,6 +55,7 @@ __all__ = [
     "NnxpError",
     "NotSeparableError",
     "Perceptron",
+    "RMSprop",
     "Regularization",
     "backends",
     "datasets",
@@ -55,8 +65,13 @@ __all__ = [
     "linalg",
     "plots",
     "predictions",
+    "register_activation",
+    "register_backend",
+    "register_loss",
+    "register_optimizer",
     "reports",
     "schedules",
+    "testing",
     "train",
 ]
 

@@ -4,7 +4,8 @@ The tensors are `layers.0.weight`, (fan_in, fan_out), `layers.0.bias`, (fan_out,
 in the model's own metadata are the tensors `metadata.0`, `metadata.1`, ..., and the metadata refers
 to them as {"tensor": "metadata.0"}.
 The entry `nnxp` is JSON: the format's number, sizes, activations, dtype, loss, target scaling, the
-model's own metadata, and a SHA-256 of the whole file with zeros for the digits of the SHA-256.
+model's own metadata, what it needs besides nnxp (registered activations and losses), and a SHA-256
+of the whole file with zeros for the digits of the SHA-256.
 Loading a file parses data and never runs code.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import struct
 from dataclasses import asdict, dataclass
@@ -22,8 +24,12 @@ import numpy as np
 
 from nnxp.errors import InputError, ModelError
 from nnxp.files import write
+from nnxp.kernels import ACTIVATIONS
 from nnxp.names import ActivationName, DTypeName
+from nnxp.objectives import LOSSES
 from nnxp.target_scaling import LARGEST, SMALLEST, TargetScaling
+
+log = logging.getLogger("nnxp")
 
 FORMAT = 1
 _NO_DIGEST = "0" * 64
@@ -65,7 +71,8 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write `model` to `path`, completely or not at all.
 
     Raises:
-        InputError: its metadata holds something other than JSON values and NumPy arrays.
+        InputError: its metadata holds something other than JSON values and NumPy arrays, or an
+            activation or the loss is a pair of functions without a registered name.
         ModelError: a parameter is not finite.
         OSError: the folder or the disk refuses; a file that was at `path` is unchanged.
     """
@@ -83,6 +90,9 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         "target_scaling": model.target_scaling and asdict(model.target_scaling),
         "metadata": _extract_arrays(model.metadata, tensors),
     }
+    needs = ACTIVATIONS.needs((*model.hidden, model.output)) + LOSSES.needs([model.loss])
+    if needs:
+        description["needs"] = needs
     try:
         text = json.dumps(description, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -116,6 +126,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         raise ModelError(
             f"{path}: format {description.get('format')}; this nnxp reads {FORMAT}: update nnxp"
         )
+    _check_needs(path, description.get("needs", []))
     try:
         tensors = safetensors.numpy.load(content)
         layers = len(description["sizes"]) - 1
@@ -137,6 +148,29 @@ def load(path: str | os.PathLike[str]) -> Model:
         raise unusable(path, error) from None
     check_finite(path, tensors)
     return model
+
+
+def _check_needs(path: Path, needs: Any) -> None:
+    """Raise ModelError unless all that a file needs besides nnxp is registered here."""
+    registries = {each.kind: each for each in (ACTIVATIONS, LOSSES)}
+    try:
+        # Iteration leaves out pieces without a name, of which a file says nothing.
+        missing = [each for each in needs if each["name"] not in [*registries[each["kind"]]]]
+        for each in missing[:1]:
+            raise ModelError(
+                f"{path}: needs the {each['kind']} {each['name']!r} of {each['source']}, which is "
+                f"not registered here: install or import it, or call "
+                f"nnxp.register_{each['kind']}({each['name']!r}, ...) first"
+            )
+        for each in needs:
+            here = registries[each["kind"]].source(each["name"])
+            if here != each["source"]:
+                log.info(
+                    "%s: the %s %r is that of %s, and was that of %s when the model was saved",
+                    path, each["kind"], each["name"], here, each["source"],
+                )  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise unusable(path, error) from None
 
 
 def unusable(path: object, error: Exception) -> ModelError:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from nnxp.nested import leaves, rebuilt
 from nnxp.network import MLP, Mask, backpropagate
 from nnxp.objectives import Objective
 from nnxp.optimizers import Optimizer, without_rate
+from nnxp.registry import cached
 from nnxp.regularization import Regularization
 
 DEAD, SATURATED = 0.4, 0.4
@@ -154,7 +154,7 @@ class DiagnosticsRecorder:
         return Diagnosis(tuple(layers), ratio, tuple(_findings(layers, ratio, rate)))
 
 
-@lru_cache(maxsize=32)
+@cached(maxsize=32)
 def _scalars(
     hidden: tuple[str, ...],
     objective: Objective,

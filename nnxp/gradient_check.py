@@ -12,6 +12,7 @@ from nnxp.arrays import to_numpy
 from nnxp.data import checks
 from nnxp.names import LossName
 from nnxp.network import MLP, backpropagate, propagate
+from nnxp.registry import Piece
 
 TOLERANCE = 1e-6
 """The largest relative error that passes."""
@@ -54,7 +55,7 @@ def gradcheck(
     network: MLP,
     x: Any,
     targets: Any,
-    loss: LossName = "auto",
+    loss: LossName | Piece = "auto",
     *,
     step: float = 1e-6,
     elements: int = 200,
@@ -66,7 +67,7 @@ def gradcheck(
         network: the network, which is not changed; its parameters are converted to float64.
         x: (batch, features); a few samples are enough.
         targets: see `nnxp.train`.
-        loss: the name of a loss; "auto" fits the output activation.
+        loss: a loss, see `nnxp.train`; "auto" fits the output activation.
         step: h, positive.
         elements: the number of elements to compare in each array, 1 or more, drawn at random; in
             a smaller array, all.

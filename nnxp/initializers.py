@@ -36,7 +36,7 @@ def xavier(rng: np.random.Generator, fan_in: int, fan_out: int) -> tuple[np.ndar
 
 
 def he(rng: np.random.Generator, fan_in: int, fan_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw weights from N(0, 2 / fan_in), biases zero; for ReLU and leaky ReLU.
+    """Draw weights from N(0, 2 / fan_in), biases zero; for `RECTIFIERS`.
 
     Source: He, Zhang, Ren and Sun, Delving deep into rectifiers, 2015.
     """
@@ -66,16 +66,29 @@ INITIALIZERS: dict[str, Initializer] = {
     "he": he,
     "orthogonal": orthogonal,
 }
-INITIALIZER = options.name("initializer", ("auto", *INITIALIZERS))
+RECTIFIERS = ("relu", "leaky_relu", "elu", "gelu", "silu")
+"""Activations that pass about half of their input, for which `he` keeps the size of signals."""
+_NAME = options.name("initializer", ("auto", *INITIALIZERS))
+INITIALIZER = options.Rule(
+    _NAME.takes,
+    lambda value: (
+        value if callable(value) and not isinstance(value, type) else _NAME.convert(value)
+    ),
+)
+"""The rule for arguments called `initializer`: a name, or a function like those above."""
 
 
-def get(name: str, activation: str) -> Initializer:
-    """Return the initializer called `name`; "auto" is `he` for (leaky) ReLU, else `xavier`.
+def get(name: str | Initializer, activation: str) -> Initializer:
+    """Return the initializer called `name`; "auto" is `he` for `RECTIFIERS`, else `xavier`.
+
+    An initializer is returned unchanged.
 
     Raises:
         InputError: no initializer has this name.
     """
     name = INITIALIZER("initializer", name)
+    if not isinstance(name, str):
+        return name
     if name == "auto":
-        return he if activation in ("relu", "leaky_relu") else xavier
+        return he if activation in RECTIFIERS else xavier
     return INITIALIZERS[name]

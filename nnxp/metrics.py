@@ -27,6 +27,9 @@ def measure(
         scale: the factor from the unit of outputs and targets to the targets' own unit,
             (outputs,), or one number for all. R^2 does not depend on it.
     """
+    if objective.is_log_rate:
+        with np.errstate(over="ignore"):
+            outputs = np.exp(outputs)
     if not classes and objective.loss != "categorical_cross_entropy":
         zeros_and_ones = bool(np.isin(targets, (0.0, 1.0)).all())
         binary = objective.loss == "binary_cross_entropy"

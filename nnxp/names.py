@@ -7,19 +7,21 @@ of a registry elsewhere; a test compares them.
 from typing import Literal
 
 ActivationName = Literal[
-    "step", "identity", "sigmoid", "tanh", "relu", "leaky_relu", "leaky_tanh", "softmax"
-]
+    "step", "identity", "sigmoid", "tanh", "relu", "leaky_relu", "leaky_tanh",
+    "elu", "gelu", "silu", "softplus", "softsign", "softmax",
+]  # fmt: skip
 """`nnxp.kernels.ACTIVATIONS`."""
 
 LossName = Literal[
-    "auto", "quadratic", "binary_cross_entropy", "categorical_cross_entropy"
+    "auto", "quadratic", "mae", "huber", "poisson",
+    "binary_cross_entropy", "categorical_cross_entropy",
 ]  # fmt: skip
 """`nnxp.objectives.LOSSES`, and "auto" for the one that fits the output activation."""
 
 InitializerName = Literal["auto", "normal", "xavier", "he", "orthogonal"]
 """`nnxp.initializers.INITIALIZERS`, and "auto" for the one that fits the activation."""
 
-OptimizerName = Literal["sgd", "adam"]
+OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop"]
 """`nnxp.optimizers.OPTIMIZERS`."""
 
 ExecutorName = Literal["auto", "replay", "graph", "jit", "eager", "compiled"]

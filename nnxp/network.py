@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,14 +19,22 @@ from nnxp.data.placement import NetworkSpec
 from nnxp.data.prepare import Validation, prepare_evaluation
 from nnxp.errors import InputError, shown
 from nnxp.initializers import INITIALIZER
-from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward
+from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward, saved
 from nnxp.names import ActivationName, DTypeName, InitializerName, LossName
-from nnxp.objectives import Objective
+from nnxp.objectives import LOSSES, Objective
 from nnxp.optimizers import Parameters
 from nnxp.randomness import Purpose, generator
+from nnxp.registry import Piece, cached, is_pair
 from nnxp.target_scaling import TargetScaling
 
-_ACTIVATION = options.name("activation", ACTIVATIONS)
+_ACTIVATION = ACTIVATIONS.rule()
+_EACH_ACTIVATION = options.one_or_each(_ACTIVATION)
+
+
+def _hidden(value: Any) -> Any:
+    """Convert one activation, or one for each hidden layer; a pair of functions is one."""
+    return (_ACTIVATION if is_pair(value) else _EACH_ACTIVATION).convert(value)
+
 
 Mask = Callable[[Array, int], Array | None]
 """mask(y, layer): the factors for a hidden layer's output `y` in training; None for all 1."""
@@ -34,7 +42,7 @@ Mask = Callable[[Array, int], Array | None]
 
 def propagate(
     parameters: Parameters, hidden: tuple[str, ...], x: Array, mask: Mask | None = None
-) -> tuple[Array, list[tuple[Array, Array, Array | None]]]:
+) -> tuple[Array, list[tuple[Array, tuple[Array, ...], Array | None]]]:
     """Compute the forward pass, up to the last layer's pre-activation.
 
         z = x W + b, y = activation(z), and y is the next layer's x
@@ -46,15 +54,19 @@ def propagate(
         mask: dropout: the next layer's x is y times the mask. None for no dropout.
 
     Returns:
-        The last layer's z, (batch, outputs), and for each layer its (x, y, mask).
+        The last layer's z, (batch, outputs), and for each layer its (x, saved, mask), where saved
+        is what the activation's backward takes: (y,) or (y, z).
     """
-    tape = []
+    tape: list[tuple[Array, tuple[Array, ...], Array | None]] = []
     for layer, (weight, bias) in enumerate(parameters):
         z = affine(x, weight, bias)
-        last = layer == len(hidden)
-        y = z if last else ACTIVATIONS[hidden[layer]][0](z)
-        m = None if last or mask is None else mask(y, layer)
-        tape.append((x, y, m))
+        if layer == len(hidden):
+            tape.append((x, (), None))
+            break
+        forward, backward = ACTIVATIONS[hidden[layer]]
+        y = forward(z)
+        m = None if mask is None else mask(y, layer)
+        tape.append((x, saved(backward, y, z), m))
         x = y if m is None else y * m
     return z, tape
 
@@ -94,11 +106,11 @@ def backpropagate(
     for layer in reversed(range(len(parameters))):
         gradients.append(affine_backward(dz, tape[layer][0]))  # BP3, BP4
         if layer > 0:
-            _, y, m = tape[layer - 1]
+            _, of_forward, m = tape[layer - 1]
             dy = affine_input_backward(dz, parameters[layer][0])  # BP2
             if m is not None:
                 dy *= m
-            dz = ACTIVATIONS[hidden[layer - 1]][1](dy, y)
+            dz = ACTIVATIONS[hidden[layer - 1]][1](dy, *of_forward)
     return loss, gradients[::-1]
 
 
@@ -108,11 +120,14 @@ class MLP:
     Args:
         sizes: units per layer, inputs first: (784, 128, 10).
         hidden: the hidden layers' activation, one name for all or one per layer: "relu",
-            "sigmoid", "tanh", "leaky_relu", "leaky_tanh", "identity", "step", "softmax".
+            "sigmoid", "tanh", "leaky_relu", "leaky_tanh", "elu", "gelu", "silu", "softplus",
+            "softsign", "identity", "step", "softmax"; a name of `nnxp.register_activation`, or a
+            pair of functions, (forward, backward), as there.
         output: the output layer's activation: "softmax" for classes, "sigmoid" for 0/1 labels,
-            "identity" for real values, or any other of these names.
+            "identity" for real values, or any other of these.
         initializer: "normal", "xavier", "he", "orthogonal", or "auto": "he" for layers with
-            "relu" or "leaky_relu", "xavier" for the others.
+            "relu", "leaky_relu", "elu", "gelu" or "silu", "xavier" for the others; or a function
+            of (`numpy.random.Generator`, fan_in, fan_out) that returns (weight, bias).
         backend: "numpy", "cupy", "torch", "jax", "array-api-strict", "auto", or an open
             backend; None for `$NNXP_BACKEND`, else "numpy".
         device: "cpu", "cuda", "cuda:1", ...; None for `$NNXP_DEVICE`, else the backend's own.
@@ -141,7 +156,7 @@ class MLP:
 
     @options.checked(
         sizes=options.several(options.whole(1), least=2),
-        hidden=options.one_or_each(_ACTIVATION),
+        hidden=options.Rule(_EACH_ACTIVATION.takes, _hidden),
         output=_ACTIVATION,
         initializer=INITIALIZER,
         backend=backends.BACKEND,
@@ -152,11 +167,11 @@ class MLP:
     def __init__(
         self,
         sizes: Sequence[int],
-        hidden: ActivationName | Sequence[ActivationName] = "relu",
-        output: ActivationName = "softmax",
+        hidden: ActivationName | Piece | Sequence[ActivationName | Piece] = "relu",
+        output: ActivationName | Piece = "softmax",
         *,
-        initializer: InitializerName = "auto",
-        backend: str | backends.Backend | None = None,
+        initializer: InitializerName | initializers.Initializer = "auto",
+        backend: str | backends.Backend | type[backends.Backend] | None = None,
         device: str | None = None,
         dtype: DTypeName = "float32",
         seed: int = 0,
@@ -165,7 +180,7 @@ class MLP:
         self.sizes = tuple(sizes)
         layers = len(self.sizes) - 2
         self.hidden = options.per_layer(hidden, layers, "hidden activations")
-        self.output = output
+        self.output = cast(ActivationName, output)  # the check of the options has replaced pairs
         self.backend = backends.get(backend, device)
         self.dtype = dtype
         self.loss = objectives.get("auto", self.output).loss
@@ -280,13 +295,15 @@ class MLP:
             y = np.concatenate(blocks)
         return namespace(x).asarray(y, device=device(x)) if is_array(x) else y
 
-    def evaluate(self, x: Any, targets: Any, loss: LossName | None = None) -> dict[str, float]:
+    def evaluate(
+        self, x: Any, targets: Any, loss: LossName | Piece | None = None
+    ) -> dict[str, float]:
         """Compute the loss on `x` and the metrics that fit the targets.
 
         Args:
             x: (samples, features).
             targets: see `nnxp.train`.
-            loss: the name of a loss; None for `MLP.loss`, that of the last training.
+            loss: a loss, see `nnxp.train`; None for `MLP.loss`, that of the last training.
 
         Returns:
             {"loss": ..., "accuracy": ...}; for real-valued targets {"loss": ..., "r2": ...,
@@ -299,14 +316,14 @@ class MLP:
         return evaluate(self, prepare_evaluation(self.spec, objective.loss, x, targets), objective)
 
     def loss_and_gradients(
-        self, x: Any, targets: Any, loss: LossName = "auto", *, sample_weight: Any = None
+        self, x: Any, targets: Any, loss: LossName | Piece = "auto", *, sample_weight: Any = None
     ) -> tuple[float, Parameters]:
         """Compute the loss on a batch, and its gradient with respect to every parameter.
 
         Args:
             x: (batch, features).
             targets: see `nnxp.train`.
-            loss: the name of a loss; "auto" fits the output activation.
+            loss: a loss, see `nnxp.train`; "auto" fits the output activation.
             sample_weight: the weight of each sample, (batch,), not negative; scaled to mean one.
 
         Returns:
@@ -332,7 +349,8 @@ class MLP:
         """Write the model to a safetensors file, completely or not at all.
 
         Raises:
-            InputError: `metadata` holds something other than JSON values and NumPy arrays.
+            InputError: `metadata` holds something other than JSON values and NumPy arrays, or an
+                activation or the loss is a pair of functions without a registered name.
             ModelError: a parameter is not finite.
             OSError: the folder or the disk refuses; a file that was at `path` is unchanged.
         """
@@ -380,8 +398,8 @@ class MLP:
     def from_weights(
         cls,
         path: str | os.PathLike[str],
-        hidden: ActivationName | Sequence[ActivationName] = "relu",
-        output: ActivationName = "softmax",
+        hidden: ActivationName | Piece | Sequence[ActivationName | Piece] = "relu",
+        output: ActivationName | Piece = "softmax",
         *,
         backend: str | backends.Backend | None = None,
         device: str | None = None,
@@ -417,8 +435,19 @@ class MLP:
             self.metadata,
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        carried = ACTIVATIONS.carried((*self.hidden, self.output)), LOSSES.carried([self.loss])
+        return vars(self) | {"carried": carried}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
+        activations, losses = state.pop("carried", ({}, {}))
         vars(self).update(state)
+        names = ACTIVATIONS.adopt(activations)
+        self.hidden = tuple(names.get(name, name) for name in self.hidden)
+        self.output = cast(ActivationName, names.get(self.output, self.output))
+        self.loss = LOSSES.adopt(losses).get(self.loss, self.loss)
+        for name in (*self.hidden, self.output):
+            _ACTIVATION("an unpickled network's activation", name)
         self.parameters = self._parameters  # CuPy unpickles arrays onto the current device
 
     def __repr__(self) -> str:
@@ -479,7 +508,7 @@ class MLP:
             yield block, z, y
 
 
-@lru_cache(maxsize=64)
+@cached(maxsize=64)
 def _outputs(
     hidden: tuple[str, ...], output: str
 ) -> Callable[[Parameters, Array], tuple[Array, Array]]:
@@ -495,7 +524,7 @@ def _outputs(
     return outputs
 
 
-@lru_cache(maxsize=64)
+@cached(maxsize=64)
 def _loss(objective: Objective) -> Callable[[Array, Array, Array | None], Array]:
     """Return the pure function (last pre-activation, targets, units) -> loss.
 
@@ -512,9 +541,10 @@ def evaluate(network: MLP, data: Validation, objective: Objective) -> dict[str, 
     """Compute `MLP.evaluate` on data that is already checked."""
     targets, total, outputs, units = data.targets, 0.0, [], None
     scaling, scale, factor = network.target_scaling, np.ones(1), 1.0
-    if scaling is not None and objective.loss == "quadratic":
-        targets, scale, factor = scaling.apply(targets), np.asarray(scaling.scale), scaling.unit**2
-        units = network.target_units()
+    if scaling is not None:
+        scaling.check_loss(objective.loss)
+        targets, scale = scaling.apply(targets), np.asarray(scaling.scale)
+        factor, units = scaling.loss_unit(objective.loss), network.target_units()
     loss = network.backend.compiled(_loss(objective))
     for rows, z, y in network._forward_blocks(data.x, data.rows, data.numbers):
         t = network.spec.targets(targets[rows])

@@ -2,6 +2,7 @@
 
 Any loss goes with any output activation. An output in [0, 1] (sigmoid, softmax, step) is a
 probability; any other output is a logit, to which cross-entropy applies its own sigmoid or softmax.
+Likewise for the Poisson loss: an output that is never negative is a rate, any other its logarithm.
 Softmax with categorical and sigmoid with binary cross-entropy are computed from the
 pre-activation in one formula; every other pair uses the chain rule.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from nnxp import options
 from nnxp.arrays import Array
 from nnxp.kernels import (
     ACTIVATIONS,
@@ -23,16 +23,39 @@ from nnxp.kernels import (
     categorical_cross_entropy_with_logits,
     categorical_cross_entropy_with_logits_gradient,
     categorical_cross_entropy_with_logits_value_and_gradient,
+    huber,
+    huber_gradient,
+    mae,
+    mae_gradient,
+    poisson,
+    poisson_gradient,
+    poisson_with_log_rate,
+    poisson_with_log_rate_gradient,
     quadratic,
     quadratic_gradient,
+    saved,
 )
+from nnxp.registry import Piece, Registry, is_pair
 
-_LOSSES = {
-    "quadratic": (quadratic, quadratic_gradient),
-    "binary_cross_entropy": (binary_cross_entropy, binary_cross_entropy_gradient),
-    "categorical_cross_entropy": (categorical_cross_entropy, categorical_cross_entropy_gradient),
-}
+LOSSES = Registry(
+    "loss",
+    {
+        "quadratic": (quadratic, quadratic_gradient),
+        "mae": (mae, mae_gradient),
+        "huber": (huber, huber_gradient),
+        "poisson": (poisson, poisson_gradient),
+        "binary_cross_entropy": (binary_cross_entropy, binary_cross_entropy_gradient),
+        "categorical_cross_entropy": (
+            categorical_cross_entropy,
+            categorical_cross_entropy_gradient,
+        ),
+    },
+    "a pair of functions, (value, gradient)",
+    is_pair,
+)
+"""Every loss on outputs, by name: value(y, targets, sample_weight) and its gradient."""
 _WITH_LOGITS = {
+    "poisson": (poisson_with_log_rate, poisson_with_log_rate_gradient),
     "binary_cross_entropy": (
         binary_cross_entropy_with_logits,
         binary_cross_entropy_with_logits_gradient,
@@ -44,13 +67,15 @@ _WITH_LOGITS = {
 }
 _FUSED = {"softmax": "categorical_cross_entropy", "sigmoid": "binary_cross_entropy"}
 
-LOSSES = tuple(_LOSSES)
-"""The names of the losses."""
-
-LOSS = options.name("loss", ("auto", *LOSSES))
+LOSS = LOSSES.rule("auto")
 
 PROBABILITIES = ("sigmoid", "softmax", "step")
 """The output activations that give probabilities."""
+RATES = (*PROBABILITIES, "relu", "softplus")
+"""The output activations that are never negative."""
+
+UNIT_POWER = {"quadratic": 2, "mae": 1, "huber": 2}
+"""The losses whose targets may be scaled, and the power of the targets' unit that each has."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +97,8 @@ class Objective:
     def value(self, z: Array, targets: Array, sample_weight: Array | None = None) -> Array:
         """Compute the loss for the last layer's pre-activation `z`, a 0-d array."""
         if self.units is not None:  # only for linear outputs, see `nnxp.target_scaling`
-            return quadratic(z * self.units, targets * self.units, sample_weight)
+            value, _ = LOSSES[self.loss]
+            return value(z * self.units, targets * self.units, sample_weight)
         if self._from_z:
             return _WITH_LOGITS[self.loss][0](z, targets, sample_weight)
         return self._of_outputs[0](ACTIVATIONS[self.output][0](z), targets, sample_weight)
@@ -91,7 +117,8 @@ class Objective:
         value, gradient = self._of_outputs
         activation, activation_backward = ACTIVATIONS[self.output]
         y = activation(z)
-        dz = activation_backward(gradient(y, targets, sample_weight), y)
+        dy = gradient(y, targets, sample_weight)
+        dz = activation_backward(dy, *saved(activation_backward, y, z))
         if self.units is not None:
             return self.value(z, targets, sample_weight), dz
         return value(y, targets, sample_weight), dz
@@ -102,17 +129,22 @@ class Objective:
         return 0.5 if self.output in PROBABILITIES else 0.0
 
     @property
+    def is_log_rate(self) -> bool:
+        """Whether outputs are logarithms of what the targets are."""
+        return self.loss == "poisson" and self.output not in RATES
+
+    @property
     def _from_z(self) -> bool:
         return _FUSED.get(self.output) == self.loss
 
     @property
     def _of_outputs(self):  # type: ignore[no-untyped-def]
-        logits = self.output not in PROBABILITIES
-        return (_WITH_LOGITS if logits and self.loss in _WITH_LOGITS else _LOSSES)[self.loss]
+        logits = self.output not in (RATES if self.loss == "poisson" else PROBABILITIES)
+        return (_WITH_LOGITS if logits and self.loss in _WITH_LOGITS else LOSSES)[self.loss]
 
 
-def get(loss: str, output: str) -> Objective:
-    """Return the objective for the name of a loss and of an output activation.
+def get(loss: str | Piece, output: str) -> Objective:
+    """Return the objective for a loss, and for the name of an output activation.
 
     "auto" is categorical cross-entropy for softmax, binary cross-entropy for sigmoid and
     the quadratic loss for every other output.
@@ -120,5 +152,5 @@ def get(loss: str, output: str) -> Objective:
     Raises:
         InputError: no loss has this name.
     """
-    loss = LOSS("loss", loss)
-    return Objective(_FUSED.get(output, "quadratic") if loss == "auto" else loss, output)
+    name: str = LOSS("loss", loss)
+    return Objective(_FUSED.get(output, "quadratic") if name == "auto" else name, output)

@@ -11,12 +11,15 @@ Weight decay applies to weights and not to biases.
 """
 
 import dataclasses
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nnxp import options
 from nnxp.arrays import Array, device, namespace
-from nnxp.errors import InputError, unknown_name
+from nnxp.errors import InputError, shown, unknown_name
+from nnxp.registry import Registry
 
 Parameters = list[tuple[Array, Array]]
 
@@ -213,12 +216,165 @@ class Adam:
         return new_parameters, (new_ms, new_vs, c1, c2)
 
 
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """`Adam` with a weight decay of 0.01 unless another one is given."""
+
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class RMSprop:
+    """RMSprop: steps along the gradient, divided by its running magnitude.
+
+        g <- g + weight_decay w        v <- rho v + (1 - rho) g^2
+        w <- w - learning_rate g / (sqrt(v) + epsilon)
+
+    With momentum m, the velocity u <- m u + g / (sqrt(v) + epsilon) replaces the quotient.
+
+    Args:
+        learning_rate: finite, not negative.
+        rho: in [0, 1).
+        epsilon: positive.
+        momentum: in [0, 1).
+        weight_decay: not negative; adds the gradient of 1/2 weight_decay ||w||^2.
+
+    Raises:
+        InputError: a value is out of its range.
+
+    Source: Tieleman and Hinton, Lecture 6.5, Coursera: Neural networks for machine learning, 2012.
+    """
+
+    learning_rate: float = 0.001
+    rho: float = 0.9
+    epsilon: float = 1e-8
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        options.check_fields(
+            self,
+            learning_rate=options.NOT_NEGATIVE,
+            rho=options.SHARE,
+            epsilon=options.POSITIVE,
+            momentum=options.SHARE,
+            weight_decay=options.NOT_NEGATIVE,
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """False."""
+        return False
+
+    def init(self, parameters: Parameters) -> Any:
+        """Return the state (v, u), zero; u is an empty list without momentum."""
+        return _zeros_like(parameters), _zeros_like(parameters) if self.momentum else []
+
+    def update(
+        self, parameters: Parameters, state: Any, gradients: Parameters, learning_rate: Any
+    ) -> tuple[Parameters, Any]:
+        """Take one step by the formula of the class."""
+        squares, velocities = state
+        steps, new_squares, new_velocities = [], [], []
+        for layer, ((weight, _), (dweight, dbias)) in enumerate(
+            zip(parameters, gradients, strict=True)
+        ):
+            if self.weight_decay:
+                dweight += self.weight_decay * weight
+            v_weight, dweight = self._normalize(squares[layer][0], dweight)
+            v_bias, dbias = self._normalize(squares[layer][1], dbias)
+            new_squares.append((v_weight, v_bias))
+            if self.momentum:
+                dweight = self._accelerate(velocities[layer][0], dweight)
+                dbias = self._accelerate(velocities[layer][1], dbias)
+                new_velocities.append((dweight, dbias))
+            steps.append((learning_rate * dweight, learning_rate * dbias))
+        return apply_updates(parameters, steps), (new_squares, new_velocities)
+
+    def _normalize(self, v: Array, g: Array) -> tuple[Array, Array]:
+        """Return the new v and g / (sqrt(v) + epsilon). Overwrites v."""
+        square = g * g
+        square *= 1.0 - self.rho
+        v *= self.rho
+        v += square
+        root = namespace(v).sqrt(v)
+        root += self.epsilon
+        return v, g / root
+
+    def _accelerate(self, velocity: Array, step: Array) -> Array:
+        """Return the new velocity. Overwrites it."""
+        velocity *= self.momentum
+        velocity += step
+        return velocity
+
+
+@dataclass(frozen=True)
+class ClipNorm:
+    """Clip the gradient to a norm before the update of another optimizer.
+
+        g <- g max_norm / max(||g||_2, max_norm)
+
+    The norm is that of the gradient with respect to all parameters. If it overflows, the parameters
+    become NaN, which ends training with an error.
+
+    Args:
+        optimizer: takes the steps.
+        max_norm: positive.
+
+    Raises:
+        InputError: `max_norm` is out of its range.
+
+    Source: Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks,
+    2013.
+    """
+
+    optimizer: Optimizer
+    max_norm: float
+
+    def __post_init__(self) -> None:
+        options.check_fields(self, max_norm=options.POSITIVE)
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the optimizer."""
+        return self.optimizer.learning_rate
+
+    @property
+    def is_plain(self) -> bool:
+        """False."""
+        return False
+
+    def init(self, parameters: Parameters) -> Any:
+        """Return the optimizer's state."""
+        return self.optimizer.init(parameters)
+
+    def update(
+        self, parameters: Parameters, state: Any, gradients: Parameters, learning_rate: Any
+    ) -> tuple[Parameters, Any]:
+        """Clip the gradients, then take the optimizer's step."""
+        xp = namespace(gradients[0][0])
+        # Flat, because a sum over two axes has an order that depends on how the array lies.
+        flat = [xp.reshape(each * each, (-1,)) for layer in gradients for each in layer]
+        squares = [xp.sum(each) for each in flat]
+        norm = xp.sqrt(sum(squares[1:], start=squares[0]))
+        factor = self.max_norm / xp.clip(norm, min=self.max_norm)
+        factor += norm - norm  # 0, or NaN for a norm that overflowed
+        clipped = []
+        for dweight, dbias in gradients:
+            dweight *= factor
+            dbias *= factor
+            clipped.append((dweight, dbias))
+        return self.optimizer.update(parameters, state, clipped, learning_rate)
+
+
 def without_rate(optimizer: Optimizer) -> Optimizer:
     """Return the optimizer with learning rate 0, so that one compiled step serves all rates.
 
     A step has the rate as an argument. A user's own optimizer is returned unchanged.
     """
-    if type(optimizer) in (SGD, Adam):
+    if isinstance(optimizer, ClipNorm):
+        return dataclasses.replace(optimizer, optimizer=without_rate(optimizer.optimizer))
+    if type(optimizer) in (SGD, Adam, AdamW, RMSprop):
         return dataclasses.replace(optimizer, learning_rate=0.0)  # type: ignore[type-var]
     return optimizer
 
@@ -233,23 +389,55 @@ def apply_updates(parameters: Parameters, steps: Parameters) -> Parameters:
     return updated
 
 
-OPTIMIZERS: dict[str, type] = {"sgd": SGD, "adam": Adam}
+OPTIMIZERS = Registry(
+    "optimizer",
+    {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop},
+    "a class or function that makes an optimizer",
+    callable,
+)
+"""What makes each optimizer from its hyper-parameters, by name."""
 
 
-def get(name: str, **hyperparameters: Any) -> Optimizer:
-    """Return the optimizer called `name`, "sgd" or "adam", with these hyper-parameters.
+def get(name: str | Callable[..., Optimizer], **hyperparameters: Any) -> Optimizer:
+    """Return the optimizer called `name`, one of `OPTIMIZERS`, with these hyper-parameters.
+
+    `name` may also be what makes the optimizer, such as its class.
 
     Raises:
         InputError: no optimizer has this name, or it does not take one of the hyper-parameters.
     """
-    if name not in OPTIMIZERS:
+    if isinstance(name, str) and name not in OPTIMIZERS:
         raise unknown_name("optimizer", name, OPTIMIZERS)
-    known = [field.name for field in dataclasses.fields(OPTIMIZERS[name])]
-    for key in hyperparameters:
-        if key not in known:
-            raise InputError(f"{name} has no {key.replace('_', ' ')}; it takes {', '.join(known)}")
-    optimizer: Optimizer = OPTIMIZERS[name](**hyperparameters)
+    make = OPTIMIZERS[name] if isinstance(name, str) else name
+    parameters = inspect.signature(make).parameters
+    if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        for key in hyperparameters.keys() - parameters.keys():
+            raise InputError(
+                f"{name} has no {key.replace('_', ' ')}; it takes {', '.join(parameters)}"
+            )
+    optimizer: Optimizer = make(**hyperparameters)
+    if not is_optimizer(optimizer):
+        raise InputError(f"optimizer {shown(name)} makes {shown(optimizer)}, which is no optimizer")
     return optimizer
+
+
+def is_optimizer(value: Any) -> bool:
+    """Return whether an object is an optimizer, by its methods."""
+    return not isinstance(value, type) and hasattr(value, "update") and hasattr(value, "init")
+
+
+def _optimizer(value: Any) -> Any:
+    if is_optimizer(value):
+        return value
+    if not callable(value) and not isinstance(value, str):
+        raise TypeError
+    return get(value)
+
+
+OPTIMIZER = options.Rule(
+    "an optimizer, nnxp.SGD(0.1) or nnxp.Adam(), or the name or the class of one", _optimizer
+)
+"""The rule for arguments called `optimizer`."""
 
 
 def _zeros_like(parameters: Parameters) -> Parameters:

@@ -24,7 +24,7 @@ from nnxp.arrays import to_numpy
 from nnxp.datasets import Dataset, described
 from nnxp.errors import DataError, InputError
 from nnxp.history import History
-from nnxp.kernels import ACTIVATIONS
+from nnxp.kernels import ACTIVATIONS, saved
 from nnxp.network import MLP
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ files."""
 
 _LOSSES = {
     "quadratic": ("Quadratic loss", "half squared error"),
+    "mae": ("Mean absolute error", "absolute error"),
+    "huber": ("Huber loss", "half squared error, absolute beyond 1"),
+    "poisson": ("Poisson loss", "nats"),
     "binary_cross_entropy": ("Binary cross-entropy", "nats"),
     "categorical_cross_entropy": ("Categorical cross-entropy", "nats"),
 }
@@ -376,7 +379,7 @@ def _activation_curve(
     z, dy = (backend.asarray(array, dtype=backend.dtype("float32")) for array in (logits, upstream))
     with backend.active():
         y = forward(z)
-        dz = backward(dy, y)
+        dz = backward(dy, *saved(backward, y, z))
     z, y, slope = (to_numpy(array)[:, 0] for array in (z, y, dz))
     return z, y, slope
 
@@ -412,6 +415,8 @@ def _scale_loss_axis(panel: Axes, losses: list[float]) -> str:
     """Start the loss axis at zero, or make it logarithmic; return a note for its label."""
     from matplotlib.ticker import LogLocator
 
+    if min(losses) < 0:  # the Poisson loss leaves out a constant
+        return ""
     if not 0 < 20 * min(losses) < max(losses):
         panel.set_ylim(bottom=0)
         return ""

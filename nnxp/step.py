@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from nnxp.arrays import Array
@@ -11,6 +10,7 @@ from nnxp.executors import Step
 from nnxp.network import backpropagate
 from nnxp.objectives import Objective
 from nnxp.optimizers import Optimizer, apply_updates, without_rate
+from nnxp.registry import cached
 from nnxp.regularization import Regularization, dropout
 from nnxp.state import TrainState
 
@@ -42,7 +42,7 @@ def training_step(
     return _step(hidden, objective, without_rate(optimizer), regularization, dropout_seed, fuses)
 
 
-@lru_cache(maxsize=64)
+@cached(maxsize=64)
 def _step(
     hidden: tuple[str, ...],
     objective: Objective,

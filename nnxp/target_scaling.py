@@ -15,7 +15,7 @@ import numpy as np
 from nnxp import options
 from nnxp.arrays import Array, device, namespace
 from nnxp.errors import InputError
-from nnxp.objectives import Objective
+from nnxp.objectives import UNIT_POWER, Objective
 from nnxp.preprocessing import standardize
 
 LARGEST, SMALLEST = 1e150, 1e-150
@@ -80,8 +80,20 @@ class TargetScaling:
 
     @property
     def unit(self) -> float:
-        """The largest scale. Losses in the targets' unit are unit^2 times those of training."""
+        """The largest scale."""
         return max(self.scale)
+
+    def loss_unit(self, loss: str) -> float:
+        """Return the factor from losses of training to losses in the targets' own unit."""
+        return float(self.unit ** UNIT_POWER[loss])
+
+    def check_loss(self, loss: str) -> None:
+        """Raise InputError if a loss is not defined on scaled targets."""
+        if loss not in UNIT_POWER:
+            raise InputError(
+                f"loss {loss!r} on a network whose targets were scaled in training: take "
+                f"{', '.join(UNIT_POWER)}, or train with scale_targets=False"
+            )
 
     @property
     def relative(self) -> np.ndarray | None:
@@ -114,7 +126,7 @@ def choose(
 
     Args:
         asked: `scale_targets` of `nnxp.train`.
-        objective: the training's; only linear outputs with the quadratic loss are scaled.
+        objective: the training's; only linear outputs with a loss of `UNIT_POWER` are scaled.
         known: the network's scaling from an earlier training.
         targets: the targets to train on, in the form that the loss takes.
         dtype: the network's dtype.
@@ -122,10 +134,10 @@ def choose(
     Raises:
         InputError: `asked` is True with another output or loss, or see `TargetScaling.fit`.
     """
-    linear = objective.output == "identity" and objective.loss == "quadratic"
+    linear = objective.output == "identity" and objective.loss in UNIT_POWER
     if asked is True and not linear:
         raise InputError(
-            "scale_targets=True needs output 'identity' and the quadratic loss, not "
+            f"scale_targets=True needs output 'identity' and loss {', '.join(UNIT_POWER)}, not "
             f"{objective.output!r} and {objective.loss!r}: their values have a range of their own"
         )
     if not linear or asked is False:

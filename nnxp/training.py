@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from nnxp.history import Epoch, History, check_monitor
 from nnxp.names import LossName, OptimizerName
 from nnxp.network import MLP, evaluate
 from nnxp.objectives import LOSS, Objective
-from nnxp.optimizers import SGD, Optimizer, Parameters
+from nnxp.optimizers import SGD, ClipNorm, Optimizer, Parameters
+from nnxp.registry import Piece
 from nnxp.regularization import Regularization
 from nnxp.running import Running
 from nnxp.schedules import Constant, Schedule
@@ -50,11 +51,7 @@ def _scale_targets(value: Any) -> Any:
 _OPTIONS = {
     "network": options.instance(MLP, "an nnxp.MLP"),
     "loss": LOSS,
-    "optimizer": options.made(
-        'an optimizer, nnxp.SGD(0.1) or nnxp.Adam(), or the name "sgd" or "adam"',
-        lambda value: hasattr(value, "update") and hasattr(value, "init"),
-        optimizers.get,
-    ),
+    "optimizer": optimizers.OPTIMIZER,
     "epochs": options.whole(0),
     "batch_size": options.optional(options.whole(1)),
     "seed": options.whole(0),
@@ -70,6 +67,7 @@ _OPTIONS = {
     "regularization": options.instance(
         Regularization, "an nnxp.Regularization(l1, l2, max_norm, dropout)"
     ),
+    "clip_norm": options.optional(options.POSITIVE),
     "diagnose": options.TRUTH,
     "progress": options.optional(options.FUNCTION),
     "stream": options.optional(options.TRUTH),
@@ -84,8 +82,8 @@ def train(
     x: Any,
     targets: Any,
     *,
-    loss: LossName = "auto",
-    optimizer: Optimizer | OptimizerName = SGD(0.1),  # noqa: B008, it is frozen
+    loss: LossName | Piece = "auto",
+    optimizer: Optimizer | OptimizerName | Callable[[], Optimizer] = SGD(0.1),  # noqa: B008, it is frozen
     epochs: int,
     batch_size: int | None,
     seed: int = 0,
@@ -94,6 +92,7 @@ def train(
     sample_weight: Any = None,
     schedule: Schedule | str = Constant(),  # noqa: B008, likewise
     regularization: Regularization = Regularization(),  # noqa: B008, likewise
+    clip_norm: float | None = None,
     diagnose: bool = False,
     progress: Callable[[int], Any] | None = None,
     stream: bool | None = None,
@@ -107,9 +106,11 @@ def train(
         x: (samples, features), an array of any library; see `stream`.
         targets: integer classes, (samples,); one-hot rows or 0/1 labels, (samples, outputs);
             or real values, (samples, outputs). A single output also takes (samples,).
-        loss: "quadratic", "binary_cross_entropy", "categorical_cross_entropy", or "auto",
-            which fits the output activation.
-        optimizer: `SGD(...)` or `Adam(...)`; "sgd" or "adam" for its defaults.
+        loss: "quadratic", "mae", "huber", "poisson", "binary_cross_entropy",
+            "categorical_cross_entropy", or "auto", which fits the output activation; a name of
+            `nnxp.register_loss`, or a pair of functions, (value, gradient), as there.
+        optimizer: `SGD(...)`, `Adam(...)`, `AdamW(...)` or `RMSprop(...)`; a name, "sgd", "adam",
+            "adamw", "rmsprop" or one of `nnxp.register_optimizer`, or a class, for its defaults.
         epochs: the number of passes over the data, 0 or more.
         batch_size: samples per step. None gives batch gradient descent, 1 stochastic gradient
             descent, a number between them mini-batch gradient descent.
@@ -126,6 +127,8 @@ def train(
         schedule: computes the learning rate of each epoch from the optimizer's; an object of
             `nnxp.schedules`, or a text such as "cosine,warmup=5".
         regularization: penalties, max-norm and dropout; see `nnxp.Regularization`.
+        clip_norm: the largest norm of the gradient with respect to all parameters, penalties
+            included; a longer gradient is scaled down to it. None for no bound.
         diagnose: measure dead and saturated units, gradients and updates in every epoch, which
             takes a few percent of the time; see `nnxp.diagnostics`.
         progress: called after every chunk of steps with its number of samples.
@@ -135,8 +138,9 @@ def train(
             the choice at INFO.
         scale_targets: train on (t - mean) / deviation of the targets, per output; `predict` undoes
             this, and the losses of the history are in the targets' own unit. "auto" scales
-            real-valued targets of a network with output "identity" and the quadratic loss, and
-            keeps a `target_scaling` that the network has. True computes it anew, False removes it.
+            real-valued targets of a network with output "identity" and the loss "quadratic", "mae"
+            or "huber" (which then bends at an error of one deviation), and keeps a
+            `target_scaling` that the network has. True computes it anew, False removes it.
         verbose: print a row for each epoch, the warnings of `diagnose`, and the logs of nnxp:
             scaled targets, where the data is, fall-backs.
 
@@ -156,9 +160,11 @@ def train(
         >>> network.evaluate(data.x_test, data.y_test)["accuracy"] > 0.9
         True
     """
-    assert not isinstance(optimizer, str)  # the check of the options has replaced names
-    assert not isinstance(schedule, str)
+    # The check of the options has replaced names.
+    optimizer, schedule = cast(Optimizer, optimizer), cast(Schedule, schedule)
     objective = objectives.get(loss, network.output)
+    if clip_norm is not None:
+        optimizer = ClipNorm(optimizer, clip_norm)
     with _epoch_table(epochs) if verbose else nullcontext() as table:
         prepared = prepare(
             network.spec,
@@ -230,7 +236,7 @@ class _Training:
         self.seed = seed
         scaling = prepared.target_scaling
         network.target_scaling, network.loss = scaling, objective.loss
-        self.unit = 1.0 if scaling is None else scaling.unit**2
+        self.unit = 1.0 if scaling is None else scaling.loss_unit(objective.loss)
         self.history = History(loss=objective.loss)
         self.running = Running(self.backend, self.unit)
         # Pass 0 without dropout: a new seed must not recompile the step.

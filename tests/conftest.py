@@ -6,9 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from command_line import MOON_CSV, figure, succeed
 
-from nnxp import SGD, Adam, Regularization, backends
+from nnxp import SGD, Adam, ClipNorm, Regularization, RMSprop, backends
 from nnxp.arrays import to_numpy
 
 MODULES = {
@@ -45,12 +46,27 @@ RULES = {
     "sgd": SGD(0.1),
     "nesterov": SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
     "adam": Adam(0.01, weight_decay=0.01),
+    "rmsprop": RMSprop(0.01, momentum=0.5),
+    "clipped": ClipNorm(SGD(0.1), 0.05),
 }
 REGULARIZATIONS = {
     "free": Regularization(),
     "penalised": Regularization(l1=0.01, l2=0.01, max_norm=1.0, dropout=0.5),
 }
 """What steps differ by besides network and loss: for the ways to run them."""
+
+
+def turning(every: Iterable[Any], beside: Iterable[Any], times: int = 1) -> list[tuple[Any, ...]]:
+    """Each of `every`, `times` times, with the next of `beside`: a sample of their product."""
+    every = list(every)
+    pairs = zip(every * times, cycle(beside), strict=False)
+    return [tuple(_flat(pair)) for pair in pairs]
+
+
+def _flat(nested: Any) -> Iterator[Any]:
+    for each in nested:
+        yield from _flat(each) if type(each) is tuple else [each]
+
 
 TEST_DEVICE = os.environ.get("NNXP_TEST_DEVICE", "cpu")
 """Where PyTorch and JAX are tested: `ci/gpu` says cuda."""

@@ -17,3 +17,7 @@ nnxp.train(network, [], [], optimizer="adam", loss="quadratic", epochs=1, batch_
 nnxp.backends.get("torch", executor="graf")  # type: ignore[arg-type]
 nnxp.datasets.load("moons", task="clasify")  # type: ignore[arg-type]
 nnxp.datasets.load("moons", preprocess="standardise")  # type: ignore[arg-type]
+nnxp.MLP([2, 3, 1], (nnxp.kernels.relu, nnxp.kernels.relu_backward), nnxp.kernels.identity)
+pair = nnxp.kernels.relu, nnxp.kernels.relu_backward
+nnxp.MLP([2, 3, 3, 1], [pair, "tanh"], pair, backend=nnxp.backends.Backend)
+nnxp.train(network, [], [], optimizer=nnxp.RMSprop, loss=pair, epochs=1, batch_size=1)

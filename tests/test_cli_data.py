@@ -244,3 +244,17 @@ def test_targets_in_a_column_of_their_own_are_classes_too(tmp_path):
     np.savez(tmp_path / "labels.npz", x=x, y=np.ones((30, 2)))
     line = fail(tmp_path, "train", "labels.npz", "--task", "classify")
     assert "labels.npz" in line
+
+
+def test_counts_are_learnt_as_positive_rates(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(300)
+    counts = rng.poisson(np.exp(1 + 0.8 * x))
+    rows = "".join(f"{a:.4f},{n}\n" for a, n in zip(x, counts, strict=True))
+    (tmp_path / "data.csv").write_text("x,visits\n" + rows)
+    options = ["--loss", "Poisson", "--task", "regress", "--hidden", "8", "--epochs", "30"]
+    printed = succeed(tmp_path, "train", "data.csv", *options)
+    assert "softplus with poisson" in printed
+    assert figure(printed.partition("\ntest ")[2], "r2") > 0.5
+    _, predicted = table(succeed(tmp_path, "predict", "model.safetensors", "data.csv"))
+    assert min(float(row[0]) for row in predicted) > 0

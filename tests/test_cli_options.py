@@ -57,7 +57,7 @@ def test_what_helps_with_an_option_is_a_phrase():
         commands += getattr(command, "commands", {}).values()
         assert command.help.endswith((".", "torch", "torch,jax", "disagree"))
         for parameter in command.params:
-            assert re.fullmatch(r"[A-Z].*[\w)]\.", parameter.help, re.DOTALL), parameter.name
+            assert re.fullmatch(r"[A-Z].*[\w)}]\.", parameter.help, re.DOTALL), parameter.name
     assert len(commands) == 1 + len(COMMANDS) + len(PLOTS)
 
 

@@ -86,6 +86,12 @@ def test_targets_come_from_any_library(library):
         ([np.nan, 1], "quadratic", 1, "targets holds nan at row 0"),
         (np.ones((2, 4)), "quadratic", 3, r"targets have shape \(2, 4\), the network's .*\(2, 3\)"),
         (np.ones((2, 1)), "quadratic", 3, r"integer classes are given as \(samples,\)"),
+        (
+            [[0, 2], [3, -1]],
+            "poisson",
+            2,
+            r"targets\[1, 1\] is -1: poisson takes counts, 0 or more",
+        ),
         ([[0, 2]], "binary_cross_entropy", 2, r"targets\[0, 1\] is 2: .* values from 0 to 1"),
         (
             [[1, 1]],

@@ -1,11 +1,12 @@
 """Groups of calls: to run them is to run the calls, with far fewer kernels."""
 
 from functools import partial
+from itertools import product
 
 import kernels_in_python
 import numpy as np
 import pytest
-from conftest import REGULARIZATIONS, RULES
+from conftest import REGULARIZATIONS, RULES, turning
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,10 +82,12 @@ def assert_compiled_is_eager(step, state, data):
     return program.calls, functions
 
 
-@pytest.mark.parametrize("regularization", REGULARIZATIONS.values(), ids=REGULARIZATIONS)
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("activation", "rule", "regularization"),
+    turning(ACTIVATIONS, product(RULES, REGULARIZATIONS), times=3),
+)
 def test_every_step_compiled_is_an_eager_one(data, activation, rule, regularization):
+    rule, regularization = RULES[rule], REGULARIZATIONS[regularization]
     network = nnxp.MLP([6, 5, 4, 3], activation, backend="numpy")
     objective = objectives.get("auto", network.output)
     step = training_step(network.hidden, objective, rule, regularization, 1)
@@ -92,10 +95,10 @@ def test_every_step_compiled_is_an_eager_one(data, activation, rule, regularizat
     assert len(functions) < 0.6 * len(calls)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("one_hot", [False, True])
-@pytest.mark.parametrize("output", ACTIVATIONS)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("loss", "output", "one_hot", "weighted"),
+    turning(product(LOSSES, ACTIVATIONS), product([False, True], repeat=2)),
+)
 def test_every_objective_fused(data, loss, output, one_hot, weighted):
     x, t = data
     one_hot = one_hot or loss != "categorical_cross_entropy"

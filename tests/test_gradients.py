@@ -1,10 +1,10 @@
 """Backpropagation against central differences and against torch's autograd, in float64."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from conftest import require
+from conftest import require, turning
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_kernels import torch_loss, torch_reference
@@ -12,7 +12,7 @@ from test_kernels import torch_loss, torch_reference
 from nnxp import MLP
 from nnxp.kernels import ACTIVATIONS
 from nnxp.network import backpropagate, propagate
-from nnxp.objectives import LOSSES, PROBABILITIES, Objective
+from nnxp.objectives import LOSSES, PROBABILITIES, RATES, Objective
 
 KINKED = {"relu", "leaky_relu", "leaky_tanh", "step"}
 
@@ -56,14 +56,20 @@ def central_differences(parameters, loss, h=1e-6):
     return gradients
 
 
-def near_a_kink(network, x):
+def near_a_kink(network, x, targets, loss):
     """Whether the derivative might not exist within reach of a difference."""
-    return any(
-        name in KINKED and np.abs(z).min() < 1e-4
-        for z, name in zip(
-            pre_activations(network, x), (*network.hidden, network.output), strict=True
-        )
-    )
+    zs = pre_activations(network, x)
+    # The Poisson loss bends steeply where a rate is almost 0.
+    reach = 1e-2 if loss == "poisson" and network.output == "relu" else 1e-4
+    if any(
+        name in KINKED and np.abs(z).min() < reach
+        for z, name in zip(zs, (*network.hidden, network.output), strict=True)
+    ):
+        return True
+    if loss not in ("mae", "huber"):
+        return False
+    error = np.abs(ACTIVATIONS[network.output][0](zs[-1]) - targets)
+    return np.abs(error - (loss == "huber")).min() < 1e-4
 
 
 def check_against_central_differences(network, x, targets, weight, loss):
@@ -95,27 +101,29 @@ def test_any_network_has_the_gradient_that_central_differences_see(data):
     ]
     hidden = [data.draw(st.sampled_from(list(ACTIVATIONS))) for _ in range(layers)]
     output = data.draw(st.sampled_from(list(ACTIVATIONS)))
-    loss = data.draw(st.sampled_from(LOSSES))
+    loss = data.draw(st.sampled_from(list(LOSSES)))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     batch = data.draw(st.integers(1, 33))
     network, *arguments = drawn(rng, sizes, hidden, output, loss, batch)
-    assume(not near_a_kink(network, arguments[0]))
+    assume(not near_a_kink(network, *arguments[:2], loss))
     check_against_central_differences(network, *arguments, loss)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("output", ACTIVATIONS)
-@pytest.mark.parametrize("hidden", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("output", "loss", "hidden"), turning(product(ACTIVATIONS, LOSSES), ACTIVATIONS)
+)
 def test_every_activation_with_every_loss(hidden, output, loss):
-    rng = np.random.default_rng(0)
-    network, *arguments = drawn(rng, [3, 4, 3], hidden, output, loss, 4)
-    assert not near_a_kink(network, arguments[0])
+    draws = (
+        drawn(np.random.default_rng(seed), [3, 4, 3], hidden, output, loss, 4) for seed in range(9)
+    )
+    network, *arguments = next(each for each in draws if not near_a_kink(*each[:3], loss))
     check_against_central_differences(network, *arguments, loss)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("output", [name for name in ACTIVATIONS if name != "step"])
-@pytest.mark.parametrize("hidden", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("output", "loss", "hidden"),
+    turning(product([name for name in ACTIVATIONS if name != "step"], LOSSES), ACTIVATIONS),
+)
 def test_every_activation_with_every_loss_as_torch_has_it(hidden, output, loss):
     require("torch")
     import torch
@@ -132,6 +140,8 @@ def test_every_activation_with_every_loss_as_torch_has_it(hidden, output, loss):
     name = loss
     if "cross_entropy" in loss and output not in PROBABILITIES:
         name += "_with_logits"
+    elif loss == "poisson" and output not in RATES:
+        name += "_with_log_rate"
     expected = torch_loss(
         name, y, torch.tensor(targets), torch.tensor(1.0 if weight is None else weight)
     )

@@ -38,7 +38,7 @@ def test_only_normal_draws_biases():
 
 
 def test_auto_fits_the_activation():
-    assert initializers.get("auto", "relu") is initializers.get("auto", "leaky_relu") is he
+    assert {initializers.get("auto", name) for name in initializers.RECTIFIERS} == {he}
     assert initializers.get("auto", "tanh") is initializers.get("auto", "softmax") is xavier
 
 

@@ -97,3 +97,11 @@ def test_the_metric_fits_the_targets(output, loss, targets, classes, expected):
 )  # fmt: skip
 def test_large_figures_have_five_digits(value, text):
     assert format_figure(value) == text
+
+
+def test_a_poisson_network_predicts_rates_or_their_logarithms():
+    counts = np.array([[0.0], [2.0], [5.0]])
+    rates = counts + 0.3
+    for output, outputs in (("softplus", rates), ("identity", np.log(rates))):
+        figures = measure(objectives.get("poisson", output), outputs, counts, False)
+        assert figures["mae"] == pytest.approx(0.3)

@@ -4,7 +4,20 @@ import numpy as np
 import pytest
 from conftest import require
 
-from nnxp import SGD, Adam, InputError, optimizers
+from nnxp import (
+    MLP,
+    SGD,
+    Adam,
+    AdamW,
+    ClipNorm,
+    DivergenceError,
+    InputError,
+    Regularization,
+    RMSprop,
+    backends,
+    optimizers,
+    train,
+)
 from nnxp.arrays import to_numpy
 
 RULES = {
@@ -21,6 +34,13 @@ RULES = {
         Adam(0.02, beta1=0.8, beta2=0.99, epsilon=1e-6, weight_decay=0.1),
         "AdamW",
         {"lr": 0.02, "betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": 0.1},
+    ),
+    "adamw by name": (optimizers.get("adamw", learning_rate=0.02), "AdamW", {"lr": 0.02}),
+    "rmsprop": (RMSprop(0.01), "RMSprop", {"lr": 0.01, "alpha": 0.9}),
+    "rmsprop with momentum": (
+        RMSprop(0.02, rho=0.8, epsilon=1e-6, momentum=0.9, weight_decay=0.1),
+        "RMSprop",
+        {"lr": 0.02, "alpha": 0.8, "eps": 1e-6, "momentum": 0.9, "weight_decay": 0.1},
     ),
 }
 each_rule = pytest.mark.parametrize("rule", RULES)
@@ -46,6 +66,11 @@ def by_hand(rule, w, gradients, rate, decays):
             v = rule.beta2 * v + (1 - rule.beta2) * g**2
             mean, square = m / (1 - rule.beta1**t), v / (1 - rule.beta2**t)
             w = w - rate * decay * w - rate * mean / (np.sqrt(square) + rule.epsilon)
+        elif isinstance(rule, RMSprop):
+            g = g + decay * w
+            v = rule.rho * v + (1 - rule.rho) * g**2
+            m = rule.momentum * m + g / (np.sqrt(v) + rule.epsilon)
+            w = w - rate * m
         else:
             g = g + decay * w
             v = rule.momentum * v + g
@@ -174,6 +199,9 @@ def test_parameters_and_state_keep_their_dtype(backend, rule):
         (lambda: Adam(beta1=1.0), "beta1"),
         (lambda: Adam(beta2=-0.1), "beta2"),
         (lambda: Adam(epsilon=0), "epsilon must be a finite number above 0"),
+        (lambda: RMSprop(rho=1.0), r"rho must be a number in \[0, 1\), not 1"),
+        (lambda: RMSprop(epsilon=0), "epsilon must be a finite number above 0"),
+        (lambda: ClipNorm(SGD(), 0), "max_norm must be a finite number above 0, not 0"),
         (lambda: optimizers.get("adma"), "did you mean 'adam'"),
         (
             lambda: optimizers.get("adam", momentum=0.9),
@@ -190,3 +218,111 @@ def test_numpy_scalars_become_python_numbers():
     """A float64 scalar would upcast float32 parameters on NumPy and is refused elsewhere."""
     assert type(SGD(np.float64(0.1)).learning_rate) is float
     assert SGD(np.float64(0.1)) == SGD(0.1)
+
+
+def norm(layers):
+    return sum((to_numpy(array) ** 2).sum() for layer in layers for array in layer) ** 0.5
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 100.0])
+@each_rule
+def test_clipping_is_torchs(backend, rule, max_norm):
+    require("torch")
+    import torch
+
+    ours, *_ = RULES[rule]
+    rng = np.random.default_rng(4)
+    start, gradients = drawn(rng), [drawn(rng) for _ in range(3)]
+    clipped = []
+    for gradient in gradients:
+        tensors = [torch.zeros(a.shape, dtype=torch.float64) for layer in gradient for a in layer]
+        flat = [a for layer in gradient for a in layer]
+        for tensor, array in zip(tensors, flat, strict=True):
+            tensor.grad = torch.tensor(array)
+        found = torch.nn.utils.clip_grad_norm_(tensors, max_norm)
+        assert float(found) == pytest.approx(norm(gradient))
+        arrays = iter([tensor.grad.numpy() for tensor in tensors])
+        clipped.append([tuple(next(arrays) for _ in layer) for layer in gradient])
+    expected = updated(ours, backend, start, clipped)
+    result = updated(ClipNorm(ours, max_norm), backend, start, gradients)
+    for layer, reference in zip(result, expected, strict=True):
+        for array, other in zip(layer, reference, strict=True):
+            # torch adds 1e-6 to the norm that it divides by.
+            np.testing.assert_allclose(to_numpy(array), to_numpy(other), rtol=1e-5, atol=1e-6)
+
+
+def test_a_clipped_step_is_as_long_as_it_may_be(backend):
+    rng = np.random.default_rng(5)
+    start, gradient = drawn(rng), drawn(rng)
+    for max_norm in (0.25, 2 * norm(gradient)):
+        after = updated(ClipNorm(SGD(1.0), max_norm), backend, start, [gradient])
+        step = [
+            tuple(to_numpy(new) - old for new, old in zip(*layers, strict=True))
+            for layers in zip(after, start, strict=True)
+        ]
+        assert norm(step) == pytest.approx(min(max_norm, norm(gradient)), rel=1e-12)
+
+
+@pytest.mark.parametrize("executor", ["eager", None])
+def test_training_clips_by_its_option_whatever_the_optimizer(backend, executor):
+    rng = np.random.default_rng(6)
+    x, t = rng.standard_normal((12, 3)), 1e3 * rng.standard_normal((12, 1))
+    if executor:
+        backend = backends.get(backend.name, backend.device_name, executor)
+    moved = []
+    for options in ({}, {"clip_norm": 0.1}, {"optimizer": ClipNorm(SGD(1e-3), 0.1)}):
+        network = MLP([3, 4, 1], "tanh", "identity", backend=backend)
+        before = [[to_numpy(a).copy() for a in layer] for layer in network.parameters]
+        history = train(
+            network, x, t, scale_targets=False, epochs=1, batch_size=12,
+            **{"optimizer": SGD(1e-3)} | options,
+        )  # fmt: skip
+        assert history.fallbacks == []
+        after = [[to_numpy(a) for a in layer] for layer in network.parameters]
+        moved.append(
+            norm(
+                [
+                    [a - b for a, b in zip(*both, strict=True)]
+                    for both in zip(after, before, strict=True)
+                ]
+            )
+        )
+    free, clipped, by_object = moved
+    assert free > 1e-2
+    assert clipped == pytest.approx(1e-4, rel=1e-3)
+    assert by_object == clipped
+
+
+def test_penalties_are_clipped_too():
+    network = MLP([2, 1], output="identity", backend="numpy", dtype="float64")
+    before = network.parameters[0][0].copy()
+    train(
+        network, np.zeros((4, 2)), np.zeros(4), optimizer=SGD(1.0), epochs=1, batch_size=4,
+        regularization=Regularization(l2=50.0), clip_norm=0.5,
+    )  # fmt: skip
+    assert np.linalg.norm(network.parameters[0][0] - before) == pytest.approx(0.5)
+
+
+def test_a_norm_that_overflows_ends_training():
+    network = MLP([1, 1], output="identity", backend="numpy")
+    with pytest.raises(DivergenceError, match="lower the learning rate"):
+        train(
+            network, [[1e18]], [[-1e18]], scale_targets=False, optimizer=SGD(0.1), epochs=1,
+            batch_size=1, clip_norm=1.0,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_every_optimizer_learns_by_name(name):
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal((200, 4))
+    t = (x[:, 0] + x[:, 1] > 0).astype(int)
+    network = MLP([4, 8, 2], backend="numpy")
+    history = train(network, x, t, optimizer=name, epochs=60, batch_size=10, schedule="cosine")
+    assert history.epochs[-1].loss < 0.5 * history.epochs[0].loss
+    assert network.evaluate(x, t)["accuracy"] > 0.9
+
+
+def test_adamw_is_adam_with_decay():
+    assert optimizers.get("adamw") == AdamW() != Adam()
+    assert optimizers.get("adamw", weight_decay=0.2).weight_decay == 0.2

@@ -8,6 +8,7 @@ from nnxp import InputError, options
 from nnxp.backends.base import Backend
 from nnxp.errors import shown
 from nnxp.gradient_check import gradcheck
+from nnxp.initializers import he
 
 
 def train(network=None, **changed):
@@ -22,7 +23,8 @@ def check(network=None, **changed):
 
 
 WRONG = [
-    ({"optimizer": nnxp.Adam}, "optimizer must be an optimizer, .*, not the class Adam"),
+    ({"optimizer": nnxp.MLP}, "optimizer must be an optimizer, .*, not the class MLP"),
+    ({"optimizer": lambda: 3}, "optimizer <function .* makes 3, which is no optimizer"),
     ({"optimizer": "adma"}, "unknown optimizer 'adma': did you mean 'adam'"),
     ({"optimizer": 0.1}, "optimizer must be .* not 0.1"),
     ({"schedule": nnxp.schedules.Cosine}, "schedule must be .* not the class Cosine"),
@@ -87,7 +89,8 @@ def test_wrong_options_of_train_are_one_line(changed, says):
         (lambda: nnxp.linalg.whitening(np.eye(3), epsilon="0"), "epsilon must be .* not '0'"),
         (lambda: nnxp.MLP(784), "sizes must be a list of 2 or more, .* not 784"),
         (lambda: nnxp.MLP([2, 3, 2], hidden=None), "unknown activation None"),
-        (lambda: nnxp.MLP([2, 2], output=nnxp.kernels.softmax), "unknown activation <function"),
+        (lambda: nnxp.MLP([2, 2], output=np.tanh), "unknown activation <ufunc .*; or give a pair"),
+        (lambda: nnxp.MLP([2, 2], output=(np.tanh, 3)), "unknown activation .*; or give a pair"),
         (lambda: nnxp.MLP([2, 2], initializer=None), "unknown initializer None"),
         (lambda: nnxp.MLP([2, 2], seed=-1), "seed must be a whole number, 0 or more, not -1"),
         (lambda: nnxp.MLP([2, 2], dtype=None), "dtype must be float32 or float64, not None"),
@@ -126,6 +129,27 @@ def test_names_work_where_objects_do():
         validation=np.float32(0.34),
     )
     assert [e.loss for e in by_name.epochs] == [e.loss for e in by_object.epochs]
+
+
+def test_functions_and_classes_work_where_names_do():
+    """The functions of nnxp's own pieces, alone or in pairs, and the class of an optimizer."""
+    relu = nnxp.kernels.relu, nnxp.kernels.relu_backward
+    losses = []
+    for hidden, output, loss, optimizer, initializer, backend in (
+        ("relu", "identity", "huber", "rmsprop", "he", "numpy"),
+        (relu, nnxp.kernels.identity, nnxp.kernels.huber, nnxp.RMSprop,
+         he, nnxp.backends.backend_class("numpy")),
+        ([relu], "identity", (nnxp.kernels.huber, nnxp.kernels.huber_gradient), nnxp.RMSprop(),
+         "he", "numpy"),
+    ):  # fmt: skip
+        network = nnxp.MLP([3, 4, 1], hidden, output, initializer=initializer, backend=backend)
+        assert (network.hidden, network.output) == (("relu",), "identity")
+        history = nnxp.train(
+            network, np.eye(3), [0.5, 1, 2], loss=loss, optimizer=optimizer, epochs=3, batch_size=2
+        )
+        assert history.loss == "huber"
+        losses.append([epoch.loss for epoch in history.epochs])
+    assert losses[0] == losses[1] == losses[2]
 
 
 def test_numpys_numbers_are_taken_for_pythons(backend):

@@ -12,7 +12,7 @@ import nnxp
 from nnxp import datasets, plots
 from nnxp.arrays import to_numpy
 from nnxp.errors import DataError, InputError
-from nnxp.kernels import ACTIVATIONS
+from nnxp.kernels import ACTIVATIONS, saved
 
 matplotlib = pytest.importorskip("matplotlib")
 
@@ -68,13 +68,14 @@ def finite(curve):
 def test_the_curves_are_what_the_kernels_compute(backend):
     figure = plots.activations(backend)
     panels = dict(zip(ACTIVATIONS, figure.axes, strict=False))
-    assert titles(figure) == [*ELEMENTWISE, "softmax of (z, 0)", ""]
+    assert titles(figure) == [*ELEMENTWISE, "softmax of (z, 0)", "", ""]
     for name in ELEMENTWISE:
         forward, backward = ACTIVATIONS[name]
         z, y = finite(panels[name].lines[0])
         with backend.active():
             ours = forward(backend.asarray(z, dtype=backend.dtype("float32")))
-            slope = backward(backend.asarray(np.ones_like(z)), ours)
+            points = backend.asarray(z, dtype=backend.dtype("float32"))
+            slope = backward(backend.asarray(np.ones_like(z)), *saved(backward, ours, points))
         assert (z[0], z[-1]) == (-5, 5)
         np.testing.assert_allclose(y, to_numpy(ours), rtol=1e-6, atol=1e-7)
         np.testing.assert_allclose(
@@ -95,7 +96,7 @@ def test_activations_have_axes_through_the_origin_with_names():
         assert panel.spines["bottom"].get_position() == "zero"
         assert 1 in panel.get_yticks()
         assert 0 not in panel.get_yticks()
-    legend = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+    legend = [text.get_text() for text in figure.axes[len(ACTIVATIONS)].get_legend().get_texts()]
     assert legend == ["activation y", "derivative dy/dz"]
 
 

@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import python, require
 
 from nnxp import backends, datasets, executors
 from nnxp.kernels import ACTIVATIONS
 from nnxp.objectives import LOSSES
+from nnxp.optimizers import OPTIMIZERS
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -22,6 +24,13 @@ def test_the_readmes_python_runs(block, tmp_path, monkeypatch, capsys):
     assert predicted == targets
 
 
+def test_the_readmes_own_piece_passes_the_checks():
+    require("array-api-strict")
+    (block,) = re.findall(r"```py\n(.*?)```", README.read_text(), re.S)
+    done = python(block)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_the_readme_names_every_activation_backend_and_data_set():
     text = README.read_text()
     for name in (*ACTIVATIONS, *LOSSES, *backends.BACKENDS):
@@ -30,9 +39,9 @@ def test_the_readme_names_every_activation_backend_and_data_set():
         assert name in text.lower()
 
 
-def rows(heading):
-    """The rows of the README's table whose first heading this is, as lists of cells."""
-    lines = iter(README.read_text("utf-8").splitlines())
+def rows(heading, page=README):
+    """The rows of a page's table whose first heading this is, as lists of cells."""
+    lines = iter(page.read_text("utf-8").splitlines())
     next(line for line in lines if line.strip().startswith(f"| {heading} |"))
     next(lines)
     for line in lines:
@@ -63,11 +72,30 @@ def test_the_readme_says_what_each_executor_does():
     assert told == {each.name: each.summary for each in executors.EXECUTORS}
 
 
+@pytest.mark.parametrize(
+    ("heading", "pieces"),
+    [("activation", ACTIVATIONS), ("loss", LOSSES), ("optimizer", OPTIMIZERS)],
+)
+def test_the_reference_has_a_line_for_each_name(heading, pieces):
+    found = list(rows(heading, README.parent / "docs" / "reference.md"))
+    assert [names(cells[0]) for cells in found] == [[name] for name in pieces]
+    for cells in found:
+        assert len(cells) == 3 or any("\\" in cell for cell in cells)  # | is written \\|
+        assert cells[1]
+
+
 def test_the_readme_has_no_figure_left_open():
     assert not re.findall(r"@[A-Z]", README.read_text())
 
 
-PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/accuracy.md", "bench/README.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs/accuracy.md",
+    "docs/reference.md",
+    "bench/README.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

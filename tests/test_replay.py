@@ -1,10 +1,11 @@
 """Replayed steps against eager ones: the same bits, and eager where a step cannot be recorded."""
 
 import gc
+from itertools import product
 
 import numpy as np
 import pytest
-from conftest import REGULARIZATIONS, RULES
+from conftest import REGULARIZATIONS, RULES, turning
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -86,9 +87,10 @@ def targets_of(kind, outputs, samples=203):
     return {"classes": classes, "one-hot": np.eye(outputs)[classes]}[kind]
 
 
-@pytest.mark.parametrize("regularization", REGULARIZATIONS)
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("activation", "rule", "regularization"),
+    turning(ACTIVATIONS, product(RULES, REGULARIZATIONS), times=3),
+)
 def test_every_activation_and_optimizer_is_replayed(activation, rule, regularization):
     assert_replayed(
         [6, 5, 4, 3],
@@ -100,10 +102,10 @@ def test_every_activation_and_optimizer_is_replayed(activation, rule, regulariza
     )
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("kind", ["classes", "one-hot"])
-@pytest.mark.parametrize("output", ACTIVATIONS)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("loss", "output", "kind", "weighted"),
+    turning(product(LOSSES, ACTIVATIONS), product(["classes", "one-hot"], [False, True])),
+)
 def test_every_objective_is_replayed(loss, output, kind, weighted):
     # 6 features a quarter of which are 2 outputs at most: classes stay classes.
     sizes = [6, 5, 3] if kind == "classes" else [12, 5, 3]

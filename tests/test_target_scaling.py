@@ -75,6 +75,30 @@ def test_the_unit_changes_figures_and_nothing_else(factor):
         assert two.validation_metric == pytest.approx(one.validation_metric, rel=1e-9)
 
 
+@pytest.mark.parametrize("targets", [PRICES, UNITS], ids=["one output", "three"])
+@pytest.mark.parametrize("loss", ["mae", "huber"])
+def test_robust_losses_are_scaled_too(loss, targets, backend):
+    targets = targets.reshape(200, -1)
+    net = network(targets.shape[1], backend=backend)
+    fit(net, targets, loss=loss)
+    predicted = to_numpy(net.predict(X))
+    assert r2_score(targets, predicted) > 0.8
+    errors, unit = np.abs(predicted - targets), net.target_scaling.unit
+    if loss == "huber":
+        errors = np.where(errors <= unit, errors**2 / 2, unit * (errors - unit / 2))
+    figures = net.evaluate(X, targets)
+    assert figures["loss"] == pytest.approx(errors.sum(axis=1).mean(), rel=1e-3)
+    history = fit(net, targets, loss=loss, optimizer=SGD(0.0), epochs=1)
+    assert history.epochs[0].loss == pytest.approx(figures["loss"], rel=1e-3)
+
+
+def test_a_loss_that_scaled_targets_do_not_have_is_refused():
+    net = network()
+    fit(net, PRICES, epochs=1)
+    with pytest.raises(InputError, match=r"'poisson' .*scaled in training: take quadratic, mae"):
+        net.evaluate(X, PRICES, loss="poisson")
+
+
 def test_scaled_by_the_rows_that_are_trained_on():
     seen = []
     net = network()

@@ -15,6 +15,7 @@ from nnxp import executors, options
 from nnxp.backends.base import Availability, Backend, Threads
 from nnxp.errors import BackendError, InputError, unknown_name
 from nnxp.names import ExecutorName
+from nnxp.registry import Registry
 
 __all__ = [
     "BACKENDS",
@@ -27,14 +28,27 @@ __all__ = [
     "parse",
 ]
 
-BACKENDS = {
-    "numpy": "nnxp.backends.numpy:NumPyBackend",
-    "cupy": "nnxp.backends.cupy:CuPyBackend",
-    "torch": "nnxp.backends.torch:TorchBackend",
-    "jax": "nnxp.backends.jax:JAXBackend",
-    "array-api-strict": "nnxp.backends.array_api_strict:StrictBackend",
-}
-"""The module and class of each backend. A module is imported when its backend is first used."""
+
+def _is_backend(value: object) -> bool:
+    """Return whether a value is a class of a backend."""
+    return isinstance(value, type) and issubclass(value, Backend)
+
+
+BACKENDS = Registry(
+    "backend",
+    {
+        "numpy": "nnxp.backends.numpy:NumPyBackend",
+        "cupy": "nnxp.backends.cupy:CuPyBackend",
+        "torch": "nnxp.backends.torch:TorchBackend",
+        "jax": "nnxp.backends.jax:JAXBackend",
+        "array-api-strict": "nnxp.backends.array_api_strict:StrictBackend",
+    },
+    "a subclass of nnxp.backends.Backend",
+    _is_backend,
+    separator="-",
+)
+"""The class of each backend, or its module and name: the module is imported when it is first used.
+"""
 
 log = logging.getLogger("nnxp")
 
@@ -43,8 +57,12 @@ _CUDA_BACKENDS = ("cupy", "torch", "jax")
 
 BACKEND = options.optional(
     options.Rule(
-        "a backend's name or an open backend",
-        lambda value: value if isinstance(value, Backend) else options.TEXT.convert(value),
+        "a backend's name or class, or an open backend",
+        lambda value: (
+            value
+            if isinstance(value, Backend) or _is_backend(value)
+            else options.TEXT.convert(value)
+        ),
     )
 )
 DEVICE = options.optional(options.TEXT)
@@ -64,7 +82,7 @@ DEVICE = options.optional(options.TEXT)
     ),
 )
 def get(
-    name: str | Backend | None = None,
+    name: str | Backend | type[Backend] | None = None,
     device: str | None = None,
     executor: ExecutorName | None = None,
     tf32: bool | None = None,
@@ -75,8 +93,8 @@ def get(
     Args:
         name: one of `BACKENDS`, "auto", or None for `$NNXP_BACKEND` and, without it, "numpy".
             "auto" takes a CUDA device if one is available and NumPy otherwise; the backend's
-            `describe()` says which. "torch:compiled" also names the executor. An open backend
-            is returned unchanged.
+            `describe()` says which. "torch:compiled" also names the executor. A class of a
+            backend is opened, and an open backend returned unchanged.
         device: "cpu", "cuda", "cuda:1", "mps" (torch only), "device1" (array-api-strict only),
             or None for `$NNXP_DEVICE` and, without it, the backend's own default.
         executor: how chunks of steps run, one of `nnxp.executors.EXECUTORS`: "eager", "replay"
@@ -109,6 +127,8 @@ def get(
         if threads not in (None, name.threads):
             raise BackendError(f"{name.describe()} is open already, with threads={name.threads!r}")
         return name
+    if isinstance(name, type):
+        return name(device or os.environ.get("NNXP_DEVICE") or None, executor, bool(tf32))
     name, chosen = parse(name or default_name())
     if chosen is None:
         chosen = executor
@@ -131,8 +151,8 @@ def parse(text: str) -> tuple[str, str | None]:
         BackendError: the backend has no such executor.
     """
     name, _, executor = text.strip().lower().partition(":")
-    name = name.replace("_", "-")
-    if name not in ("auto", *BACKENDS):
+    name = BACKENDS.canonical(name)
+    if name != "auto" and name not in BACKENDS:
         raise unknown_name("backend", name, ["auto", *BACKENDS])
     if executor and name != "auto":
         executors.find(executor, name)
@@ -146,7 +166,14 @@ def default_name() -> str:
 
 def availability() -> list[Availability]:
     """Return every backend's version and devices, or why it cannot be used here."""
-    return [backend_class(name).availability() for name in BACKENDS]
+    return [_availability(name) for name in BACKENDS]
+
+
+def _availability(name: str) -> Availability:
+    try:
+        return backend_class(name).availability()
+    except InputError as error:  # the entry point of a package that does not load
+        return Availability(name, None, (), str(error))
 
 
 def backend_class(name: str) -> type[Backend]:
@@ -157,8 +184,11 @@ def backend_class(name: str) -> type[Backend]:
     """
     if name not in BACKENDS:
         raise unknown_name("backend", name, ["auto", *BACKENDS])
-    module, _, attribute = BACKENDS[name].partition(":")
-    backend: type[Backend] = getattr(importlib.import_module(module), attribute)
+    found = BACKENDS[name]
+    if isinstance(found, str):
+        module, _, attribute = found.partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+    backend: type[Backend] = found
     return backend
 
 

@@ -15,12 +15,13 @@ from typing import Annotated, Any, cast, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from nnxp import backends, datasets
+from nnxp import backends, datasets, optimizers
 from nnxp.errors import InputError, shown
 from nnxp.kernels import ACTIVATIONS
 from nnxp.names import ActivationName, DTypeName, LossName
 from nnxp.objectives import LOSSES
 from nnxp.options import LARGEST
+from nnxp.registry import Registry
 
 # The panels of `--help`.
 DATA = "Data"
@@ -39,6 +40,16 @@ def text(panel: str, metavar: str, help: str, *names: str, **settings: Any) -> A
     """
     settings = {"parser": str, **settings}
     return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, **settings)
+
+
+def names(registry: Registry, *also: str) -> Any:
+    """Return the shell's completion of a name; of several names, that of the last one."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [before + comma + name for name in (*also, *registry) if name.startswith(last)]
+
+    return {"autocompletion": complete}
 
 
 def whole(panel: str, help: str, *names: str) -> Any:
@@ -74,8 +85,19 @@ def _threads(value: str) -> int | str:
     return value if value == "auto" else _whole(value)
 
 
+REGISTRIES = (ACTIVATIONS, LOSSES, optimizers.OPTIMIZERS, backends.BACKENDS)
+
+
 def either(names: Iterable[str]) -> str:
-    """Join names for help: "a, b or c"."""
+    """Join names for help: "a, b or c".
+
+    Of a registry it returns "{kind}", which `--help` replaces: its list has the names of installed
+    packages, and to search these takes longer than many a command.
+    """
+    return f"{{{names.kind}}}" if isinstance(names, Registry) else _joined(names)
+
+
+def _joined(names: Iterable[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
 
@@ -108,6 +130,15 @@ def from_record(function: Callable[[Any], None]) -> Callable[..., None]:
 
 class _PlainHelp:
     """Show flags and arguments without a type, such as `<bool>`, and `--help` in a panel."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Put the names of the registries into the help of the options."""
+        for parameter in self.params:  # type: ignore[attr-defined]
+            for registry in REGISTRIES:
+                place = f"{{{registry.kind}}}"
+                if place in (parameter.help or ""):
+                    parameter.help = parameter.help.replace(place, _joined(registry))
+        super().format_help(ctx, formatter)  # type: ignore[misc]
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, `--help` among them."""
@@ -159,10 +190,17 @@ Activation = Annotated[
         NETWORK,
         "NAMES",
         f"Activation of the hidden layers, one for all or one for each: {either(ACTIVATIONS)}.",
+        **names(ACTIVATIONS),
     ),
 ]
 OutputActivation = Annotated[
-    ActivationName, text(NETWORK, "NAME", f"Activation of the output layer: {either(ACTIVATIONS)}.")
+    ActivationName,
+    text(
+        NETWORK,
+        "NAME",
+        f"Activation of the output layer: {either(ACTIVATIONS)}.",
+        **names(ACTIVATIONS),
+    ),
 ]
 DType = Annotated[
     DTypeName,
@@ -170,7 +208,13 @@ DType = Annotated[
 ]
 Loss = Annotated[
     LossName,
-    text(TRAINING, "NAME", f"Loss: {either(LOSSES)}; auto fits the output activation.", "--loss"),
+    text(
+        TRAINING,
+        "NAME",
+        f"Loss: {either(LOSSES)}; auto fits the output activation.",
+        "--loss",
+        **names(LOSSES, "auto"),
+    ),
 ]
 Backend = Annotated[
     str,
@@ -181,6 +225,7 @@ Backend = Annotated[
         "and numpy otherwise.",
         "--backend",
         envvar="NNXP_BACKEND",
+        **names(backends.BACKENDS, "auto"),
     ),
 ]
 Device = Annotated[

@@ -29,11 +29,13 @@ from nnxp.names import (
     TaskName,
 )
 from nnxp.network import MLP
+from nnxp.optimizers import OPTIMIZERS
 from nnxp.progress import EpochTable, new_console
 from nnxp.regularization import Regularization
 
-DEFAULT_RATES = {"sgd": 0.1, "adam": 0.001}
-"""The learning rate of each optimizer if none is given."""
+_DEFAULT_RATES = ", ".join(
+    f"{OPTIMIZERS[name]().learning_rate:g} for {name}" for name in OPTIMIZERS.own
+)
 DEFAULT_OUTPUTS: dict[TaskName, ActivationName] = {
     "classify": "softmax",
     "multilabel": "sigmoid",
@@ -96,7 +98,7 @@ class TrainOptions:
         options.flag(
             DATA,
             "Scale real-valued targets to mean 0 and deviation 1 for training. If neither is "
-            "given: only if the output is identity and the loss quadratic.",
+            "given: only if the output is identity and the loss quadratic, mae or huber.",
             "--scale-targets/--no-scale-targets",
         ),
     ] = None
@@ -111,7 +113,9 @@ class TrainOptions:
             NETWORK,
             "NAME",
             f"Activation of the output: {either(ACTIVATIONS)}; auto takes "
-            "softmax for classes, sigmoid for labels and identity for values.",
+            "softmax for classes, sigmoid for labels, identity for values and softplus for counts "
+            "(--loss poisson).",
+            **options.names(ACTIVATIONS, "auto"),
         ),
     ] = "auto"
     initializer: Annotated[
@@ -126,18 +130,21 @@ class TrainOptions:
 
     loss: options.Loss = "auto"
     optimizer: Annotated[
-        str, options.text(TRAINING, "NAME", f"Optimizer: {either(optimizers.OPTIMIZERS)}.")
+        str,
+        options.text(
+            TRAINING, "NAME", f"Optimizer: {either(OPTIMIZERS)}.", **options.names(OPTIMIZERS)
+        ),
     ] = "sgd"
     learning_rate: Annotated[
         float | None,
         options.number(
             TRAINING,
-            "Learning rate. If not given: "
-            + ", ".join(f"{rate:g} for {name}" for name, rate in DEFAULT_RATES.items())
-            + ".",
+            f"Learning rate. If not given: {_DEFAULT_RATES}.",
         ),
     ] = None
-    momentum: Annotated[float, options.number(TRAINING, "Momentum of sgd, from 0 up to 1.")] = 0.0
+    momentum: Annotated[
+        float, options.number(TRAINING, "Momentum of sgd and rmsprop, from 0 up to 1.")
+    ] = 0.0
     nesterov: Annotated[
         bool,
         options.flag(TRAINING, "Use Nesterov momentum.", "--nesterov"),
@@ -161,13 +168,22 @@ class TrainOptions:
     ] = 0
 
     weight_decay: Annotated[
-        float, options.number(REGULARISATION, "Decay of the weights in each step.")
-    ] = 0.0
+        float | None,
+        options.number(
+            REGULARISATION,
+            "Decay of the weights in each step. If not given: the optimizer's, 0.01 for adamw and "
+            "0 for the others.",
+        ),
+    ] = None
     l1: Annotated[float, options.number(REGULARISATION, "L1 penalty in the loss.")] = 0.0
     l2: Annotated[float, options.number(REGULARISATION, "L2 penalty in the loss.")] = 0.0
     max_norm: Annotated[
         float | None,
         options.number(REGULARISATION, "Largest norm of the weights into a unit."),
+    ] = None
+    clip_norm: Annotated[
+        float | None,
+        options.number(REGULARISATION, "Largest norm of the gradient of a step."),
     ] = None
     dropout: Annotated[
         str,
@@ -303,6 +319,7 @@ def _arguments(given: TrainOptions) -> dict[str, Any]:
         "validation": given.validation,
         "schedule": schedules.get(given.schedule),
         "regularization": regularization,
+        "clip_norm": given.clip_norm,
         "diagnose": given.diagnose,
         "stream": given.stream,
         "scale_targets": "auto" if given.scale_targets is None else given.scale_targets,
@@ -310,15 +327,16 @@ def _arguments(given: TrainOptions) -> dict[str, Any]:
 
 
 def _optimizer(given: TrainOptions) -> optimizers.Optimizer:
-    name = given.optimizer.lower()
-    rate = DEFAULT_RATES.get(name, 0.1) if given.learning_rate is None else given.learning_rate
-    # Not every optimizer has these options: pass them only if they are given.
-    optional = {"momentum": given.momentum, "nesterov": given.nesterov}
+    # Not every optimizer has all of these options, and each has defaults of its own.
+    optional = {
+        "learning_rate": given.learning_rate,
+        "weight_decay": given.weight_decay,
+        "momentum": given.momentum or None,
+        "nesterov": given.nesterov or None,
+    }
     return optimizers.get(
-        name,
-        learning_rate=rate,
-        weight_decay=given.weight_decay,
-        **{key: value for key, value in optional.items() if value},
+        given.optimizer.lower(),
+        **{key: value for key, value in optional.items() if value is not None},
     )
 
 
@@ -362,7 +380,7 @@ def _network(given: TrainOptions, dataset: Dataset, backend: backends.Backend) -
     network = MLP(
         (dataset.x.shape[1], *options.layers(given.hidden), dataset.outputs),
         options.activations(given.activation),
-        DEFAULT_OUTPUTS[dataset.task] if output == "auto" else output,
+        _default_output(dataset.task, given.loss) if output == "auto" else output,
         initializer=given.initializer,
         backend=backend,
         dtype=given.dtype,
@@ -370,6 +388,11 @@ def _network(given: TrainOptions, dataset: Dataset, backend: backends.Backend) -
     )
     network.metadata = dataset.metadata()
     return network
+
+
+def _default_output(task: TaskName, loss: str) -> ActivationName:
+    """Return the output activation for a task; counts have a positive mean."""
+    return "softplus" if loss.lower() == "poisson" and task == "regress" else DEFAULT_OUTPUTS[task]
 
 
 def _introduction(
@@ -466,6 +489,7 @@ def _write_report(
     used = {name: value for name, value in asdict(given).items() if name not in of_this_run}
     used |= {
         "learning_rate": arguments["optimizer"].learning_rate,
+        "weight_decay": getattr(arguments["optimizer"], "weight_decay", given.weight_decay),
         "batch_size": arguments["batch_size"],
         "task": dataset.task,
         "task_guessed": dataset.task_guessed,

@@ -108,8 +108,10 @@ def targets(t: Any, loss: str, samples: int, outputs: int) -> np.ndarray:
             + ("; integer classes are given as (samples,)" if t.shape[1] == 1 else "")
         )
     t = t.astype(np.float64, copy=False)
-    if loss != "quadratic":
+    if loss in ("binary_cross_entropy", "categorical_cross_entropy"):
         _check_probabilities(t, loss)
+    elif loss == "poisson":
+        _check_range(t, t < 0, "poisson takes counts, 0 or more")
     return t
 
 
@@ -268,14 +270,17 @@ def _classes(t: np.ndarray, outputs: int) -> np.ndarray:
     return classes
 
 
-def _check_probabilities(t: np.ndarray, loss: str) -> None:
-    wrong = (t < 0) | (t > 1)
+def _check_range(t: np.ndarray, wrong: np.ndarray, takes: str) -> None:
     if wrong.any():
         row, column = (int(i) for i in np.argwhere(wrong)[0])
         raise InputError(
-            f"targets[{row}, {column}] is {t[row, column]:g}: {loss} takes values from 0 to 1; "
+            f"targets[{row}, {column}] is {t[row, column]:g}: {takes}; "
             "for real values use the quadratic loss"
         )
+
+
+def _check_probabilities(t: np.ndarray, loss: str) -> None:
+    _check_range(t, (t < 0) | (t > 1), f"{loss} takes values from 0 to 1")
     if loss == "categorical_cross_entropy":
         sums = t.sum(axis=1)
         wrong = np.abs(sums - 1) > 1e-3

@@ -4,7 +4,16 @@ Arrays in, arrays out; no state, no input or output, no checks. Each forward ker
 beside its backward: the upstream gradient comes first, then what the forward pass saved.
 """
 
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+
+from nnxp.arrays import Array
 from nnxp.kernels.activations import (
+    elu,
+    elu_backward,
+    gelu,
+    gelu_backward,
     identity,
     identity_backward,
     leaky_relu,
@@ -15,6 +24,12 @@ from nnxp.kernels.activations import (
     relu_backward,
     sigmoid,
     sigmoid_backward,
+    silu,
+    silu_backward,
+    softplus,
+    softplus_backward,
+    softsign,
+    softsign_backward,
     step,
     step_backward,
     tanh,
@@ -32,10 +47,19 @@ from nnxp.kernels.losses import (
     categorical_cross_entropy_with_logits,
     categorical_cross_entropy_with_logits_gradient,
     categorical_cross_entropy_with_logits_value_and_gradient,
+    huber,
+    huber_gradient,
+    mae,
+    mae_gradient,
+    poisson,
+    poisson_gradient,
+    poisson_with_log_rate,
+    poisson_with_log_rate_gradient,
     quadratic,
     quadratic_gradient,
 )
 from nnxp.kernels.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+from nnxp.registry import Registry, is_pair
 
 __all__ = [
     "ACTIVATIONS",
@@ -52,6 +76,12 @@ __all__ = [
     "categorical_cross_entropy_with_logits_gradient",
     "categorical_cross_entropy_with_logits_value_and_gradient",
     "dropout_mask",
+    "elu",
+    "elu_backward",
+    "gelu",
+    "gelu_backward",
+    "huber",
+    "huber_gradient",
     "identity",
     "identity_backward",
     "leaky_relu",
@@ -60,28 +90,67 @@ __all__ = [
     "leaky_tanh_backward",
     "log_softmax",
     "log_softmax_backward",
+    "mae",
+    "mae_gradient",
+    "poisson",
+    "poisson_gradient",
+    "poisson_with_log_rate",
+    "poisson_with_log_rate_gradient",
     "quadratic",
     "quadratic_gradient",
     "relu",
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",
+    "silu",
+    "silu_backward",
     "softmax",
     "softmax_backward",
+    "softplus",
+    "softplus_backward",
+    "softsign",
+    "softsign_backward",
     "step",
     "step_backward",
     "tanh",
     "tanh_backward",
 ]
 
-ACTIVATIONS = {
-    "step": (step, step_backward),
-    "identity": (identity, identity_backward),
-    "sigmoid": (sigmoid, sigmoid_backward),
-    "tanh": (tanh, tanh_backward),
-    "relu": (relu, relu_backward),
-    "leaky_relu": (leaky_relu, leaky_relu_backward),
-    "leaky_tanh": (leaky_tanh, leaky_tanh_backward),
-    "softmax": (softmax, softmax_backward),
-}
-"""Every activation that a layer can be given by name: forward and backward."""
+ACTIVATIONS = Registry(
+    "activation",
+    {
+        "step": (step, step_backward),
+        "identity": (identity, identity_backward),
+        "sigmoid": (sigmoid, sigmoid_backward),
+        "tanh": (tanh, tanh_backward),
+        "relu": (relu, relu_backward),
+        "leaky_relu": (leaky_relu, leaky_relu_backward),
+        "leaky_tanh": (leaky_tanh, leaky_tanh_backward),
+        "elu": (elu, elu_backward),
+        "gelu": (gelu, gelu_backward),
+        "silu": (silu, silu_backward),
+        "softplus": (softplus, softplus_backward),
+        "softsign": (softsign, softsign_backward),
+        "softmax": (softmax, softmax_backward),
+    },
+    "a pair of functions, (forward, backward)",
+    is_pair,
+)
+"""Every activation that a layer can be given by name: forward(z) and backward(dy, y).
+
+A backward that takes a third argument, backward(dy, y, z), is given the pre-activation too."""
+
+
+def saved(backward: Callable[..., Array], y: Array, z: Array) -> tuple[Array, ...]:
+    """Return what an activation's backward takes after `dy`: (y,), or (y, z) if it needs both."""
+    return (y, z) if _takes_z(backward) else (y,)
+
+
+@lru_cache(maxsize=256)
+def _takes_z(backward: Callable[..., Array]) -> bool:
+    required = [
+        each
+        for each in inspect.signature(backward).parameters.values()
+        if each.default is each.empty
+    ]
+    return len(required) > 2

@@ -37,6 +37,95 @@ def quadratic_gradient(y: Array, targets: Array, sample_weight: Array | None = N
     return _per_sample(y - targets, sample_weight)
 
 
+def mae(y: Array, targets: Array, sample_weight: Array | None = None) -> Array:
+    """L = mean over the batch of sum_j |y_j - t_j|: the median of the targets minimises it.
+
+    Args:
+        y: outputs, (batch, outputs).
+        targets: (batch, outputs), of y's dtype.
+        sample_weight: (batch,), of y's dtype, or None.
+    """
+    return _mean_over_batch(namespace(y).abs(y - targets), sample_weight)
+
+
+def mae_gradient(y: Array, targets: Array, sample_weight: Array | None = None) -> Array:
+    """dy = sign(y - t) / batch."""
+    return _per_sample(namespace(y).sign(y - targets), sample_weight)
+
+
+def huber(y: Array, targets: Array, sample_weight: Array | None = None) -> Array:
+    """L = mean over the batch of sum_j h(y_j - t_j): h(e) = e^2 / 2 up to |e| = 1, else |e| - 1/2.
+
+    Computed as c (|e| - c / 2) with c = min(|e|, 1).
+
+    Args:
+        y: outputs, (batch, outputs).
+        targets: (batch, outputs), of y's dtype.
+        sample_weight: (batch,), of y's dtype, or None.
+
+    Source: Huber, Robust estimation of a location parameter, 1964.
+    """
+    xp = namespace(y)
+    size = xp.abs(y - targets)
+    small = xp.clip(size, max=1.0)
+    size -= 0.5 * small
+    size *= small
+    return _mean_over_batch(size, sample_weight)
+
+
+def huber_gradient(y: Array, targets: Array, sample_weight: Array | None = None) -> Array:
+    """dy = max(-1, min(1, y - t)) / batch."""
+    return _per_sample(namespace(y).clip(y - targets, min=-1.0, max=1.0), sample_weight)
+
+
+LEAST_RATE = 1e-30
+"""Small enough for any rate, and large enough that a count over it is finite in float32."""
+
+
+def poisson(y: Array, targets: Array, sample_weight: Array | None = None) -> Array:
+    """L = mean over the batch of sum_j y_j - t_j log y_j, for counts t_j with the mean y_j.
+
+    The term log t_j! of the negative log-likelihood is left out: it does not depend on y.
+
+    Args:
+        y: rates, (batch, outputs), not negative; those under 1e-30 are raised to it in the
+            logarithm, so that the loss stays finite.
+        targets: (batch, outputs), not negative, of y's dtype.
+        sample_weight: (batch,), of y's dtype, or None.
+    """
+    xp = namespace(y)
+    log_likelihood = targets * xp.log(xp.clip(y, min=LEAST_RATE))
+    log_likelihood -= y
+    return -_mean_over_batch(log_likelihood, sample_weight)
+
+
+def poisson_gradient(y: Array, targets: Array, sample_weight: Array | None = None) -> Array:
+    """dy = (1 - t / y) / batch."""
+    return _per_sample(1.0 - targets / namespace(y).clip(y, min=LEAST_RATE), sample_weight)
+
+
+def poisson_with_log_rate(z: Array, targets: Array, sample_weight: Array | None = None) -> Array:
+    """Poisson loss of the rate exp(z): mean over the batch of sum_j exp(z_j) - t_j z_j.
+
+    Args:
+        z: logarithms of the rates, (batch, outputs).
+        targets: (batch, outputs), not negative, of z's dtype.
+        sample_weight: (batch,), of z's dtype, or None.
+    """
+    loss = namespace(z).exp(z)
+    loss -= targets * z
+    return _mean_over_batch(loss, sample_weight)
+
+
+def poisson_with_log_rate_gradient(
+    z: Array, targets: Array, sample_weight: Array | None = None
+) -> Array:
+    """dz = (exp(z) - t) / batch."""
+    error = namespace(z).exp(z)
+    error -= targets
+    return _per_sample(error, sample_weight)
+
+
 def binary_cross_entropy(y: Array, targets: Array, sample_weight: Array | None = None) -> Array:
     """L = mean over the batch of -sum_j [t_j log y_j + (1 - t_j) log(1 - y_j)].
 
