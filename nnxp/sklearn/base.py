@@ -1,0 +1,498 @@
+"""What both estimators share: from scikit-learn's arguments to `nnxp.train` and back."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from sklearn import get_config
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, shuffle
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from nnxp import backends
+from nnxp.arrays import Array, device, is_array, namespace, to_numpy
+from nnxp.backends import Backend
+from nnxp.data import checks
+from nnxp.errors import BackendError, DivergenceError
+from nnxp.history import History
+from nnxp.network import MLP
+from nnxp.optimizers import SGD, Adam, Optimizer, Parameters
+from nnxp.regularization import Regularization
+from nnxp.sklearn import lbfgs, parameters
+from nnxp.sklearn.convergence import Convergence, Progress
+from nnxp.training import train
+
+log = logging.getLogger("nnxp")
+
+SEEDS = 2**31 - 1
+"""One more than the largest seed that is drawn of a random state."""
+NOT_FINITE = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and "
+    "need to be preprocessed."
+)
+
+
+class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
+    """An estimator over `nnxp.MLP`, whose parameters, methods and attributes are scikit-learn's.
+
+    Attributes:
+        network_: the `nnxp.MLP`, which can be saved.
+        history_: the `nnxp.History` of the last training by sgd or adam.
+        converged_: whether the last training met its criterion, before `max_iter`.
+        coefs_, intercepts_: the weights and biases, one of each per layer: the network's.
+    """
+
+    network_: MLP
+    random_state: Any
+    scoring: Any
+    class_weight: Any = None
+
+    @property
+    def coefs_(self) -> list[Array]:
+        """The weights of each layer, (fan_in, fan_out)."""
+        return [self._shown(weight) for weight, _ in self._fitted_network("coefs_").parameters]
+
+    @coefs_.setter
+    def coefs_(self, coefs: list[Array]) -> None:
+        self.network_.parameters = list(zip(coefs, self.intercepts_, strict=True))
+
+    @property
+    def intercepts_(self) -> list[Array]:
+        """The biases of each layer, (fan_out,)."""
+        return [self._shown(bias) for _, bias in self._fitted_network("intercepts_").parameters]
+
+    @intercepts_.setter
+    def intercepts_(self, intercepts: list[Array]) -> None:
+        self.network_.parameters = list(zip(self.coefs_, intercepts, strict=True))
+
+    @abstractmethod
+    def _check_targets(self, X: Any, y: Any, *, first: bool, incremental: bool) -> Any:
+        """Check features and targets; return X in its own library and the targets of each row.
+
+        The targets are NumPy arrays: what was given, and what `nnxp.train` takes.
+        """
+
+    @abstractmethod
+    def _encode(self, y: np.ndarray) -> np.ndarray:
+        """Return checked targets in the form that `nnxp.train` takes."""
+
+    @abstractmethod
+    def _output(self, p: SimpleNamespace, targets: np.ndarray) -> tuple[int, str]:
+        """Return the number of outputs and their activation in nnxp."""
+
+    def _check_solver(self) -> bool:
+        if self.solver == "lbfgs":
+            raise AttributeError(
+                "partial_fit is only available for stochastic optimizers. "
+                f"{self.solver} is not stochastic."
+            )
+        return True
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        validation: tuple[Any, Any, Any] = (None, None, None),
+        *,
+        incremental: bool = False,
+    ) -> Any:
+        p = parameters.check(self.get_params(deep=False))
+        known = hasattr(self, "network_") and (self.warm_start or incremental)
+        X, y = self._check_targets(X, y, first=not known, incremental=incremental)
+        weight = self._weights(y, sample_weight, incremental)
+        rng = check_random_state(self.random_state)
+        targets = self._encode(y)
+        outputs, output = self._output(p, targets)
+        self.network_ = network = self._network(p, X, outputs, output, rng, known)
+        if not known or self._progress.early_stopping != p.early_stopping:
+            self._progress = Progress(p.early_stopping)
+        self.n_outputs_, self.n_layers_ = network.sizes[-1], len(network.sizes)
+        self.out_activation_ = {"sigmoid": "logistic"}.get(output, output)
+        if p.solver == "lbfgs":
+            self._fit_lbfgs(p, _dense(X, network.dtype), targets, weight)
+        else:
+            self._fit_stochastic(p, X, y, targets, weight, validation, rng, incremental)
+        if not all(np.isfinite(to_numpy(each)).all() for layer in network.parameters for each in layer):
+            raise ValueError(NOT_FINITE)
+        return self
+
+    def _fit_lbfgs(self, p: SimpleNamespace, X: Array, targets: Any, weight: Any) -> None:
+        for name in ("dropout", "callbacks"):
+            if np.any(getattr(p, name)):
+                raise ValueError(f"{name} needs solver='sgd' or 'adam', not 'lbfgs'")
+        total = X.shape[0] if weight is None else float(weight.sum())
+        result = lbfgs.minimize(
+            self.network_,
+            X,
+            targets,
+            loss=p.loss,
+            sample_weight=weight,
+            l2=p.alpha / total if total else 0.0,
+            scale_targets=self._scale_targets(p),
+            tol=p.tol,
+            max_iter=p.max_iter,
+            max_fun=p.max_fun,
+            verbose=p.verbose,
+        )
+        self.n_iter_ = min(result.nit, p.max_iter)
+        self.loss_ = float(result.fun)
+        self.t_ = self._progress.samples_seen
+        self.converged_ = result.status == 0
+        if not self.converged_:
+            more = f"\nIncrease the number of iterations to improve the convergence (max_iter={p.max_iter})."
+            warnings.warn(
+                f"lbfgs failed to converge after {self.n_iter_} iteration(s) "
+                f"(status={result.status}):\n{result.message}\n"
+                f"{more if self.n_iter_ == p.max_iter else ''}\n"
+                "You might also want to scale the data as shown in:\n"
+                "    https://scikit-learn.org/stable/modules/preprocessing.html",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _fit_stochastic(
+        self,
+        p: SimpleNamespace,
+        X: Any,
+        y: np.ndarray,
+        targets: np.ndarray,
+        weight: np.ndarray | None,
+        validation: tuple[Any, Any, Any],
+        rng: np.random.RandomState,
+        incremental: bool,
+    ) -> None:
+        network, progress = self.network_, self._progress
+        resumes = incremental and hasattr(self, "history_")
+        self.history_ = self.history_ if resumes else History()
+        if not resumes:
+            progress.rate = p.learning_rate_init
+        held_out = self._held_out(p, X, y, targets, weight, validation, rng)
+        X_train, targets, weight, X_val, y_val, weight_val = held_out
+        X_train = _dense(X_train, network.dtype)
+        samples = X_train.shape[0]
+        batch_size = min(200, samples) if p.batch_size == "auto" else p.batch_size
+        if batch_size > samples:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+                stacklevel=4,
+            )
+        data_val = None
+        if X_val is not None:
+            data_val = _dense(X_val, network.dtype), self._encode(y_val)
+        convergence = Convergence(
+            progress, p, samples, partial(self._score, p, X_val, y_val, weight_val)
+        )
+        mean_weight = 1.0 if weight is None else float(weight.mean())
+        diverged: DivergenceError | None = None
+        try:
+            train(
+                network,
+                X_train,
+                targets,
+                loss=p.loss,
+                optimizer=_optimizer(p),
+                epochs=1 if incremental else p.max_iter,
+                batch_size=min(batch_size, samples),
+                seed=rng.randint(SEEDS) if np.any(p.dropout) else 0,
+                shuffle=_shuffle(rng) if p.shuffle else False,
+                validation=data_val,
+                callbacks=[convergence, *p.callbacks],
+                sample_weight=weight,
+                schedule=convergence.rate,
+                regularization=Regularization(
+                    l2=p.alpha / mean_weight if mean_weight else 0.0,
+                    dropout=p.dropout,
+                    per_batch=True,
+                ),
+                scale_targets=self._scale_targets(p),
+                resume=self.history_,
+            )
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        except DivergenceError as error:
+            diverged = error
+        self._end(p, convergence, diverged, incremental)
+
+    def _end(
+        self,
+        p: SimpleNamespace,
+        convergence: Convergence,
+        diverged: DivergenceError | None,
+        incremental: bool,
+    ) -> None:
+        """Set the attributes of a training by sgd or adam, and warn of what went wrong."""
+        progress = self._progress
+        self.n_iter_, self.t_ = convergence.epochs, progress.samples_seen
+        self.converged_ = convergence.converged
+        self.loss_curve_ = progress.loss_curve
+        if self.loss_curve_:
+            self.loss_ = self.loss_curve_[-1]
+        if diverged is not None:
+            if not p.early_stopping or not progress.best_parameters:
+                raise ValueError(NOT_FINITE) from diverged
+            progress.validation_scores.append(math.nan)
+            warnings.warn(
+                f"{diverged}. The parameters with the best validation score are kept.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+        elif convergence.epochs == p.max_iter and not convergence.converged and not incremental:
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({p.max_iter}) reached and the "
+                "optimization hasn't converged yet.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+        stopping = p.early_stopping
+        self.best_loss_ = None if stopping else progress.best_loss
+        self.validation_scores_ = progress.validation_scores if stopping else None
+        self.best_validation_score_ = progress.best_score if stopping else None
+        if stopping and (convergence.converged or not incremental):
+            convergence.restore(self.network_)
+
+    def _network(
+        self,
+        p: SimpleNamespace,
+        X: Any,
+        outputs: int,
+        output: str,
+        rng: np.random.RandomState,
+        known: bool,
+    ) -> MLP:
+        """Return a new network, with drawn parameters or those of the last one."""
+        sizes = (X.shape[1], *p.hidden_layer_sizes, outputs)
+        hidden = p.activation
+        backend = self._backend(p, X)
+        options: dict[str, Any] = {"dtype": p.dtype or _dtype(X, backend), "backend": backend}
+        if known:
+            options["parameters"] = self.network_.parameters
+        elif p.initializer == "auto":
+            options["parameters"] = _draw(rng, sizes, hidden)
+        else:
+            options |= {"initializer": p.initializer, "seed": rng.randint(SEEDS)}
+        network = MLP(sizes, hidden, output, **options)
+        if known:
+            network.target_scaling = self.network_.target_scaling
+        return network
+
+    def _backend(self, p: SimpleNamespace, X: Any) -> Backend:
+        """Return the backend that was asked for; without any, that of X."""
+        if p.backend is None and p.device is None and is_array(X) and not isinstance(X, np.ndarray):
+            return backends.of(X)
+        return backends.get(p.backend, p.device)
+
+    def _scale_targets(self, p: SimpleNamespace) -> Any:
+        """Return `scale_targets` of `nnxp.train`: a scaling stays while a training goes on."""
+        scales = getattr(p, "scale_targets", False)
+        return "auto" if scales and self.network_.target_scaling is not None else scales
+
+    def _weights(self, y: np.ndarray, sample_weight: Any, incremental: bool) -> np.ndarray | None:
+        """Return the checked weight of each sample, (samples,); None if all are equal."""
+        if sample_weight is None:
+            return None
+        weight = to_numpy(sample_weight)
+        if weight.ndim == 0:
+            weight = np.full(y.shape[0], weight)
+        return checks.sample_weight(weight, y.shape[0])
+
+    def _held_out(
+        self,
+        p: SimpleNamespace,
+        X: Any,
+        y: np.ndarray,
+        targets: np.ndarray,
+        weight: np.ndarray | None,
+        validation: tuple[Any, Any, Any],
+        rng: np.random.RandomState,
+    ) -> tuple[Any, ...]:
+        """Return X, targets and weights to train on, and X, y and weights to validate on."""
+        X_val, y_val, weight_val = validation
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val must be given together.")
+        if X_val is not None:
+            X_val, y_val = self._check_targets(X_val, y_val, first=False, incremental=True)
+            return X, targets, weight, X_val, y_val, self._weights(y_val, weight_val, False)
+        if weight_val is not None:
+            raise ValueError("sample_weight_val is given without X_val and y_val.")
+        if not p.early_stopping:
+            return X, targets, weight, None, None, None
+        rows = train_test_split(
+            np.arange(y.shape[0]),
+            random_state=rng,
+            test_size=p.validation_fraction,
+            stratify=self._strata(y),
+        )
+        if len(rows[1]) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of "
+                "your dataset."
+            )
+        (X_train, X_val), (_, y_val) = (_split(each, rows) for each in (X, y))
+        weights = (None, None) if weight is None else _split(weight, rows)
+        return X_train, targets[rows[0]], weights[0], X_val, y_val, weights[1]
+
+    def _strata(self, y: np.ndarray) -> np.ndarray | None:
+        """Return the label by which a validation share is stratified; None for no strata."""
+        return None
+
+    def _score(
+        self, p: SimpleNamespace, X: Any, y: Any, weight: np.ndarray | None, history: History
+    ) -> float:
+        """Return the score on the validation data, whose metrics are in the history."""
+        if self.scoring is None and weight is None and history.metric == self._metric:
+            score = history.epochs[-1].validation_metric
+            assert score is not None
+            return score
+        scorer = check_scoring(self, self.scoring)
+        weights = {} if weight is None else {"sample_weight": weight}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="X does not have valid feature names")
+            return float(scorer(self, X, y, **weights))
+
+    def _predict(self, X: Any, predict: Callable[[MLP, Array], Array]) -> Array:
+        """Return predict(network, X), in the library of X and on its device."""
+        check_is_fitted(self)
+        X = validate_data(
+            self, X, accept_sparse="csr", reset=False, dtype=_float_dtypes(X)
+        )
+        if not hasattr(X, "toarray"):
+            return predict(self.network_, X)
+        blocks = [predict(self.network_, block) for block in _dense_blocks(X, self.network_)]
+        return np.concatenate(blocks)
+
+    def _outputs(self, X: Any) -> Array:
+        """Return the outputs for X, (samples, outputs), in X's dtype."""
+        return self._predict(X, _outputs)
+
+    def _validate(self, X: Any, y: Any, *, first: bool, **options: Any) -> Any:
+        return validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            multi_output=True,
+            dtype=_float_dtypes(X),
+            reset=first,
+            **options,
+        )
+
+    def _fitted_network(self, attribute: str) -> MLP:
+        """Return the network; without one, the attribute is missing, too."""
+        try:
+            return vars(self)["network_"]
+        except KeyError:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {attribute!r}"
+            ) from None
+
+    def _shown(self, parameter: Array) -> Array:
+        """Return a parameter in the library that the estimator was fitted on."""
+        return parameter if getattr(self, "_keeps_library", False) else to_numpy(parameter)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.array_api_support = True
+        return tags
+
+
+def _outputs(network: MLP, X: Array) -> Array:
+    y = network.predict(X)
+    return namespace(y).astype(y, X.dtype, copy=False)
+
+
+def _optimizer(p: SimpleNamespace) -> Optimizer:
+    if p.solver == "adam":
+        return Adam(p.learning_rate_init, p.beta_1, p.beta_2, p.epsilon)
+    return SGD(p.learning_rate_init, p.momentum, p.nesterovs_momentum and p.momentum > 0)
+
+
+def _draw(
+    rng: np.random.RandomState, sizes: tuple[int, ...], activation: str | tuple[str, ...]
+) -> Parameters:
+    """Draw scikit-learn's initial parameters: weights and biases uniform in +-sqrt(f / fans).
+
+    f is 2 for the logistic function and 6 for others; the output layer's is the last hidden
+    layer's.
+
+    Source: Glorot and Bengio, 2010.
+    """
+    layers = list(pairwise(sizes))
+    names = [activation] * len(layers) if isinstance(activation, str) else [*activation]
+    names += names[-1:] or ["identity"]
+    drawn = []
+    for (fan_in, fan_out), name in zip(layers, names, strict=False):
+        bound = np.sqrt((2.0 if name == "sigmoid" else 6.0) / (fan_in + fan_out))
+        weight = rng.uniform(-bound, bound, (fan_in, fan_out))
+        drawn.append((weight, rng.uniform(-bound, bound, fan_out)))
+    return drawn
+
+
+def _shuffle(rng: np.random.RandomState) -> Callable[[int, int], np.ndarray]:
+    """Return a function for `shuffle` of `nnxp.train`: each order is that before it, shuffled."""
+    order = np.arange(0)
+
+    def shuffled(samples: int, epoch: int) -> np.ndarray:
+        nonlocal order
+        order = shuffle(order if len(order) else np.arange(samples), random_state=rng)
+        return order
+
+    return shuffled
+
+
+def _split(array: Any, rows: list[np.ndarray]) -> tuple[Any, Any]:
+    """Return two parts of an array of any library or a sparse matrix, by rows."""
+    if isinstance(array, np.ndarray) or not is_array(array):
+        return array[rows[0]], array[rows[1]]
+    xp, place = namespace(array), device(array)
+    first, second = (xp.take(array, xp.asarray(each, device=place), axis=0) for each in rows)
+    return first, second
+
+
+def _float_dtypes(X: Any) -> list[Any]:
+    """Return the dtypes that X may have, in its own library; others become the first."""
+    if not get_config()["array_api_dispatch"] or not is_array(X):
+        return [np.float64, np.float32]
+    info = namespace(X).__array_namespace_info__()
+    found = info.dtypes(device=device(X), kind="real floating")
+    return [found[name] for name in ("float64", "float32") if name in found]
+
+
+def _dtype(X: Any, backend: Backend) -> str:
+    """Return the name of X's dtype, or "float32" where the backend has no float64."""
+    if str(X.dtype).endswith("float32"):
+        return "float32"
+    try:
+        backend.dtype("float64")
+    except BackendError as error:
+        log.info("X is float64, the network float32: %s", error)
+        return "float32"
+    return "float64"
+
+
+def _dense(X: Any, dtype: str) -> Array:
+    """Return X; if it is sparse, as a dense array."""
+    if not hasattr(X, "toarray"):
+        return X
+    size = X.shape[0] * X.shape[1] * np.dtype(dtype).itemsize
+    log.info("X is sparse, and made dense for training: %.0f MB", size / 1e6)
+    return X.astype(dtype).toarray()
+
+
+def _dense_blocks(X: Any, network: MLP) -> Iterator[np.ndarray]:
+    rows = max(1, network.spec.block_rows)
+    for start in range(0, X.shape[0], rows):
+        yield X[start : start + rows].toarray()
