@@ -55,25 +55,30 @@ class SGD:
 
         v <- m v + g + weight_decay w        w <- w - learning_rate v
 
-    and with `nesterov`, w <- w - learning_rate (g + weight_decay w + m v).
+    and with `nesterov`, w <- w - learning_rate (g + weight_decay w + m v). With `rate_in_velocity`,
+    learning_rate g replaces g in these formulas, and no factor learning_rate is left before v. At a
+    constant rate both are the same; after a change of the rate, earlier steps keep theirs.
 
     Args:
         learning_rate: finite, not negative.
         momentum: in [0, 1).
         nesterov: whether to look ahead along the velocity, which needs momentum.
         weight_decay: not negative; adds the gradient of 1/2 weight_decay ||w||^2.
+        rate_in_velocity: whether the velocity sums steps, as in Keras and scikit-learn, and not
+            gradients, as in PyTorch.
 
     Raises:
         InputError: a value is out of its range, or `nesterov` is True without momentum.
 
     Source: Sutskever et al., On the importance of initialization and momentum in deep
-    learning, 2013, in the form that PyTorch uses.
+    learning, 2013, who have the rate in the velocity.
     """
 
     learning_rate: float = 0.1
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
+    rate_in_velocity: bool = False
 
     def __post_init__(self) -> None:
         options.check_fields(
@@ -82,6 +87,7 @@ class SGD:
             momentum=options.SHARE,
             nesterov=options.TRUTH,
             weight_decay=options.NOT_NEGATIVE,
+            rate_in_velocity=options.TRUTH,
         )
         if self.nesterov and not self.momentum:
             raise InputError("nesterov needs momentum: set it to 0.9, say")
@@ -105,12 +111,16 @@ class SGD:
         ):
             if self.weight_decay:
                 dweight += self.weight_decay * weight
+            step = dweight, dbias
+            if self.rate_in_velocity:
+                step = _scaled(step, learning_rate)
             if self.momentum:
-                weight_velocity, bias_velocity = state[layer]
-                weight_velocity, dweight = self._accelerate(weight_velocity, dweight)
-                bias_velocity, dbias = self._accelerate(bias_velocity, dbias)
+                (weight_velocity, dweight), (bias_velocity, dbias) = map(
+                    self._accelerate, state[layer], step
+                )
                 new_state.append((weight_velocity, bias_velocity))
-            steps.append((learning_rate * dweight, learning_rate * dbias))
+                step = dweight, dbias
+            steps.append(step if self.rate_in_velocity else _scaled(step, learning_rate))
         return apply_updates(parameters, steps), new_state
 
     def _accelerate(self, velocity: Array, gradient: Array) -> tuple[Array, Array]:
@@ -250,6 +260,10 @@ def get(name: str, **hyperparameters: Any) -> Optimizer:
             raise InputError(f"{name} has no {key.replace('_', ' ')}; it takes {', '.join(known)}")
     optimizer: Optimizer = OPTIMIZERS[name](**hyperparameters)
     return optimizer
+
+
+def _scaled(pair: tuple[Array, Array], factor: Any) -> tuple[Array, Array]:
+    return factor * pair[0], factor * pair[1]
 
 
 def _zeros_like(parameters: Parameters) -> Parameters:

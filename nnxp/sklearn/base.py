@@ -417,7 +417,8 @@ def _outputs(network: MLP, X: Array) -> Array:
 def _optimizer(p: SimpleNamespace) -> Optimizer:
     if p.solver == "adam":
         return Adam(p.learning_rate_init, p.beta_1, p.beta_2, p.epsilon)
-    return SGD(p.learning_rate_init, p.momentum, p.nesterovs_momentum and p.momentum > 0)
+    nesterov = p.nesterovs_momentum and p.momentum > 0
+    return SGD(p.learning_rate_init, p.momentum, nesterov, rate_in_velocity=True)
 
 
 def _draw(

@@ -230,7 +230,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return targets.shape[1], "sigmoid"
 
     def _strata(self, y: np.ndarray) -> np.ndarray | None:
-        return y if y.ndim == 1 else None
+        # scikit-learn stratifies two classes only.
+        return y if self._label_binarizer.y_type_ == "binary" else None
 
     def _weights(self, y: np.ndarray, sample_weight: Any, incremental: bool) -> np.ndarray | None:
         weight = super()._weights(y, sample_weight, incremental)
