@@ -117,6 +117,8 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
         targets = self._encode(y)
         outputs, output = self._output(p, targets)
         self.network_ = network = self._network(p, X, outputs, output, rng, known)
+        self._fitted_on = _place(X)
+        self._keeps_library = is_array(X) and namespace(X) is network.backend.xp
         if not known or self._progress.early_stopping != p.early_stopping:
             self._progress = Progress(p.early_stopping)
         self.n_outputs_, self.n_layers_ = network.sizes[-1], len(network.sizes)
@@ -357,25 +359,29 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
             assert score is not None
             return score
         scorer = check_scoring(self, self.scoring)
-        weights = {} if weight is None else {"sample_weight": weight}
+        weights = {} if weight is None else {"sample_weight": _like(weight, X)}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
-            return float(scorer(self, X, y, **weights))
+            return float(scorer(self, X, _like(y, X), **weights))
 
-    def _predict(self, X: Any, predict: Callable[[MLP, Array], Array]) -> Array:
-        """Return predict(network, X), in the library of X and on its device."""
+    def _predict(self, method: str, X: Any, predict: Callable[[MLP, Array], Array]) -> Array:
+        """Return predict(network, X) for a method, in the library of X and on its device."""
         check_is_fitted(self)
-        X = validate_data(
-            self, X, accept_sparse="csr", reset=False, dtype=_float_dtypes(X)
-        )
+        X = validate_data(self, X, accept_sparse="csr", reset=False, dtype=_float_dtypes(X))
+        if (place := _place(X)) != self._fitted_on:
+            raise ValueError(
+                f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace "
+                f"and device as those passed to fit(): {' on '.join(self._fitted_on)}, not "
+                f"{' on '.join(place)}"
+            )
         if not hasattr(X, "toarray"):
             return predict(self.network_, X)
         blocks = [predict(self.network_, block) for block in _dense_blocks(X, self.network_)]
         return np.concatenate(blocks)
 
-    def _outputs(self, X: Any) -> Array:
-        """Return the outputs for X, (samples, outputs), in X's dtype."""
-        return self._predict(X, _outputs)
+    def _outputs(self, method: str, X: Any) -> Array:
+        """Return the outputs for a method's X, (samples, outputs), in X's dtype."""
+        return self._predict(method, X, _outputs)
 
     def _validate(self, X: Any, y: Any, *, first: bool, **options: Any) -> Any:
         return validate_data(
@@ -461,6 +467,19 @@ def _split(array: Any, rows: list[np.ndarray]) -> tuple[Any, Any]:
     xp, place = namespace(array), device(array)
     first, second = (xp.take(array, xp.asarray(each, device=place), axis=0) for each in rows)
     return first, second
+
+
+def _place(X: Any) -> tuple[str, str]:
+    """Return the library and the device of X, whose names pickle; NumPy's for a sparse matrix."""
+    x = X if is_array(X) else np.empty(0)
+    return namespace(x).__name__.removeprefix("array_api_compat."), str(device(x))
+
+
+def _like(array: Any, X: Any) -> Any:
+    """Return an array of numbers in the library of X and on its device; others as they are."""
+    if not is_array(X) or not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        return array
+    return namespace(X).asarray(array, device=device(X))
 
 
 def _float_dtypes(X: Any) -> list[Any]:

@@ -150,30 +150,34 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         check_is_fitted(self)
         binarizer = self._label_binarizer
         if binarizer.y_type_.startswith("multilabel"):
-            y = self._outputs(X)
+            y = self._outputs("predict", X)
             if isinstance(y, np.ndarray):
                 return binarizer.inverse_transform(y)
             xp = namespace(y)
             return xp.astype(y > 0.5, index_dtype(xp))
-        codes = self._predict(X, MLP.predict_classes)
+        codes = self._predict("predict", X, MLP.predict_classes)
         xp = namespace(codes)
-        if len(binarizer.classes_) == 1:
+        if len(self.classes_) == 1:
             codes = xp.zeros_like(codes)
-        classes = xp.asarray(binarizer.classes_, device=device(codes))
-        return xp.take(classes, codes, axis=0)
+        if self.classes_.dtype.kind not in "biuf":  # only NumPy has strings
+            return self.classes_[to_numpy(codes)]
+        return xp.take(xp.asarray(self.classes_, device=device(codes)), codes, axis=0)
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class or label, (samples, classes)."""
-        y = self._outputs(X)
+        return self._probabilities("predict_proba", X)
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Return the logarithm of `predict_proba`."""
+        y = self._probabilities("predict_log_proba", X)
+        return namespace(y).log(y)
+
+    def _probabilities(self, method: str, X: Any) -> Array:
+        y = self._outputs(method, X)
         if self.n_outputs_ > 1:
             return y
         xp, positive = namespace(y), y[:, 0]
         return xp.stack([1 - positive, positive], axis=1)
-
-    def predict_log_proba(self, X: Any) -> Array:
-        """Return the logarithm of `predict_proba`."""
-        y = self.predict_proba(X)
-        return namespace(y).log(y)
 
     def _check_classes(self, y: Any, classes: Any) -> None:
         """Check `classes` of `partial_fit`."""
@@ -181,8 +185,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if first and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if first:
+            y = _host(y)
             multilabel = type_of_target(y).startswith("multilabel")
-            self._set_classes(y if multilabel else unique_labels(_host(classes)), classes)
+            self._set_classes(y if multilabel else unique_labels(_host(classes)))
         elif classes is not None and not np.array_equal(
             self._label_binarizer.classes_, unique_labels(_host(classes))
         ):
@@ -191,8 +196,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 f"{self.classes_!r}"
             )
 
-    def _set_classes(self, y: Any, like: Any) -> None:
-        """Learn the classes; `classes_` is an array of the library of `like`."""
+    def _set_classes(self, y: Any) -> None:
         self._label_binarizer = LabelBinarizer().fit(y)
         self.classes_ = self._label_binarizer.classes_
 
@@ -202,7 +206,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
-            self._set_classes(y, X)
+            self._set_classes(y)
             return X, y
         classes = unique_labels(y)
         if self.warm_start and not incremental:

@@ -125,7 +125,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def predict(self, X: Any) -> Array:
         """Return the values of each row, (samples,) or (samples, outputs)."""
-        y = self._outputs(X)
+        y = self._outputs("predict", X)
         return y[:, 0] if y.shape[1] == 1 else y
 
     def _check_targets(self, X: Any, y: Any, *, first: bool, incremental: bool) -> Any:
