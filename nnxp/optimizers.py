@@ -12,6 +12,7 @@ Weight decay applies to weights and not to biases.
 
 import dataclasses
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any, Protocol
 
 from nnxp import options
@@ -140,13 +141,17 @@ class Adam:
     m / c1 and v / c2 are the bias-corrected means of the paper. Unlike the paper's, m and v have
     no factors 1 - b1 and 1 - b2: these would cancel against those of c1 and c2. Weight decay is
     decoupled from the gradient (AdamW): each step starts with
-    w <- w - learning_rate weight_decay w.
+    w <- w - learning_rate weight_decay w. With `raw_epsilon`, epsilon is added to the root of
+    (1 - b2) v, which has no bias correction, as in Keras and scikit-learn; the update is
+    learning_rate sqrt((1 - b2) c2) (m / c1) / (sqrt((1 - b2) v) + epsilon).
 
     Args:
         learning_rate: finite, not negative.
         beta1, beta2: in [0, 1).
         epsilon: positive.
         weight_decay: not negative.
+        raw_epsilon: which of the paper's two formulas has epsilon: the one before section 2.1, if
+            True, or that of algorithm 1.
 
     Raises:
         InputError: a value is out of its range.
@@ -160,6 +165,7 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+    raw_epsilon: bool = False
 
     def __post_init__(self) -> None:
         options.check_fields(
@@ -169,6 +175,7 @@ class Adam:
             beta2=options.SHARE,
             epsilon=options.POSITIVE,
             weight_decay=options.NOT_NEGATIVE,
+            raw_epsilon=options.TRUTH,
         )
 
     @property
@@ -195,7 +202,8 @@ class Adam:
         c2 = self.beta2 * c2 + 1.0
         # This is (m / c1) / (sqrt(v / c2) + epsilon) with fewer operations on large arrays.
         root = xp.sqrt(c2)
-        rate, epsilon = learning_rate * root / c1, self.epsilon * root
+        rate = learning_rate * root / c1
+        epsilon = self.epsilon / sqrt(1.0 - self.beta2) if self.raw_epsilon else self.epsilon * root
         new_parameters, new_ms, new_vs = [], [], []
         for layer, gradient, layer_m, layer_v in zip(parameters, gradients, ms, vs, strict=True):
             if self.weight_decay:

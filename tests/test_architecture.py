@@ -26,6 +26,7 @@ FLOORS = [
     {"history"},
     {"callbacks", "progress", "reports", "schedules", "step"},
     {"training"},
+    {"sklearn"},
     {"datasets"},
     {"plots"},
     {"benchmark"},

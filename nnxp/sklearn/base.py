@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
@@ -22,19 +19,18 @@ from sklearn.utils import check_random_state, shuffle
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nnxp import backends
-from nnxp.arrays import Array, device, is_array, namespace, to_numpy
+from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends import Backend
 from nnxp.data import checks
-from nnxp.errors import BackendError, DivergenceError
+from nnxp.errors import DivergenceError
 from nnxp.history import History
+from nnxp.names import ActivationName
+from nnxp.nested import leaves
 from nnxp.network import MLP
-from nnxp.optimizers import SGD, Adam, Optimizer, Parameters
 from nnxp.regularization import Regularization
-from nnxp.sklearn import lbfgs, parameters
+from nnxp.sklearn import arrays, initial, lbfgs, parameters
 from nnxp.sklearn.convergence import Convergence, Progress
 from nnxp.training import train
-
-log = logging.getLogger("nnxp")
 
 SEEDS = 2**31 - 1
 """One more than the largest seed that is drawn of a random state."""
@@ -55,6 +51,8 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
     """
 
     network_: MLP
+    history_: History
+    _progress: Progress
     random_state: Any
     scoring: Any
     class_weight: Any = None
@@ -89,8 +87,18 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
         """Return checked targets in the form that `nnxp.train` takes."""
 
     @abstractmethod
-    def _output(self, p: SimpleNamespace, targets: np.ndarray) -> tuple[int, str]:
+    def _output(self, p: SimpleNamespace, targets: np.ndarray) -> tuple[int, ActivationName]:
         """Return the number of outputs and their activation in nnxp."""
+
+    def _out_activation(self, p: SimpleNamespace, output: str) -> str:
+        """Return scikit-learn's name of the output activation."""
+        return "logistic" if output == "sigmoid" else output
+
+    def _loss_offset(
+        self, p: SimpleNamespace, targets: np.ndarray, weight: np.ndarray | None
+    ) -> float:
+        """Return the constant by which scikit-learn's loss is larger than nnxp's."""
+        return 0.0
 
     def _check_solver(self) -> bool:
         if self.solver == "lbfgs":
@@ -117,17 +125,17 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
         targets = self._encode(y)
         outputs, output = self._output(p, targets)
         self.network_ = network = self._network(p, X, outputs, output, rng, known)
-        self._fitted_on = _place(X)
+        self._fitted_on = arrays.place(X)
         self._keeps_library = is_array(X) and namespace(X) is network.backend.xp
         if not known or self._progress.early_stopping != p.early_stopping:
             self._progress = Progress(p.early_stopping)
         self.n_outputs_, self.n_layers_ = network.sizes[-1], len(network.sizes)
-        self.out_activation_ = {"sigmoid": "logistic"}.get(output, output)
+        self.out_activation_ = self._out_activation(p, output)
         if p.solver == "lbfgs":
-            self._fit_lbfgs(p, _dense(X, network.dtype), targets, weight)
+            self._fit_lbfgs(p, arrays.dense(X, network.dtype), targets, weight)
         else:
             self._fit_stochastic(p, X, y, targets, weight, validation, rng, incremental)
-        if not all(np.isfinite(to_numpy(each)).all() for layer in network.parameters for each in layer):
+        if not all(np.isfinite(to_numpy(each)).all() for each in leaves(network.parameters)):
             raise ValueError(NOT_FINITE)
         return self
 
@@ -150,11 +158,14 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
             verbose=p.verbose,
         )
         self.n_iter_ = min(result.nit, p.max_iter)
-        self.loss_ = float(result.fun)
+        self.loss_ = float(result.fun) + self._loss_offset(p, targets, weight)
         self.t_ = self._progress.samples_seen
         self.converged_ = result.status == 0
         if not self.converged_:
-            more = f"\nIncrease the number of iterations to improve the convergence (max_iter={p.max_iter})."
+            more = (
+                "\nIncrease the number of iterations to improve the convergence "
+                f"(max_iter={p.max_iter})."
+            )
             warnings.warn(
                 f"lbfgs failed to converge after {self.n_iter_} iteration(s) "
                 f"(status={result.status}):\n{result.message}\n"
@@ -183,20 +194,21 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
             progress.rate = p.learning_rate_init
         held_out = self._held_out(p, X, y, targets, weight, validation, rng)
         X_train, targets, weight, X_val, y_val, weight_val = held_out
-        X_train = _dense(X_train, network.dtype)
+        X_train = arrays.dense(X_train, network.dtype)
         samples = X_train.shape[0]
         batch_size = min(200, samples) if p.batch_size == "auto" else p.batch_size
         if batch_size > samples:
             warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+                "Got `batch_size` less than 1 or larger than sample size. "
+                "It is going to be clipped",
                 stacklevel=4,
             )
         data_val = None
         if X_val is not None:
-            data_val = _dense(X_val, network.dtype), self._encode(y_val)
-        convergence = Convergence(
-            progress, p, samples, partial(self._score, p, X_val, y_val, weight_val)
-        )
+            data_val = arrays.dense(X_val, network.dtype), self._encode(y_val)
+        score = partial(self._score, X_val, y_val, weight_val)
+        offset = self._loss_offset(p, targets, weight)
+        convergence = Convergence(progress, p, samples, score, offset)
         mean_weight = 1.0 if weight is None else float(weight.mean())
         diverged: DivergenceError | None = None
         try:
@@ -205,7 +217,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
                 X_train,
                 targets,
                 loss=p.loss,
-                optimizer=_optimizer(p),
+                optimizer=parameters.optimizer(p),
                 epochs=1 if incremental else p.max_iter,
                 batch_size=min(batch_size, samples),
                 seed=rng.randint(SEEDS) if np.any(p.dropout) else 0,
@@ -270,22 +282,24 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
         p: SimpleNamespace,
         X: Any,
         outputs: int,
-        output: str,
+        output: ActivationName,
         rng: np.random.RandomState,
         known: bool,
     ) -> MLP:
         """Return a new network, with drawn parameters or those of the last one."""
         sizes = (X.shape[1], *p.hidden_layer_sizes, outputs)
-        hidden = p.activation
         backend = self._backend(p, X)
-        options: dict[str, Any] = {"dtype": p.dtype or _dtype(X, backend), "backend": backend}
+        options: dict[str, Any] = {
+            "dtype": p.dtype or arrays.dtype_name(X, backend),
+            "backend": backend,
+        }
         if known:
             options["parameters"] = self.network_.parameters
         elif p.initializer == "auto":
-            options["parameters"] = _draw(rng, sizes, hidden)
+            options["parameters"] = initial.draw(rng, sizes, p.activation)
         else:
             options |= {"initializer": p.initializer, "seed": rng.randint(SEEDS)}
-        network = MLP(sizes, hidden, output, **options)
+        network = MLP(sizes, p.activation, output, **options)
         if known:
             network.target_scaling = self.network_.target_scaling
         return network
@@ -342,33 +356,31 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
                 "The validation set is too small. Increase 'validation_fraction' or the size of "
                 "your dataset."
             )
-        (X_train, X_val), (_, y_val) = (_split(each, rows) for each in (X, y))
-        weights = (None, None) if weight is None else _split(weight, rows)
+        (X_train, X_val), (_, y_val) = (arrays.split(each, rows) for each in (X, y))
+        weights = (None, None) if weight is None else arrays.split(weight, rows)
         return X_train, targets[rows[0]], weights[0], X_val, y_val, weights[1]
 
     def _strata(self, y: np.ndarray) -> np.ndarray | None:
         """Return the label by which a validation share is stratified; None for no strata."""
         return None
 
-    def _score(
-        self, p: SimpleNamespace, X: Any, y: Any, weight: np.ndarray | None, history: History
-    ) -> float:
+    def _score(self, X: Any, y: Any, weight: np.ndarray | None, history: History) -> float:
         """Return the score on the validation data, whose metrics are in the history."""
         if self.scoring is None and weight is None and history.metric == self._metric:
             score = history.epochs[-1].validation_metric
             assert score is not None
             return score
         scorer = check_scoring(self, self.scoring)
-        weights = {} if weight is None else {"sample_weight": _like(weight, X)}
+        weights = {} if weight is None else {"sample_weight": arrays.like(weight, X)}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
-            return float(scorer(self, X, _like(y, X), **weights))
+            return float(scorer(self, X, arrays.like(y, X), **weights))
 
     def _predict(self, method: str, X: Any, predict: Callable[[MLP, Array], Array]) -> Array:
         """Return predict(network, X) for a method, in the library of X and on its device."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", reset=False, dtype=_float_dtypes(X))
-        if (place := _place(X)) != self._fitted_on:
+        X = validate_data(self, X, accept_sparse="csr", reset=False, dtype=arrays.float_dtypes(X))
+        if (place := arrays.place(X)) != self._fitted_on:
             raise ValueError(
                 f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace "
                 f"and device as those passed to fit(): {' on '.join(self._fitted_on)}, not "
@@ -376,7 +388,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
             )
         if not hasattr(X, "toarray"):
             return predict(self.network_, X)
-        blocks = [predict(self.network_, block) for block in _dense_blocks(X, self.network_)]
+        blocks = [predict(self.network_, block) for block in arrays.dense_blocks(X, self.network_)]
         return np.concatenate(blocks)
 
     def _outputs(self, method: str, X: Any) -> Array:
@@ -390,7 +402,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
             y,
             accept_sparse="csr",
             multi_output=True,
-            dtype=_float_dtypes(X),
+            dtype=arrays.float_dtypes(X),
             reset=first,
             **options,
         )
@@ -415,37 +427,16 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
         return tags
 
 
+def set_parameters(estimator: BaseEstimator, given: dict[str, Any]) -> None:
+    """Set a constructor's arguments as attributes, unchanged: scikit-learn clones by them."""
+    for name, value in given.items():
+        if value is not estimator:
+            setattr(estimator, name, value)
+
+
 def _outputs(network: MLP, X: Array) -> Array:
     y = network.predict(X)
     return namespace(y).astype(y, X.dtype, copy=False)
-
-
-def _optimizer(p: SimpleNamespace) -> Optimizer:
-    if p.solver == "adam":
-        return Adam(p.learning_rate_init, p.beta_1, p.beta_2, p.epsilon)
-    nesterov = p.nesterovs_momentum and p.momentum > 0
-    return SGD(p.learning_rate_init, p.momentum, nesterov, rate_in_velocity=True)
-
-
-def _draw(
-    rng: np.random.RandomState, sizes: tuple[int, ...], activation: str | tuple[str, ...]
-) -> Parameters:
-    """Draw scikit-learn's initial parameters: weights and biases uniform in +-sqrt(f / fans).
-
-    f is 2 for the logistic function and 6 for others; the output layer's is the last hidden
-    layer's.
-
-    Source: Glorot and Bengio, 2010.
-    """
-    layers = list(pairwise(sizes))
-    names = [activation] * len(layers) if isinstance(activation, str) else [*activation]
-    names += names[-1:] or ["identity"]
-    drawn = []
-    for (fan_in, fan_out), name in zip(layers, names, strict=False):
-        bound = np.sqrt((2.0 if name == "sigmoid" else 6.0) / (fan_in + fan_out))
-        weight = rng.uniform(-bound, bound, (fan_in, fan_out))
-        drawn.append((weight, rng.uniform(-bound, bound, fan_out)))
-    return drawn
 
 
 def _shuffle(rng: np.random.RandomState) -> Callable[[int, int], np.ndarray]:
@@ -458,61 +449,3 @@ def _shuffle(rng: np.random.RandomState) -> Callable[[int, int], np.ndarray]:
         return order
 
     return shuffled
-
-
-def _split(array: Any, rows: list[np.ndarray]) -> tuple[Any, Any]:
-    """Return two parts of an array of any library or a sparse matrix, by rows."""
-    if isinstance(array, np.ndarray) or not is_array(array):
-        return array[rows[0]], array[rows[1]]
-    xp, place = namespace(array), device(array)
-    first, second = (xp.take(array, xp.asarray(each, device=place), axis=0) for each in rows)
-    return first, second
-
-
-def _place(X: Any) -> tuple[str, str]:
-    """Return the library and the device of X, whose names pickle; NumPy's for a sparse matrix."""
-    x = X if is_array(X) else np.empty(0)
-    return namespace(x).__name__.removeprefix("array_api_compat."), str(device(x))
-
-
-def _like(array: Any, X: Any) -> Any:
-    """Return an array of numbers in the library of X and on its device; others as they are."""
-    if not is_array(X) or not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        return array
-    return namespace(X).asarray(array, device=device(X))
-
-
-def _float_dtypes(X: Any) -> list[Any]:
-    """Return the dtypes that X may have, in its own library; others become the first."""
-    if not get_config()["array_api_dispatch"] or not is_array(X):
-        return [np.float64, np.float32]
-    info = namespace(X).__array_namespace_info__()
-    found = info.dtypes(device=device(X), kind="real floating")
-    return [found[name] for name in ("float64", "float32") if name in found]
-
-
-def _dtype(X: Any, backend: Backend) -> str:
-    """Return the name of X's dtype, or "float32" where the backend has no float64."""
-    if str(X.dtype).endswith("float32"):
-        return "float32"
-    try:
-        backend.dtype("float64")
-    except BackendError as error:
-        log.info("X is float64, the network float32: %s", error)
-        return "float32"
-    return "float64"
-
-
-def _dense(X: Any, dtype: str) -> Array:
-    """Return X; if it is sparse, as a dense array."""
-    if not hasattr(X, "toarray"):
-        return X
-    size = X.shape[0] * X.shape[1] * np.dtype(dtype).itemsize
-    log.info("X is sparse, and made dense for training: %.0f MB", size / 1e6)
-    return X.astype(dtype).toarray()
-
-
-def _dense_blocks(X: Any, network: MLP) -> Iterator[np.ndarray]:
-    rows = max(1, network.spec.block_rows)
-    for start in range(0, X.shape[0], rows):
-        yield X[start : start + rows].toarray()

@@ -15,8 +15,9 @@ from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import check_is_fitted
 
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
+from nnxp.names import ActivationName
 from nnxp.network import MLP
-from nnxp.sklearn.base import BaseMLP
+from nnxp.sklearn.base import BaseMLP, set_parameters
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
@@ -90,8 +91,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         callbacks: Any = (),
         scoring: Any = None,
     ) -> None:
-        given = locals()
-        vars(self).update({name: given[name] for name in given if name not in _NO_PARAMETERS})
+        set_parameters(self, locals())
 
     def fit(
         self,
@@ -228,7 +228,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return np.searchsorted(binarizer.classes_, y)
         return binarizer.transform(y)
 
-    def _output(self, p: SimpleNamespace, targets: np.ndarray) -> tuple[int, str]:
+    def _output(self, p: SimpleNamespace, targets: np.ndarray) -> tuple[int, ActivationName]:
         if self._label_binarizer.y_type_ == "multiclass":
             return len(self._label_binarizer.classes_), "softmax"
         return targets.shape[1], "sigmoid"
@@ -254,9 +254,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
-
-
-_NO_PARAMETERS = ("self", "__class__")
 
 
 def _host(y: Any) -> Any:

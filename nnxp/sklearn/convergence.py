@@ -46,6 +46,7 @@ class Convergence:
         parameters: the estimator's, as `parameters.check` returns them.
         samples: the number of samples of an epoch.
         score: score(history) returns the validation score of the last epoch.
+        offset: what the loss is larger than that of the history.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class Convergence:
         parameters: SimpleNamespace,
         samples: int,
         score: Callable[[History], float],
+        offset: float = 0.0,
     ) -> None:
         self.progress = progress
         self.parameters = parameters
         self.samples = samples
         self.score = score
+        self.offset = offset
         self.epochs = 0
         self.converged = False
 
@@ -70,7 +73,7 @@ class Convergence:
         """Return whether training should end."""
         progress, parameters = self.progress, self.parameters
         self.epochs += 1
-        loss = history.epochs[-1].loss
+        loss = history.epochs[-1].loss + self.offset
         progress.samples_seen += self.samples
         progress.loss_curve.append(loss)
         self._print(f"Iteration {self.epochs}, loss = {loss:.8f}")

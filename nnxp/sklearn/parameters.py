@@ -11,6 +11,7 @@ import numpy as np
 from nnxp import backends, initializers, options
 from nnxp.kernels import ACTIVATIONS
 from nnxp.objectives import LOSSES
+from nnxp.optimizers import SGD, Adam, Optimizer
 
 _ACTIVATION_NAMES = {"logistic": "sigmoid"}
 _LOSS_NAMES = {"log_loss": "auto", "squared_error": "quadratic"}
@@ -25,6 +26,14 @@ def check(parameters: dict[str, Any]) -> SimpleNamespace:
     return SimpleNamespace(
         **{name: _RULES[name](name, value) for name, value in parameters.items() if name in _RULES}
     )
+
+
+def optimizer(p: SimpleNamespace) -> Optimizer:
+    """Return the optimizer of checked parameters, with scikit-learn's formulas."""
+    if p.solver == "adam":
+        return Adam(p.learning_rate_init, p.beta_1, p.beta_2, p.epsilon, raw_epsilon=True)
+    nesterov = p.nesterovs_momentum and p.momentum > 0
+    return SGD(p.learning_rate_init, p.momentum, nesterov, rate_in_velocity=True)
 
 
 def _renamed(rule: options.Rule, names: dict[str, str]) -> options.Rule:

@@ -10,8 +10,9 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
 
-from nnxp.arrays import Array, to_numpy
-from nnxp.sklearn.base import BaseMLP
+from nnxp.arrays import Array, namespace, to_numpy
+from nnxp.names import ActivationName
+from nnxp.sklearn.base import BaseMLP, set_parameters
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
@@ -79,8 +80,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         scoring: Any = None,
         scale_targets: bool = False,
     ) -> None:
-        given = locals()
-        vars(self).update({name: given[name] for name in given if name not in _NO_PARAMETERS})
+        set_parameters(self, locals())
 
     def fit(
         self,
@@ -126,6 +126,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def predict(self, X: Any) -> Array:
         """Return the values of each row, (samples,) or (samples, outputs)."""
         y = self._outputs("predict", X)
+        if self.out_activation_ == "exp":  # the network learns logarithms of rates
+            y = namespace(y).exp(y)
         return y[:, 0] if y.shape[1] == 1 else y
 
     def _check_targets(self, X: Any, y: Any, *, first: bool, incremental: bool) -> Any:
@@ -136,13 +138,22 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def _encode(self, y: np.ndarray) -> np.ndarray:
         return y if y.ndim == 2 else y[:, None]
 
-    def _output(self, p: SimpleNamespace, targets: np.ndarray) -> tuple[int, str]:
-        return targets.shape[1], "exp" if p.loss == "poisson" else "identity"
+    def _output(self, p: SimpleNamespace, targets: np.ndarray) -> tuple[int, ActivationName]:
+        return targets.shape[1], "identity"
+
+    def _out_activation(self, p: SimpleNamespace, output: str) -> str:
+        return "exp" if p.loss == "poisson" else output
+
+    def _loss_offset(
+        self, p: SimpleNamespace, targets: np.ndarray, weight: np.ndarray | None
+    ) -> float:
+        """Return the mean of t log t - t, without which nnxp's Poisson loss is not the deviance."""
+        if p.loss != "poisson":
+            return 0.0
+        terms = targets * np.log(np.where(targets > 0, targets, 1.0)) - targets
+        return float(np.average(terms.sum(axis=1), weights=weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-
-_NO_PARAMETERS = ("self", "__class__")
