@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, shuffle
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nnxp import backends
@@ -445,7 +445,10 @@ def _shuffle(rng: np.random.RandomState) -> Callable[[int, int], np.ndarray]:
 
     def shuffled(samples: int, epoch: int) -> np.ndarray:
         nonlocal order
-        order = shuffle(order if len(order) else np.arange(samples), random_state=rng)
+        # As `sklearn.utils.shuffle`, whose checks take longer than an epoch of a small data set.
+        positions = np.arange(samples)
+        rng.shuffle(positions)
+        order = order[positions] if len(order) else positions
         return order
 
     return shuffled
