@@ -383,6 +383,10 @@ def test_partial_fits_stop_early():
     assert 6 <= len(scores) == calls < 100
     assert model.best_validation_score_ == max(scores)
     assert model.score(x[1::2], t[1::2]) == pytest.approx(max(scores))
+    model.partial_fit(x[::2], t[::2], X_val=x[1::2], y_val=t[1::2])
+    assert not model.converged_
+    own = MLPRegressor(**SMALL, early_stopping=True).partial_fit(*DIABETES)  # holds out a share
+    assert (own.t_, len(own.validation_scores_)) == (180, 1)
 
 
 def test_scaled_targets_learn_values_of_any_size():

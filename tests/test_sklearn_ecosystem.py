@@ -34,6 +34,13 @@ SMALL = {
 }  # fmt: skip
 
 
+def test_without_scikit_learn_the_error_says_what_to_install():
+    done = python("import sys; sys.modules['sklearn'] = None; import nnxp; import nnxp.sklearn")
+    assert done.stderr.splitlines()[-1] == (
+        'ModuleNotFoundError: nnxp.sklearn needs scikit-learn: pip install "nnxp[sklearn]"'
+    )
+
+
 def test_a_pipeline_is_cross_validated():
     pipeline = make_pipeline(StandardScaler(), MLPClassifier(**SMALL))
     assert cross_val_score(pipeline, X, Y, cv=3).mean() > 0.85

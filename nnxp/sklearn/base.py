@@ -276,6 +276,8 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
         self.best_validation_score_ = progress.best_score if stopping else None
         if stopping and (convergence.converged or not incremental):
             convergence.restore(self.network_)
+            if incremental:  # another call begins to count anew
+                progress.no_improvement = 0
 
     def _network(
         self,

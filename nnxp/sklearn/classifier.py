@@ -131,8 +131,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """Train for one epoch on these data, from where the training before ended.
 
         With `early_stopping`, the score is that on `X_val`, or on a share of `X`. When it has not
-        improved for `n_iter_no_change` calls, `converged_` is True, and the network has the
-        parameters of the best score.
+        improved for more than `n_iter_no_change` calls, `converged_` is True, and the network has
+        the parameters of the best score; another call goes on from there.
 
         Args:
             X, y, sample_weight, X_val, y_val, sample_weight_val: see `fit`.

@@ -93,7 +93,7 @@ class Convergence:
     def restore(self, network: MLP) -> None:
         """Give the network the parameters of the best validation score."""
         if self.progress.best_parameters:
-            network.parameters, self.progress.best_parameters = self.progress.best_parameters, []
+            network.parameters = self.progress.best_parameters
 
     def _compare_score(self, network: MLP, score: float) -> None:
         progress = self.progress
