@@ -321,6 +321,9 @@ def test_class_weights_are_sample_weights():
     model = MLPClassifier(**SMALL, class_weight=per_label).fit(x, t)
     same = MLPClassifier(**SMALL).fit(x, t, sample_weight=compute_sample_weight(per_label, t))
     assert (model.predict_proba(x) == same.predict_proba(x)).all()
+    stopped = MLPClassifier(**SMALL, class_weight={0: 1, 1: 9, 2: 1}, early_stopping=True)
+    best = stopped.fit(*WINE).best_validation_score_  # accuracy, which has no such weights
+    assert best * 18 == pytest.approx(round(best * 18))
     model = MLPClassifier(**SMALL, class_weight="balanced")
     with pytest.raises(ValueError, match="class_weight='balanced' is not supported for partial"):
         model.partial_fit(*WINE, classes=[0, 1, 2])
@@ -424,6 +427,18 @@ def test_the_network_is_one_of_nnxp(tmp_path):
     np.testing.assert_allclose(model.predict_proba(WINE[0]), 1 / 3)
     assert (before != 1 / 3).any()
     assert not hasattr(MLPClassifier(), "coefs_")
+
+
+def test_a_fit_begins_anew():
+    x, t = WINE
+    used = MLPClassifier(**SMALL).fit(x, t).partial_fit(x, t)
+    used.set_params(solver="lbfgs").fit(x, t)
+    fresh = MLPClassifier(**SMALL | {"solver": "lbfgs"}).fit(x, t)
+    assert (used.predict_proba(x) == fresh.predict_proba(x)).all()
+    models = [each.set_params(solver="sgd").partial_fit(x, t) for each in (used, fresh)]
+    assert (models[0].predict_proba(x) == models[1].predict_proba(x)).all()
+    with pytest.raises(ValueError, match="resume: the history is of another network or optimizer"):
+        used.set_params(solver="adam").partial_fit(x, t)
 
 
 def test_infinitely_many_epochs_without_improvement_never_stop():

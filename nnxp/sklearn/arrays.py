@@ -18,13 +18,12 @@ from nnxp.network import MLP
 log = logging.getLogger("nnxp")
 
 
-def split(array: Any, rows: list[np.ndarray]) -> tuple[Any, Any]:
-    """Return two parts of an array of any library or a sparse matrix, by rows."""
+def take(array: Any, rows: np.ndarray) -> Any:
+    """Return rows of an array of any library, or of a sparse matrix."""
     if isinstance(array, np.ndarray) or not is_array(array):
-        return array[rows[0]], array[rows[1]]
-    xp, place = namespace(array), device(array)
-    first, second = (xp.take(array, xp.asarray(each, device=place), axis=0) for each in rows)
-    return first, second
+        return array[rows]
+    xp = namespace(array)
+    return xp.take(array, xp.asarray(rows, device=device(array)), axis=0)
 
 
 def place(X: Any) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -38,6 +38,17 @@ NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and "
     "need to be preprocessed."
 )
+
+
+class Samples(NamedTuple):
+    """Features, targets and weights of the same samples."""
+
+    X: Any
+    """In its own library, or a sparse matrix."""
+    y: Any
+    """A NumPy array."""
+    weight: Any = None
+    """A NumPy array, (samples,); None if all are equal."""
 
 
 class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
@@ -77,18 +88,15 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
 
     @abstractmethod
     def _check_targets(self, X: Any, y: Any, *, first: bool, incremental: bool) -> Any:
-        """Check features and targets; return X in its own library and the targets of each row.
-
-        The targets are NumPy arrays: what was given, and what `nnxp.train` takes.
-        """
+        """Check features and targets; return X in its own library, and y as a NumPy array."""
 
     @abstractmethod
     def _encode(self, y: np.ndarray) -> np.ndarray:
         """Return checked targets in the form that `nnxp.train` takes."""
 
     @abstractmethod
-    def _output(self, p: SimpleNamespace, targets: np.ndarray) -> tuple[int, ActivationName]:
-        """Return the number of outputs and their activation in nnxp."""
+    def _output(self, y: np.ndarray) -> tuple[int, ActivationName]:
+        """Return the number of outputs for the targets y, and their activation in nnxp."""
 
     def _out_activation(self, p: SimpleNamespace, output: str) -> str:
         """Return scikit-learn's name of the output activation."""
@@ -112,41 +120,43 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
         self,
         X: Any,
         y: Any,
-        sample_weight: Any = None,
-        validation: tuple[Any, Any, Any] = (None, None, None),
+        sample_weight: Any,
+        validation: Samples,
         *,
         incremental: bool = False,
     ) -> Any:
         p = parameters.check(self.get_params(deep=False))
         known = hasattr(self, "network_") and (self.warm_start or incremental)
         X, y = self._check_targets(X, y, first=not known, incremental=incremental)
-        weight = self._weights(y, sample_weight, incremental)
+        data = Samples(X, y, _weights(sample_weight, y))
         rng = check_random_state(self.random_state)
-        targets = self._encode(y)
-        outputs, output = self._output(p, targets)
+        outputs, output = self._output(y)
         self.network_ = network = self._network(p, X, outputs, output, rng, known)
         self._fitted_on = arrays.place(X)
         self._keeps_library = is_array(X) and namespace(X) is network.backend.xp
+        if not known and hasattr(self, "history_"):
+            del self.history_
         if not known or self._progress.early_stopping != p.early_stopping:
             self._progress = Progress(p.early_stopping)
         self.n_outputs_, self.n_layers_ = network.sizes[-1], len(network.sizes)
         self.out_activation_ = self._out_activation(p, output)
         if p.solver == "lbfgs":
-            self._fit_lbfgs(p, arrays.dense(X, network.dtype), targets, weight)
+            self._fit_lbfgs(p, data)
         else:
-            self._fit_stochastic(p, X, y, targets, weight, validation, rng, incremental)
+            self._fit_stochastic(p, data, validation, rng, incremental)
         if not all(np.isfinite(to_numpy(each)).all() for each in leaves(network.parameters)):
             raise ValueError(NOT_FINITE)
         return self
 
-    def _fit_lbfgs(self, p: SimpleNamespace, X: Array, targets: Any, weight: Any) -> None:
+    def _fit_lbfgs(self, p: SimpleNamespace, data: Samples) -> None:
         for name in ("dropout", "callbacks"):
             if np.any(getattr(p, name)):
                 raise ValueError(f"{name} needs solver='sgd' or 'adam', not 'lbfgs'")
-        total = X.shape[0] if weight is None else float(weight.sum())
+        weight, targets = self._with_class_weights(data, False), self._encode(data.y)
+        total = len(targets) if weight is None else float(weight.sum())
         result = lbfgs.minimize(
             self.network_,
-            X,
+            arrays.dense(data.X, self.network_.dtype),
             targets,
             loss=p.loss,
             sample_weight=weight,
@@ -179,11 +189,8 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
     def _fit_stochastic(
         self,
         p: SimpleNamespace,
-        X: Any,
-        y: np.ndarray,
-        targets: np.ndarray,
-        weight: np.ndarray | None,
-        validation: tuple[Any, Any, Any],
+        data: Samples,
+        validation: Samples,
         rng: np.random.RandomState,
         incremental: bool,
     ) -> None:
@@ -192,10 +199,9 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
         self.history_ = self.history_ if resumes else History()
         if not resumes:
             progress.rate = p.learning_rate_init
-        held_out = self._held_out(p, X, y, targets, weight, validation, rng)
-        X_train, targets, weight, X_val, y_val, weight_val = held_out
-        X_train = arrays.dense(X_train, network.dtype)
-        samples = X_train.shape[0]
+        data, held_out = self._held_out(p, data, validation, rng)
+        weight, targets = self._with_class_weights(data, incremental), self._encode(data.y)
+        samples = len(targets)
         batch_size = min(200, samples) if p.batch_size == "auto" else p.batch_size
         if batch_size > samples:
             warnings.warn(
@@ -203,10 +209,10 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
                 "It is going to be clipped",
                 stacklevel=4,
             )
-        data_val = None
-        if X_val is not None:
-            data_val = arrays.dense(X_val, network.dtype), self._encode(y_val)
-        score = partial(self._score, X_val, y_val, weight_val)
+        evaluated = None
+        if held_out is not None:
+            evaluated = arrays.dense(held_out.X, network.dtype), self._encode(held_out.y)
+        score = partial(self._score, held_out)
         offset = self._loss_offset(p, targets, weight)
         convergence = Convergence(progress, p, samples, score, offset)
         mean_weight = 1.0 if weight is None else float(weight.mean())
@@ -214,7 +220,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
         try:
             train(
                 network,
-                X_train,
+                arrays.dense(data.X, network.dtype),
                 targets,
                 loss=p.loss,
                 optimizer=parameters.optimizer(p),
@@ -222,7 +228,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
                 batch_size=min(batch_size, samples),
                 seed=rng.randint(SEEDS) if np.any(p.dropout) else 0,
                 shuffle=_shuffle(rng) if p.shuffle else False,
-                validation=data_val,
+                validation=evaluated,
                 callbacks=[convergence, *p.callbacks],
                 sample_weight=weight,
                 schedule=convergence.rate,
@@ -317,57 +323,52 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
         scales = getattr(p, "scale_targets", False)
         return "auto" if scales and self.network_.target_scaling is not None else scales
 
-    def _weights(self, y: np.ndarray, sample_weight: Any, incremental: bool) -> np.ndarray | None:
-        """Return the checked weight of each sample, (samples,); None if all are equal."""
-        if sample_weight is None:
-            return None
-        weight = to_numpy(sample_weight)
-        if weight.ndim == 0:
-            weight = np.full(y.shape[0], weight)
-        return checks.sample_weight(weight, y.shape[0])
+    def _with_class_weights(self, data: Samples, incremental: bool) -> np.ndarray | None:
+        """Return the weight of each sample in the loss, (samples,); None if all are equal."""
+        return data.weight
 
     def _held_out(
-        self,
-        p: SimpleNamespace,
-        X: Any,
-        y: np.ndarray,
-        targets: np.ndarray,
-        weight: np.ndarray | None,
-        validation: tuple[Any, Any, Any],
-        rng: np.random.RandomState,
-    ) -> tuple[Any, ...]:
-        """Return X, targets and weights to train on, and X, y and weights to validate on."""
-        X_val, y_val, weight_val = validation
-        if (X_val is None) != (y_val is None):
+        self, p: SimpleNamespace, data: Samples, validation: Samples, rng: np.random.RandomState
+    ) -> tuple[Samples, Samples | None]:
+        """Return the samples to train on, and those to validate on, if any."""
+        if (validation.X is None) != (validation.y is None):
             raise ValueError("X_val and y_val must be given together.")
-        if X_val is not None:
-            X_val, y_val = self._check_targets(X_val, y_val, first=False, incremental=True)
-            return X, targets, weight, X_val, y_val, self._weights(y_val, weight_val, False)
-        if weight_val is not None:
+        if validation.X is not None:
+            X, y = self._check_targets(validation.X, validation.y, first=False, incremental=True)
+            return data, Samples(X, y, _weights(validation.weight, y))
+        if validation.weight is not None:
             raise ValueError("sample_weight_val is given without X_val and y_val.")
         if not p.early_stopping:
-            return X, targets, weight, None, None, None
-        rows = train_test_split(
-            np.arange(y.shape[0]),
+            return data, None
+        parts = train_test_split(
+            np.arange(data.y.shape[0]),
             random_state=rng,
             test_size=p.validation_fraction,
-            stratify=self._strata(y),
+            stratify=self._strata(data.y),
         )
-        if len(rows[1]) < 2:
+        if len(parts[1]) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of "
                 "your dataset."
             )
-        (X_train, X_val), (_, y_val) = (arrays.split(each, rows) for each in (X, y))
-        weights = (None, None) if weight is None else arrays.split(weight, rows)
-        return X_train, targets[rows[0]], weights[0], X_val, y_val, weights[1]
+        kept, held_out = (
+            Samples(
+                arrays.take(data.X, rows),
+                data.y[rows],
+                None if data.weight is None else data.weight[rows],
+            )
+            for rows in parts
+        )
+        return kept, held_out
 
     def _strata(self, y: np.ndarray) -> np.ndarray | None:
         """Return the label by which a validation share is stratified; None for no strata."""
         return None
 
-    def _score(self, X: Any, y: Any, weight: np.ndarray | None, history: History) -> float:
-        """Return the score on the validation data, whose metrics are in the history."""
+    def _score(self, held_out: Samples | None, history: History) -> float:
+        """Return the score on the samples held out, whose metrics are in the history."""
+        assert held_out is not None
+        X, y, weight = held_out
         if self.scoring is None and weight is None and history.metric == self._metric:
             score = history.epochs[-1].validation_metric
             assert score is not None
@@ -434,6 +435,16 @@ def set_parameters(estimator: BaseEstimator, given: dict[str, Any]) -> None:
     for name, value in given.items():
         if value is not estimator:
             setattr(estimator, name, value)
+
+
+def _weights(sample_weight: Any, y: np.ndarray) -> np.ndarray | None:
+    """Return the checked weight of each sample, (samples,), from one for each or one for all."""
+    if sample_weight is None:
+        return None
+    weight = to_numpy(sample_weight)
+    if weight.ndim == 0:
+        weight = np.full(y.shape[0], weight)
+    return checks.sample_weight(weight, y.shape[0])
 
 
 def _outputs(network: MLP, X: Array) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
 from nnxp.names import ActivationName
 from nnxp.network import MLP
-from nnxp.sklearn.base import BaseMLP, set_parameters
+from nnxp.sklearn.base import BaseMLP, Samples, set_parameters
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
@@ -114,7 +113,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Raises:
             ValueError: a parameter or an array is not valid, or training diverged.
         """
-        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+        return self._fit(X, y, sample_weight, Samples(X_val, y_val, sample_weight_val))
 
     @available_if(lambda estimator: estimator._check_solver())
     def partial_fit(
@@ -142,7 +141,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             ValueError: `classes` is missing or changed, or as `fit`.
         """
         self._check_classes(y, classes)
-        validation = (X_val, y_val, sample_weight_val)
+        validation = Samples(X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation, incremental=True)
 
     def predict(self, X: Any) -> Array:
@@ -228,27 +227,26 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return np.searchsorted(binarizer.classes_, y)
         return binarizer.transform(y)
 
-    def _output(self, p: SimpleNamespace, targets: np.ndarray) -> tuple[int, ActivationName]:
+    def _output(self, y: np.ndarray) -> tuple[int, ActivationName]:
         if self._label_binarizer.y_type_ == "multiclass":
-            return len(self._label_binarizer.classes_), "softmax"
-        return targets.shape[1], "sigmoid"
+            return len(self.classes_), "softmax"
+        return y.shape[1] if y.ndim == 2 else 1, "sigmoid"
 
     def _strata(self, y: np.ndarray) -> np.ndarray | None:
         # scikit-learn stratifies two classes only.
         return y if self._label_binarizer.y_type_ == "binary" else None
 
-    def _weights(self, y: np.ndarray, sample_weight: Any, incremental: bool) -> np.ndarray | None:
-        weight = super()._weights(y, sample_weight, incremental)
+    def _with_class_weights(self, data: Samples, incremental: bool) -> np.ndarray | None:
         if self.class_weight is None:
-            return weight
+            return data.weight
         if incremental and isinstance(self.class_weight, str):
             raise ValueError(
                 f"class_weight={self.class_weight!r} is not supported for partial_fit: the classes "
                 "of a part say little about all. Use compute_class_weight of "
                 "sklearn.utils.class_weight on all classes, and give its weights as a dictionary"
             )
-        by_class = compute_sample_weight(self.class_weight, y)
-        return by_class if weight is None else weight * by_class
+        by_class = compute_sample_weight(self.class_weight, data.y)
+        return by_class if data.weight is None else data.weight * by_class
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import available_if
 
 from nnxp.arrays import Array, namespace, to_numpy
 from nnxp.names import ActivationName
-from nnxp.sklearn.base import BaseMLP, set_parameters
+from nnxp.sklearn.base import BaseMLP, Samples, set_parameters
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
@@ -103,7 +103,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Raises:
             ValueError: a parameter or an array is not valid, or training diverged.
         """
-        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+        return self._fit(X, y, sample_weight, Samples(X_val, y_val, sample_weight_val))
 
     @available_if(lambda estimator: estimator._check_solver())
     def partial_fit(
@@ -120,7 +120,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         With `early_stopping`, see `MLPClassifier.partial_fit`.
         """
-        validation = (X_val, y_val, sample_weight_val)
+        validation = Samples(X_val, y_val, sample_weight_val)
         return self._fit(X, y, sample_weight, validation, incremental=True)
 
     def predict(self, X: Any) -> Array:
@@ -138,8 +138,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def _encode(self, y: np.ndarray) -> np.ndarray:
         return y if y.ndim == 2 else y[:, None]
 
-    def _output(self, p: SimpleNamespace, targets: np.ndarray) -> tuple[int, ActivationName]:
-        return targets.shape[1], "identity"
+    def _output(self, y: np.ndarray) -> tuple[int, ActivationName]:
+        return y.shape[1] if y.ndim == 2 else 1, "identity"
 
     def _out_activation(self, p: SimpleNamespace, output: str) -> str:
         return "exp" if p.loss == "poisson" else output
