@@ -180,7 +180,7 @@ def _scalars(
         norms = [_norm(dweight) for dweight, _ in gradients]
         # The rest of a step may write into its state, so it gets a copy.
         after, optimizer_state = _copied((parameters, state.optimizer_state))
-        _, gradients = regularization.penalize(loss, after, gradients)
+        _, gradients = regularization.penalize(loss, after, gradients, batch[0].shape[0])
         after, _ = optimizer.update(after, optimizer_state, gradients, learning_rate)
         after = regularization.constrain(after)
         updates = [

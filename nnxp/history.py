@@ -8,9 +8,11 @@ from html import escape
 from typing import Any
 
 from nnxp import options
+from nnxp.arrays import to_numpy
 from nnxp.diagnostics import Diagnosis
 from nnxp.errors import InputError
 from nnxp.metrics import format_figure
+from nnxp.nested import leaves, rebuilt
 
 MONITORS = ("loss", "validation_loss", "validation_metric")
 """The figures that schedules and callbacks can monitor."""
@@ -71,8 +73,18 @@ class History:
     """Which steps did not run on the backend's executor, and why; empty if all of them did."""
     loss: str | None = None
     """The name of the loss: "quadratic", "binary_cross_entropy", "categorical_cross_entropy"."""
+    resumable: Any = field(default=None, repr=False, compare=False)
+    """What `nnxp.train(resume=...)` goes on from: the optimizer's state and the number of steps, on
+    the device. None if training was interrupted; set it to None to free its memory."""
     _plateaus: dict[Any, Any] = field(default_factory=dict, init=False, compare=False)
     """The state of each `nnxp.schedules.Plateau` after the epochs so far."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes, with arrays on the host: they pickle, and load on any device."""
+        state = vars(self).copy()
+        if self.resumable is not None:
+            state["resumable"] = rebuilt(self.resumable, map(to_numpy, leaves(self.resumable)))
+        return state
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return the epochs as plain dictionaries."""

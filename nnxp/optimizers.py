@@ -14,6 +14,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any, Protocol
 
 from nnxp import options
@@ -58,25 +59,30 @@ class SGD:
 
         v <- m v + g + weight_decay w        w <- w - learning_rate v
 
-    and with `nesterov`, w <- w - learning_rate (g + weight_decay w + m v).
+    and with `nesterov`, w <- w - learning_rate (g + weight_decay w + m v). With `rate_in_velocity`,
+    learning_rate g replaces g in these formulas, and no factor learning_rate is left before v. At a
+    constant rate both are the same; after a change of the rate, earlier steps keep theirs.
 
     Args:
         learning_rate: finite, not negative.
         momentum: in [0, 1).
         nesterov: whether to look ahead along the velocity, which needs momentum.
         weight_decay: not negative; adds the gradient of 1/2 weight_decay ||w||^2.
+        rate_in_velocity: whether the velocity sums steps, as in Keras and scikit-learn, and not
+            gradients, as in PyTorch.
 
     Raises:
         InputError: a value is out of its range, or `nesterov` is True without momentum.
 
     Source: Sutskever et al., On the importance of initialization and momentum in deep
-    learning, 2013, in the form that PyTorch uses.
+    learning, 2013, who have the rate in the velocity.
     """
 
     learning_rate: float = 0.1
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
+    rate_in_velocity: bool = False
 
     def __post_init__(self) -> None:
         options.check_fields(
@@ -85,6 +91,7 @@ class SGD:
             momentum=options.SHARE,
             nesterov=options.TRUTH,
             weight_decay=options.NOT_NEGATIVE,
+            rate_in_velocity=options.TRUTH,
         )
         if self.nesterov and not self.momentum:
             raise InputError("nesterov needs momentum: set it to 0.9, say")
@@ -108,12 +115,16 @@ class SGD:
         ):
             if self.weight_decay:
                 dweight += self.weight_decay * weight
+            step = dweight, dbias
+            if self.rate_in_velocity:
+                step = _scaled(step, learning_rate)
             if self.momentum:
-                weight_velocity, bias_velocity = state[layer]
-                weight_velocity, dweight = self._accelerate(weight_velocity, dweight)
-                bias_velocity, dbias = self._accelerate(bias_velocity, dbias)
+                (weight_velocity, dweight), (bias_velocity, dbias) = map(
+                    self._accelerate, state[layer], step
+                )
                 new_state.append((weight_velocity, bias_velocity))
-            steps.append((learning_rate * dweight, learning_rate * dbias))
+                step = dweight, dbias
+            steps.append(step if self.rate_in_velocity else _scaled(step, learning_rate))
         return apply_updates(parameters, steps), new_state
 
     def _accelerate(self, velocity: Array, gradient: Array) -> tuple[Array, Array]:
@@ -133,13 +144,17 @@ class Adam:
     m / c1 and v / c2 are the bias-corrected means of the paper. Unlike the paper's, m and v have
     no factors 1 - b1 and 1 - b2: these would cancel against those of c1 and c2. Weight decay is
     decoupled from the gradient (AdamW): each step starts with
-    w <- w - learning_rate weight_decay w.
+    w <- w - learning_rate weight_decay w. With `raw_epsilon`, epsilon is added to the root of
+    (1 - b2) v, which has no bias correction, as in Keras and scikit-learn; the update is
+    learning_rate sqrt((1 - b2) c2) (m / c1) / (sqrt((1 - b2) v) + epsilon).
 
     Args:
         learning_rate: finite, not negative.
         beta1, beta2: in [0, 1).
         epsilon: positive.
         weight_decay: not negative.
+        raw_epsilon: which of the paper's two formulas has epsilon: the one before section 2.1, if
+            True, or that of algorithm 1.
 
     Raises:
         InputError: a value is out of its range.
@@ -153,6 +168,7 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+    raw_epsilon: bool = False
 
     def __post_init__(self) -> None:
         options.check_fields(
@@ -162,6 +178,7 @@ class Adam:
             beta2=options.SHARE,
             epsilon=options.POSITIVE,
             weight_decay=options.NOT_NEGATIVE,
+            raw_epsilon=options.TRUTH,
         )
 
     @property
@@ -188,7 +205,8 @@ class Adam:
         c2 = self.beta2 * c2 + 1.0
         # This is (m / c1) / (sqrt(v / c2) + epsilon) with fewer operations on large arrays.
         root = xp.sqrt(c2)
-        rate, epsilon = learning_rate * root / c1, self.epsilon * root
+        rate = learning_rate * root / c1
+        epsilon = self.epsilon / sqrt(1.0 - self.beta2) if self.raw_epsilon else self.epsilon * root
         new_parameters, new_ms, new_vs = [], [], []
         for layer, gradient, layer_m, layer_v in zip(parameters, gradients, ms, vs, strict=True):
             if self.weight_decay:
@@ -438,6 +456,10 @@ OPTIMIZER = options.Rule(
     "an optimizer, nnxp.SGD(0.1) or nnxp.Adam(), or the name or the class of one", _optimizer
 )
 """The rule for arguments called `optimizer`."""
+
+
+def _scaled(pair: tuple[Array, Array], factor: Any) -> tuple[Array, Array]:
+    return factor * pair[0], factor * pair[1]
 
 
 def _zeros_like(parameters: Parameters) -> Parameters:

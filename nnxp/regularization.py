@@ -26,6 +26,8 @@ class Regularization:
         max_norm: positive, or None for no bound.
         dropout: the share of units, in [0, 1), that each hidden layer drops in each step, one for
             all layers or one per hidden layer; the other units are scaled by 1 / (1 - share).
+        per_batch: whether l1 and l2 are divided by the number of samples of each batch, as the
+            sum of the losses is; scikit-learn's `alpha` is such an l2.
 
     Raises:
         InputError: a value is out of its range, or, in training, the number of dropout shares is
@@ -38,6 +40,7 @@ class Regularization:
     l2: float = 0.0
     max_norm: float | None = None
     dropout: float | Sequence[float] = 0.0
+    per_batch: bool = False
 
     def __post_init__(self) -> None:
         options.check_fields(
@@ -46,6 +49,7 @@ class Regularization:
             l2=options.NOT_NEGATIVE,
             max_norm=options.optional(options.POSITIVE),
             dropout=options.one_or_each(options.SHARE),
+            per_batch=options.TRUTH,
         )
 
     def shares(self, layers: int) -> tuple[float, ...]:
@@ -58,19 +62,22 @@ class Regularization:
         """Whether the loss has a penalty."""
         return bool(self.l1 or self.l2)
 
-    def penalize(self, loss: Array, parameters: Parameters, gradients: Parameters) -> Any:
-        """Add the penalty to the loss and the gradients. Overwrites the gradients."""
+    def penalize(
+        self, loss: Array, parameters: Parameters, gradients: Parameters, samples: int
+    ) -> Any:
+        """Add the penalty of a batch of `samples` to the loss and the gradients, overwritten."""
         if not self.penalizes:
             return loss, gradients
+        l1, l2 = (self.l1 / samples, self.l2 / samples) if self.per_batch else (self.l1, self.l2)
         penalized = []
         for (weight, _), (dweight, dbias) in zip(parameters, gradients, strict=True):
             xp = namespace(weight)
-            if self.l1:
-                loss = loss + self.l1 * xp.sum(xp.abs(weight))
-                dweight += self.l1 * xp.sign(weight)
-            if self.l2:
-                loss = loss + 0.5 * self.l2 * xp.sum(weight * weight)
-                dweight += self.l2 * weight
+            if l1:
+                loss = loss + l1 * xp.sum(xp.abs(weight))
+                dweight += l1 * xp.sign(weight)
+            if l2:
+                loss = loss + 0.5 * l2 * xp.sum(weight * weight)
+                dweight += l2 * weight
             penalized.append((dweight, dbias))
         return loss, penalized
 

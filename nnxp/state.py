@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from nnxp.arrays import Array
+from nnxp.backends.base import Backend
+from nnxp.errors import InputError
+from nnxp.nested import leaves, rebuilt, shapes
 from nnxp.network import MLP
 from nnxp.optimizers import Optimizer, Parameters
 
@@ -24,11 +27,19 @@ class TrainState(NamedTuple):
     """The sums of `nnxp.diagnostics` over an epoch, (batch, units) per hidden layer; or []."""
 
 
-def first_state(network: MLP, optimizer: Optimizer) -> TrainState:
-    """Return the initial state of a training.
+def first_state(network: MLP, optimizer: Optimizer, resumable: Any = None) -> TrainState:
+    """Return the initial state of a training, or that in which an earlier one ended.
 
     It holds a copy of the parameters: steps may write into their state, but the network's own
     parameters change only at the end of an epoch.
+
+    Args:
+        network, optimizer: those to train.
+        resumable: (optimizer_state, step) of an earlier training, its arrays of any library; None
+            to begin.
+
+    Raises:
+        InputError: `resumable` is of another network or optimizer.
     """
     backend = network.backend
     parameters = [
@@ -39,4 +50,15 @@ def first_state(network: MLP, optimizer: Optimizer) -> TrainState:
     with backend.active():
         step = backend.xp.zeros((), dtype=backend.xp.int32, device=backend.device)
         optimizer_state = optimizer.init(parameters)
+        if resumable is not None:
+            optimizer_state, step = _resumed((optimizer_state, step), resumable, backend)
     return TrainState(parameters, optimizer_state, step, [] if units is None else [units], [])
+
+
+def _resumed(fresh: Any, resumable: Any, backend: Backend) -> Any:
+    if shapes(resumable) != shapes(fresh):
+        raise InputError(
+            "resume: the history is of another network or optimizer; leave it out to start anew"
+        )
+    arrays = zip(leaves(resumable), leaves(fresh), strict=True)
+    return rebuilt(fresh, [backend.asarray(old, dtype=new.dtype, copy=True) for old, new in arrays])

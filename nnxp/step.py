@@ -72,7 +72,7 @@ def _step(
         if scales_output:
             parameters = apply_updates(parameters, gradients)
         else:
-            loss, gradients = regularization.penalize(loss, parameters, gradients)
+            loss, gradients = regularization.penalize(loss, parameters, gradients, x.shape[0])
             parameters, optimizer_state = optimizer.update(
                 parameters, optimizer_state, gradients, learning_rate
             )

@@ -143,8 +143,8 @@ def choose(
     if not linear or asked is False:
         return None
     if asked == "auto":
-        if np.isin(targets, (0.0, 1.0)).all():  # labels
-            return None
         if known is not None:
             return known
+        if np.isin(targets, (0.0, 1.0)).all():  # labels
+            return None
     return TargetScaling.fit(targets, dtype)

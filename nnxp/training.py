@@ -44,6 +44,10 @@ def _validation(value: Any) -> Any:
     return tuple(value)
 
 
+def _shuffle(value: Any) -> Any:
+    return (options.FUNCTION if callable(value) else options.TRUTH).convert(value)
+
+
 def _scale_targets(value: Any) -> Any:
     return value if isinstance(value, str) and value == "auto" else options.TRUTH.convert(value)
 
@@ -55,6 +59,7 @@ _OPTIONS = {
     "epochs": options.whole(0),
     "batch_size": options.optional(options.whole(1)),
     "seed": options.whole(0),
+    "shuffle": options.Rule("True, False or a function", _shuffle),
     "validation": options.optional(
         options.Rule("a share of the data in [0, 1) or a pair (x, targets)", _validation)
     ),
@@ -68,6 +73,7 @@ _OPTIONS = {
         Regularization, "an nnxp.Regularization(l1, l2, max_norm, dropout)"
     ),
     "clip_norm": options.optional(options.POSITIVE),
+    "resume": options.optional(options.instance(History, "the History of an earlier training")),
     "diagnose": options.TRUTH,
     "progress": options.optional(options.FUNCTION),
     "stream": options.optional(options.TRUTH),
@@ -87,12 +93,14 @@ def train(
     epochs: int,
     batch_size: int | None,
     seed: int = 0,
+    shuffle: bool | Callable[[int, int], Any] = True,
     validation: tuple[Any, Any] | float | None = None,
     callbacks: Iterable[Callback] = (),
     sample_weight: Any = None,
     schedule: Schedule | str = Constant(),  # noqa: B008, likewise
     regularization: Regularization = Regularization(),  # noqa: B008, likewise
     clip_norm: float | None = None,
+    resume: History | None = None,
     diagnose: bool = False,
     progress: Callable[[int], Any] | None = None,
     stream: bool | None = None,
@@ -116,6 +124,8 @@ def train(
             descent, a number between them mini-batch gradient descent.
         seed: the seed of the batches, of dropout and of a validation share; on every backend
             they are equal.
+        shuffle: True draws the order of the rows anew for every epoch, False takes them as they
+            are, and a function shuffle(samples, epoch) returns the rows of an epoch, (samples,).
         validation: (x, targets) to evaluate after every epoch, or a share of the data, in [0, 1),
             to keep out of training for this; the seed chooses its rows.
         callbacks: each is called as callback(network, history) after every epoch; if one returns
@@ -129,6 +139,9 @@ def train(
         regularization: penalties, max-norm and dropout; see `nnxp.Regularization`.
         clip_norm: the largest norm of the gradient with respect to all parameters, penalties
             included; a longer gradient is scaled down to it. None for no bound.
+        resume: the history of this network's last training, to go on with. The epochs count on,
+            and so do the optimizer's moments and the dropout masks: training twice for 5 epochs is
+            training for 10. The same history is returned, with the new epochs.
         diagnose: measure dead and saturated units, gradients and updates in every epoch, which
             takes a few percent of the time; see `nnxp.diagnostics`.
         progress: called after every chunk of steps with its number of samples.
@@ -189,19 +202,22 @@ def train(
             callbacks = (table.row, *callbacks)
         advance = [each for each in (progress, table) if each]
         training = _Training(
-            network, prepared, objective, optimizer, regularization, seed, diagnose
+            network, prepared, objective, optimizer, regularization, seed, diagnose, resume
         )
         for each in advance:
             if hasattr(each, "watch"):  # an EpochTable
                 each.watch(training.running)
         history = training.history
-        for epoch in range(1, epochs + 1):
-            rate = schedule(optimizer.learning_rate, epoch, epochs, history)
+        first, last = len(history.epochs) + 1, len(history.epochs) + epochs
+        for epoch in range(first, last + 1):
+            rate = schedule(optimizer.learning_rate, epoch, last, history)
             rate = options.NOT_NEGATIVE("the schedule's rate", rate)
-            history.epochs.append(training.epoch(epoch, rate, advance))
+            order = batches.ordered(shuffle, prepared.feed.samples, seed, epoch)
+            history.epochs.append(training.epoch(epoch, order, rate, advance))
             stops = [callback(network, history) for callback in callbacks]
             if any(stops):
                 break
+        history.resumable = training.state[1:3]
         for callback in callbacks:
             if hasattr(callback, "finish"):
                 callback.finish(network, history)
@@ -227,17 +243,18 @@ class _Training:
         regularization: Regularization,
         seed: int,
         diagnose: bool,
+        resume: History | None,
     ) -> None:
         self.network = network
         self.backend = network.backend
         self.feed = prepared.feed
         self.validation = prepared.validation
         self.objective = objective
-        self.seed = seed
         scaling = prepared.target_scaling
         network.target_scaling, network.loss = scaling, objective.loss
         self.unit = 1.0 if scaling is None else scaling.loss_unit(objective.loss)
-        self.history = History(loss=objective.loss)
+        self.history = History() if resume is None else resume
+        self.history.loss = objective.loss
         self.running = Running(self.backend, self.unit)
         # Pass 0 without dropout: a new seed must not recompile the step.
         dropout_seed = seed if regularization.shares(len(network.hidden)) else 0
@@ -246,16 +263,20 @@ class _Training:
             network.hidden, objective, optimizer, regularization, dropout_seed, fuses
         )
         self.run = self.backend.runner(step, self.history.fallbacks)
-        self.state = first_state(network, optimizer)
+        self.state = first_state(network, optimizer, self.history.resumable)
+        self.history.resumable = None  # the steps overwrite it
         self.recorder = (
             DiagnosticsRecorder(network, objective, optimizer, regularization) if diagnose else None
         )
 
-    def epoch(self, number: int, rate: float, advance: list[Callable[[int], Any]]) -> Epoch:
+    def epoch(
+        self, number: int, order: np.ndarray, rate: float, advance: list[Callable[[int], Any]]
+    ) -> Epoch:
         """Train for one epoch: run its chunks of steps, then validate and diagnose.
 
         Args:
             number: 1, 2, 3, ...
+            order: the rows to visit, (samples,).
             rate: the learning rate.
             advance: functions to call with the number of samples of each chunk.
 
@@ -269,16 +290,16 @@ class _Training:
             totals = recorder.slope_totals(self.state.parameters, self.feed.batch_size)
             self.state = self.state._replace(slope_totals=totals)
         self.running.start_epoch()
-        for data, order in self.feed.chunks(batches.shuffled(samples, self.seed, number)):
-            self.state, loss = self.run(self.state, data, order, rate)
+        for data, rows in self.feed.chunks(order):
+            self.state, loss = self.run(self.state, data, rows, rate)
             losses.append(loss)
-            sizes.append(order.shape[1])
-            self.running.add(loss, *order.shape)
+            sizes.append(rows.shape[1])
+            self.running.add(loss, *rows.shape)
             for call in advance:
-                call(order.shape[0] * order.shape[1])
+                call(rows.shape[0] * rows.shape[1])
         scalars = [*losses, self._parameter_sum()]
         if recorder:
-            scalars += recorder.scalars(self.state, data, order, rate, samples)
+            scalars += recorder.scalars(self.state, data, rows, rate, samples)
         values = self._read(scalars)
         mean = self.unit * float(values[: len(sizes)] @ sizes) / samples
         seconds = time.perf_counter() - start

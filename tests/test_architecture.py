@@ -27,7 +27,7 @@ FLOORS = [
     {"history"},
     {"callbacks", "progress", "reports", "schedules", "step"},
     {"training"},
-    {"testing"},
+    {"testing", "sklearn"},
     {"datasets"},
     {"plots"},
     {"benchmark"},

@@ -326,3 +326,52 @@ def test_every_optimizer_learns_by_name(name):
 def test_adamw_is_adam_with_decay():
     assert optimizers.get("adamw") == AdamW() != Adam()
     assert optimizers.get("adamw", weight_decay=0.2).weight_decay == 0.2
+
+
+def test_a_rate_in_the_velocity_stays_with_the_steps_that_had_it(backend):
+    """v <- m v + rate g, as Keras and scikit-learn: the rate falls from 0.1 to 0.01."""
+    rng = np.random.default_rng(0)
+    start, gradients, rates = drawn(rng), [drawn(rng) for _ in range(3)], [0.1, 0.1, 0.01]
+    for nesterov in (False, True):
+        ours = SGD(0.1, momentum=0.9, nesterov=nesterov, rate_in_velocity=True)
+        parameters = as_arrays(backend, start)
+        with backend.active():
+            state = ours.init(parameters)
+            for gradient, rate in zip(gradients, rates, strict=True):
+                step = as_arrays(backend, gradient)
+                parameters, state = ours.update(parameters, state, step, rate)
+        w, v = start[0][0], 0.0
+        for gradient, rate in zip(gradients, rates, strict=True):
+            v = 0.9 * v + rate * gradient[0][0]
+            w = w - (0.9 * v + rate * gradient[0][0] if nesterov else v)
+        np.testing.assert_allclose(to_numpy(parameters[0][0]), w, rtol=1e-12)
+
+
+def test_a_rate_in_the_velocity_is_the_same_at_a_constant_rate(backend):
+    rng = np.random.default_rng(0)
+    start, gradients = drawn(rng), [drawn(rng) for _ in range(4)]
+    for options in (
+        {},
+        {"momentum": 0.9, "weight_decay": 0.1},
+        {"momentum": 0.9, "nesterov": True},
+    ):
+        outside, inside = (
+            updated(SGD(0.1, **options, rate_in_velocity=where), backend, start, gradients)
+            for where in (False, True)
+        )
+        for first, second in zip(outside, inside, strict=True):
+            for one, other in zip(first, second, strict=True):
+                np.testing.assert_allclose(to_numpy(one), to_numpy(other), rtol=1e-12)
+
+
+def test_a_raw_epsilon_is_that_before_section_2_1(backend):
+    """So large an epsilon that it matters."""
+    rng = np.random.default_rng(0)
+    start, gradients = drawn(rng), [drawn(rng) for _ in range(4)]
+    ours = Adam(0.01, epsilon=0.5, raw_epsilon=True)
+    parameters = updated(ours, backend, start, gradients)
+    w, m, v = start[0][0], 0.0, 0.0
+    for t, (layer, _) in enumerate(gradients, 1):
+        m, v = 0.9 * m + 0.1 * layer[0], 0.999 * v + 0.001 * layer[0] ** 2
+        w = w - 0.01 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(v) + 0.5)
+    np.testing.assert_allclose(to_numpy(parameters[0][0]), w, rtol=1e-12)

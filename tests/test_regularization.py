@@ -223,3 +223,16 @@ def test_training_with_a_rate_that_rounds_to_one_is_replayed(data):
     history = train(network, *data, epochs=1, batch_size=8,
                     regularization=Regularization(dropout=1 - 2**-40))  # fmt: skip
     assert history.fallbacks == []
+
+
+def test_a_penalty_per_batch_is_divided_by_the_samples_of_each_batch(data):
+    """One full batch of 16 and one of 8: two trainings with the penalty of each, step by step."""
+    x, t = data[0][:24], data[1][:24]
+    steps, batches = (MLP([4, 4, 3], dtype="float64") for _ in range(2))
+    for rows, samples in ((slice(0, 16), 16), (slice(16, 24), 8)):
+        own = Regularization(l1=0.1 / samples, l2=0.5 / samples)
+        train(steps, x[rows], t[rows], epochs=1, batch_size=None, regularization=own, shuffle=False)
+    both = Regularization(l1=0.1, l2=0.5, per_batch=True)
+    train(batches, x, t, epochs=1, batch_size=16, regularization=both, shuffle=False)
+    for ours, theirs in zip(arrays(batches), arrays(steps), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)

@@ -1,4 +1,6 @@
 import json
+import pickle
+import re
 
 import numpy as np
 import pytest
@@ -6,7 +8,17 @@ from conftest import require
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnxp import MLP, SGD, Adam, DivergenceError, InputError, backends, objectives, train
+from nnxp import (
+    MLP,
+    SGD,
+    Adam,
+    DivergenceError,
+    InputError,
+    Regularization,
+    backends,
+    objectives,
+    train,
+)
 from nnxp.arrays import index_dtype, is_array, to_numpy
 from nnxp.data import batches
 from nnxp.network import backpropagate
@@ -443,3 +455,60 @@ def test_classes_are_told_by_the_largest_output_whatever_the_loss(data, output, 
     expected = np.mean(np.argmax(network.predict(data[0]), axis=1) == data[1])
     assert network.evaluate(*data)["accuracy"] == expected
     assert history.epochs[0].validation_metric == expected
+
+
+@pytest.mark.parametrize("rule", [SGD(0.1, momentum=0.9), Adam(0.01)], ids=["momentum", "adam"])
+def test_a_resumed_training_is_one_training(backend, data, rule):
+    options = {
+        "optimizer": rule,
+        "batch_size": 32,
+        "regularization": Regularization(dropout=0.2),
+        "schedule": "exponential",
+    }
+    whole, halves = (MLP([6, 8, 3], backend=backend, dtype="float64") for _ in range(2))
+    expected = train(whole, *data, epochs=4, **options)
+    history = train(halves, *data, epochs=2, **options)
+    history = pickle.loads(pickle.dumps(history))
+    resumed = train(halves, *data, epochs=2, resume=history, **options)
+    assert resumed is history
+    assert [each.epoch for each in history.epochs] == [1, 2, 3, 4]
+    for ours, theirs in zip(history.epochs, expected.epochs, strict=True):
+        assert ours.loss == pytest.approx(theirs.loss, rel=1e-12)
+    again = train(halves, *data, epochs=1, optimizer=rule, batch_size=32)
+    assert again.epochs[0].loss != pytest.approx(history.epochs[0].loss, rel=1e-3)
+
+
+def test_a_history_of_another_optimizer_is_no_history_to_resume(data):
+    network = MLP([6, 3, 3])
+    history = train(network, *data, optimizer=SGD(0.1), epochs=1, batch_size=32)
+    with pytest.raises(InputError, match="resume: the history is of another network or optimizer"):
+        train(network, *data, optimizer=Adam(), epochs=1, batch_size=32, resume=history)
+
+
+def test_the_order_of_the_rows_is_the_callers(data):
+    losses = {}
+    for name, shuffle in {
+        "as they are": False,
+        "by a function": lambda samples, epoch: np.arange(samples),
+        "backwards": lambda samples, epoch: np.arange(samples)[::-1],
+        "anew": True,
+    }.items():
+        history = train(MLP([6, 3, 3]), *data, epochs=2, batch_size=32, shuffle=shuffle)
+        losses[name] = history.epochs[-1].loss
+    assert losses["as they are"] == losses["by a function"]
+    assert len(set(losses.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("shuffle", "message"),
+    [
+        ("no", "shuffle must be True, False or a function, not 'no'"),
+        (lambda samples, epoch: [0, 1], "must return 203 whole numbers, not int64 of shape (2,)"),
+        (lambda samples, epoch: np.ones(samples), "must return 203 whole numbers, not float64"),
+        (lambda samples, epoch: np.arange(samples) + 1, "must return rows from 0 to 202, not 203"),
+        (lambda samples, epoch: np.arange(samples) - 1, "must return rows from 0 to 202, not -1"),
+    ],
+)
+def test_an_order_that_is_none_is_an_error(data, shuffle, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        train(MLP([6, 3, 3]), *data, epochs=1, batch_size=32, shuffle=shuffle)

@@ -12,6 +12,7 @@ import os
 import sys
 
 from nnxp import executors, options
+from nnxp.arrays import Array, device, namespace
 from nnxp.backends.base import Availability, Backend, Threads
 from nnxp.errors import BackendError, InputError, unknown_name
 from nnxp.names import ExecutorName
@@ -25,6 +26,7 @@ __all__ = [
     "backend_class",
     "default_name",
     "get",
+    "of",
     "parse",
 ]
 
@@ -138,6 +140,23 @@ def get(
     if name == "auto":
         return _auto(device, chosen, bool(tf32), threads)
     return backend_class(name)(device, chosen, bool(tf32), threads)
+
+
+def of(x: Array) -> Backend:
+    """Open the backend whose library and device the array `x` is on.
+
+    Raises:
+        InputError: `x` is an array of a library that is no backend.
+        BackendError: no backend of the library has the device.
+    """
+    library = namespace(x).__name__.removeprefix("array_api_compat.").partition(".")[0]
+    found = backend_class(library.replace("_", "-"))
+    found.load()
+    for name in found.devices():
+        backend = found(name)
+        if backend.holds(x):
+            return backend
+    raise BackendError(f"an array on {device(x)}: backend {found.name} has {found.devices()}")
 
 
 def parse(text: str) -> tuple[str, str | None]:

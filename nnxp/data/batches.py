@@ -3,10 +3,13 @@
 Orders are drawn on the host from (seed, epoch), so they are the same on every backend.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
+from nnxp.arrays import to_numpy
+from nnxp.errors import InputError
 from nnxp.randomness import Purpose, generator
 
 STEPS_PER_CHUNK = 64
@@ -36,6 +39,30 @@ def long_chunk(multiply_adds: int, device: str) -> int:
     """
     most = MACS_PER_LONG_CHUNK[device.partition(":")[0]] // multiply_adds
     return min(max(1, most), STEPS_PER_LONG_CHUNK)
+
+
+def ordered(
+    shuffle: bool | Callable[[int, int], Any], samples: int, seed: int, epoch: int
+) -> np.ndarray:
+    """Return the rows that `epoch` visits, in order, (samples,), int64; see `nnxp.train`.
+
+    Raises:
+        InputError: `shuffle` is a function, and returns something else.
+    """
+    if not callable(shuffle):
+        return shuffled(samples, seed, epoch) if shuffle else np.arange(samples)
+    order = to_numpy(shuffle(samples, epoch))
+    if order.shape != (samples,) or order.dtype.kind not in "iu":
+        raise InputError(
+            f"shuffle({samples}, {epoch}) must return {samples} whole numbers, "
+            f"not {order.dtype} of shape {order.shape}"
+        )
+    if not 0 <= (low := int(order.min())) <= (high := int(order.max())) < samples:
+        raise InputError(
+            f"shuffle({samples}, {epoch}) must return rows from 0 to {samples - 1}, "
+            f"not {low if low < 0 else high}"
+        )
+    return order.astype(np.int64, copy=False)
 
 
 def chunks(order: np.ndarray, batch_size: int, most: int = STEPS_PER_CHUNK) -> Iterator[np.ndarray]:
