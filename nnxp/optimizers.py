@@ -429,7 +429,7 @@ def get(name: str | Callable[..., Optimizer], **hyperparameters: Any) -> Optimiz
     make = OPTIMIZERS[name] if isinstance(name, str) else name
     parameters = inspect.signature(make).parameters
     if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
-        for key in hyperparameters.keys() - parameters.keys():
+        for key in (key for key in hyperparameters if key not in parameters):
             raise InputError(
                 f"{name} has no {key.replace('_', ' ')}; it takes {', '.join(parameters)}"
             )
