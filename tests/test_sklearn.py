@@ -467,3 +467,12 @@ def test_a_backend_without_float64_trains_in_float32_and_says_so(monkeypatch, ca
 def test_notebooks_show_them():
     assert "MLPClassifier" in MLPClassifier(alpha=0.5)._repr_html_()
     assert repr(MLPRegressor(alpha=0.5, dropout=0.2)) == "MLPRegressor(alpha=0.5, dropout=0.2)"
+
+
+@pytest.mark.skipif(not hasattr(nnxp, "register_activation"), reason="nnxp registers none yet")
+def test_activations_of_the_callers_are_taken():
+    pair = nnxp.kernels.ACTIVATIONS["tanh"]
+    expected = MLPClassifier(**SMALL, activation="tanh").fit(*WINE).predict_proba(WINE[0])
+    for activation in (pair, [pair]):
+        model = MLPClassifier(**SMALL, activation=activation).fit(*WINE)
+        assert (model.predict_proba(WINE[0]) == expected).all()
