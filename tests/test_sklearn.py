@@ -444,3 +444,35 @@ def test_a_fit_begins_anew():
 def test_infinitely_many_epochs_without_improvement_never_stop():
     model = MLPClassifier(**SMALL | {"max_iter": 30}, n_iter_no_change=math.inf, tol=1e6)
     assert model.fit(*WINE).n_iter_ == 30
+
+
+def test_a_backend_without_float64_trains_in_float32_and_says_so(monkeypatch, caplog):
+    backend = nnxp.backends.get("numpy")
+    dtype = type(backend).dtype
+
+    def single(self, name):
+        if name == "float64":
+            raise nnxp.BackendError("there is no float64 here")
+        return dtype(self, name)
+
+    monkeypatch.setattr(type(backend), "dtype", single)
+    with caplog.at_level(logging.INFO, "nnxp"):
+        model = MLPClassifier(**SMALL, backend=backend).fit(*WINE)
+    assert "X is float64, the network float32: there is no float64 here" in caplog.text
+    assert model.coefs_[0].dtype == np.float32
+    with pytest.raises(nnxp.BackendError, match="no float64"):
+        model.set_params(dtype="float64").fit(*WINE)
+
+
+def test_notebooks_show_them():
+    assert "MLPClassifier" in MLPClassifier(alpha=0.5)._repr_html_()
+    assert repr(MLPRegressor(alpha=0.5, dropout=0.2)) == "MLPRegressor(alpha=0.5, dropout=0.2)"
+
+
+@pytest.mark.skipif(not hasattr(nnxp, "register_activation"), reason="nnxp registers none yet")
+def test_activations_of_the_callers_are_taken():
+    pair = nnxp.kernels.ACTIVATIONS["tanh"]
+    expected = MLPClassifier(**SMALL, activation="tanh").fit(*WINE).predict_proba(WINE[0])
+    for activation in (pair, [pair]):
+        model = MLPClassifier(**SMALL, activation=activation).fit(*WINE)
+        assert (model.predict_proba(WINE[0]) == expected).all()

@@ -24,7 +24,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     The parameters up to `max_fun`, the methods and the fitted attributes are those of
     `sklearn.neural_network.MLPClassifier`, with the same names, defaults and meaning. From equal
-    random states, both learn the same, except for rounding.
+    random states, both learn the same, except for rounding. Only sample weights differ: they have a
+    mean of one over all samples, and in scikit-learn in every batch.
 
     Args:
         activation: also any other activation of nnxp, or a list with one for each hidden layer.

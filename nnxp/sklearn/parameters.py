@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 
 from nnxp import backends, initializers, options
-from nnxp.kernels import ACTIVATIONS
-from nnxp.objectives import LOSSES
 from nnxp.optimizers import SGD, Adam, Optimizer
 
 _ACTIVATION_NAMES = {"logistic": "sigmoid"}
@@ -36,11 +34,19 @@ def optimizer(p: SimpleNamespace) -> Optimizer:
     return SGD(p.learning_rate_init, p.momentum, nesterov, rate_in_velocity=True)
 
 
-def _renamed(rule: options.Rule, names: dict[str, str]) -> options.Rule:
-    """Return a rule that also takes scikit-learn's names."""
-    return options.Rule(
-        rule.takes, lambda x: rule.convert(names.get(x, x) if isinstance(x, str) else x)
-    )
+def _activation(value: Any) -> Any:
+    """Translate one name or one for each layer; `nnxp.MLP` checks them, and takes what it takes."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return tuple(_translated(each, _ACTIVATION_NAMES) for each in value)
+    return _translated(value, _ACTIVATION_NAMES)
+
+
+def _translated(value: Any, names: dict[str, str]) -> Any:
+    """Return nnxp's name for scikit-learn's; what is no name, unchanged."""
+    if not isinstance(value, str):
+        return value
+    value = value.lower().replace("-", "_")
+    return names.get(value, value)
 
 
 def _hidden_layer_sizes(value: Any) -> tuple[int, ...]:
@@ -68,10 +74,8 @@ _RULES = {
     "hidden_layer_sizes": options.Rule(
         "a whole number, 1 or more, or a list of such", _hidden_layer_sizes
     ),
-    "activation": options.one_or_each(
-        _renamed(options.name("activation", ACTIVATIONS), _ACTIVATION_NAMES)
-    ),
-    "loss": _renamed(options.name("loss", ("auto", *LOSSES)), _LOSS_NAMES),
+    "activation": options.Rule("an activation, or a list of such", _activation),
+    "loss": options.Rule("a loss", lambda value: _translated(value, _LOSS_NAMES)),
     "solver": options.name("solver", ("lbfgs", "sgd", "adam")),
     "alpha": options.NOT_NEGATIVE,
     "batch_size": options.Rule('"auto" or a whole number, 1 or more', _batch_size),

@@ -20,8 +20,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     The parameters up to `max_fun`, the methods and the fitted attributes are those of
     `sklearn.neural_network.MLPRegressor`, with the same names, defaults and meaning. From equal
-    random states, both learn the same, except for rounding. For several outputs, losses are sums
-    over them; scikit-learn follows the gradient of the sum, but shows the mean.
+    random states, both learn the same, except for rounding. For sample weights, see
+    `MLPClassifier`. For several outputs, losses are sums over them; scikit-learn follows the
+    gradient of the sum, but shows the mean, to which its `tol` refers.
 
     Args:
         loss: "squared_error", "poisson", or a loss of nnxp.
