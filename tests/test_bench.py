@@ -666,6 +666,7 @@ def test_a_part_that_ignores_the_interrupt_is_killed_with_its_children(tmp_path,
         pytest.fail("the part's child still runs")
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_does_not_stop_the_others():
     said = []
     todo = [part("raise SystemExit(1)"), part("print('here')"), part("import time; time.sleep(9)")]

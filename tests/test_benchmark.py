@@ -585,6 +585,7 @@ def test_contenders_may_start_together(tmp_path):
     ],
     ids=["passing", "lasting", "reference"],
 )
+@pytest.mark.slow
 def test_doubtful_rounds_are_measured_again_once(late, again, rounds):
     said = []
     entries = [stub(Sleeping, name, late=late.get(name, ())) for name in "ab"]

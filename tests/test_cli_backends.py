@@ -28,6 +28,7 @@ def test_backends_lists_each_with_its_version_or_its_cure(tmp_path):
 KERNELS = "import nnxp.backends.blas as blas; print(blas.kernels(), blas._processor())"
 
 
+@pytest.mark.slow
 def test_backends_names_the_kernels_of_blas_and_warns_of_slow_ones(tmp_path):
     free = dict.fromkeys(blas.FORCING, "")
     kernels, best = python(KERNELS, env=os.environ | free).stdout.split()

@@ -466,6 +466,7 @@ def test_losses_in_tf32_may_differ_by_what_tf32_makes_of_them():
     assert verdict(2.003, True, True) == "wrong"
 
 
+@pytest.mark.slow
 def test_the_bench_command_takes_tf32(tmp_path, monkeypatch, capsys):
     given = []
 

@@ -320,6 +320,7 @@ def test_the_command_line_has_the_pieces_of_installed_packages(tmp_path, package
     )
 
 
+@pytest.mark.slow
 def test_help_errors_and_completion_have_them_too(tmp_path, package):
     text = nnxp_process(tmp_path, package | {"COLUMNS": "1000"}, "train", "--help").stdout
     for name in ("gaussian", "doubled", "lively", "mine"):
