@@ -65,7 +65,8 @@ def minimize(
         weight = checks.sample_weight(sample_weight, x.shape[0])
         batch.append(spec.targets(checks.unit_mean(weight)))
     network.loss = objective.loss
-    unit = 1.0 if network.target_scaling is None else network.target_scaling.loss_unit(objective.loss)
+    scaling = network.target_scaling
+    unit = 1.0 if scaling is None else scaling.loss_unit(objective.loss)
 
     function = backend.compiled(_loss_and_gradients(network.hidden, objective, l2))
     dtype = backend.dtype(network.dtype)
