@@ -446,13 +446,15 @@ def test_on_a_gpu_graphs_train_as_eager_steps_do(name, rule):
     x, t = data()
     trained = []
     for executor in ("eager", "graph"):
-        network = nnxp.MLP([6, 5, 3], backend=backends.get(name, "cuda", executor))
+        # In float32 an L1 penalty and RMSprop make much of the rounding of weights near zero.
+        backend = backends.get(name, "cuda", executor)
+        network = nnxp.MLP([6, 5, 3], backend=backend, dtype="float64")
         options = {"regularization": REGULARIZATIONS["penalised"]}
         history = nnxp.train(network, x, t, epochs=3, batch_size=2, optimizer=rule, **options)
         assert history.fallbacks == []
         trained.append([to_numpy(array) for layer in network.parameters for array in layer])
     for expected, found in zip(*trained, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
 
 def test_torch_graphs_are_for_cuda_devices():
