@@ -125,6 +125,15 @@ def test_a_fixed_number_is_used_for_all_sizes(two):
         assert machine.run(threads.Chooser(2), 4, [shape]) == [2] * 4
 
 
+def test_a_fixed_number_takes_no_part_in_the_trial_of_another_training(two, caplog):
+    caplog.set_level(logging.INFO, "nnxp")
+    machine = Machine(two, 1.0, 0.6)
+    machine.run(threads.Chooser(None, machine.clock), 6)  # one chunk before its choice
+    assert machine.run(threads.Chooser(2, machine.clock), 9) == [2] * 9
+    assert caplog.records == []
+    assert machine.run(threads.Chooser(None, machine.clock), 3) == [1, 2, 2]
+
+
 class Spy(nnxp.SGD):
     """Notes the number of threads in each step."""
 
@@ -217,6 +226,7 @@ def test_what_cannot_be_told_its_threads_says_so():
     with pytest.raises(BackendError, match="array-api-strict chooses its CPU threads itself"):
         backends.get("array-api-strict", threads=2)
     opened = backends.get("numpy", threads=2)
+    assert backends.get(type(opened), threads=2).threads == 2
     assert backends.get(opened, threads=2) is opened
     with pytest.raises(BackendError, match="open already, with threads=2"):
         backends.get(opened, threads="auto")

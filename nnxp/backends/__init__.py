@@ -129,14 +129,14 @@ def get(
         if threads not in (None, name.threads):
             raise BackendError(f"{name.describe()} is open already, with threads={name.threads!r}")
         return name
+    device = device or os.environ.get("NNXP_DEVICE") or None
     if isinstance(name, type):
-        return name(device or os.environ.get("NNXP_DEVICE") or None, executor, bool(tf32))
+        return name(device, executor, bool(tf32), threads)
     name, chosen = parse(name or default_name())
     if chosen is None:
         chosen = executor
     elif executor not in (None, "auto", chosen):
         raise InputError(f"backend {name}:{chosen} has another executor: {executor!r}")
-    device = device or os.environ.get("NNXP_DEVICE") or None
     if name == "auto":
         return _auto(device, chosen, bool(tf32), threads)
     return backend_class(name)(device, chosen, bool(tf32), threads)

@@ -55,8 +55,8 @@ class NumPyBackend(Backend):
             steps, batch = order.shape
             weights = [array for array in leaves(state[0]) if array.ndim == 2]
             weights = weights or [leaves(state[0])[0].reshape(-1, 1)]  # a perceptron's
-            largest = batch * max(weight.size for weight in weights)
             if not laid_out:  # later states consist of the same arrays
+                largest = batch * max(weight.size for weight in weights)
                 state = _by_columns(state) if largest <= F_ORDER_MAX_MACS else state
                 laid_out = True
             with chooser.chunk(steps, batch, weights):

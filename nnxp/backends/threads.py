@@ -110,12 +110,13 @@ class Chooser:
             weights: the weight matrices.
         """
         largest = batch * max(weight.size for weight in weights)
-        is_first = largest not in self.seen  # it also records the step
-        self.seen.add(largest)
-        trial = None if is_first else self._trial(largest, batch, weights)
+        trial = None
         if isinstance(self.threads, int):
             number = self.threads
         else:
+            if largest in self.seen:  # the first chunk also records the step
+                trial = self._trial(largest, batch, weights)
+            self.seen.add(largest)
             number = trial.number(self.clock()) if trial else chosen(largest)
         start = self.clock()
         with limited(number):
@@ -125,9 +126,11 @@ class Chooser:
 
     def _trial(self, largest: int, batch: int, weights: list[np.ndarray]) -> _Trial | None:
         """Return the trial for products of this size; None if their number of threads is known."""
+        if largest < SINGLE_MAX_MACS:
+            return None
         if largest not in self.trials and (largest not in _chosen or self.threads == "auto"):
             several, before = most(), chosen(largest)
-            if isinstance(self.threads, int) or largest < SINGLE_MAX_MACS or several == 1:
+            if several == 1:
                 return None
             if self.threads == "auto":
                 self.trials[largest] = _Trial(several, before)

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -90,15 +90,11 @@ class TorchBackend(Backend):
 
     @contextmanager
     def context(self) -> Iterator[None]:
-        with self.xp.no_grad():
-            if self.device_name.startswith("cuda"):
-                with _float32_products(self.tf32):
-                    yield
-            elif isinstance(self.threads, int):
-                with _threads(self.threads):
-                    yield
-            else:
-                yield
+        on_cuda = self.device_name.startswith("cuda")
+        products = _float32_products(self.tf32) if on_cuda else nullcontext()
+        threads = _threads(self.threads) if isinstance(self.threads, int) else nullcontext()
+        with self.xp.no_grad(), products, threads:
+            yield
 
     def synchronize(self, arrays: Any) -> None:
         if self.device_name.startswith("cuda"):
