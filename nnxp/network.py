@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, cast
@@ -491,15 +490,15 @@ class MLP:
         Raises:
             InputError: a pre-activation is not finite.
         """
-        count = self.spec.block_rows
+        count, largest_weight = self.spec.block_rows, self.spec.largest_weight
         samples = x.shape[0] if kept is None else len(kept)
         dtype = self.backend.dtype(self.dtype)
         on_host = namespace(x) is not self.backend.xp or x.dtype != dtype
         for start in range(0, samples, count):
             block = slice(start, min(start + count, samples))
             part = x[block, ...] if kept is None else x[kept[block]]
-            largest = part.shape[0] * max(a * b for a, b in pairwise(self.sizes))
-            with self.backend.active(), self.backend.limit_threads(largest):
+            multiply_adds = part.shape[0] * largest_weight
+            with self.backend.active(), self.backend.limit_threads(multiply_adds):
                 if on_host:
                     part = self.backend.asarray(part, dtype=dtype)
                 z, y = self._outputs(self.parameters, part)
@@ -532,7 +531,7 @@ def _loss(objective: Objective) -> Callable[[Array, Array, Array | None], Array]
     """
 
     def loss(z: Array, targets: Array, units: Array | None) -> Array:
-        return replace(objective, units=units).value(z, targets)
+        return objective.in_units(units).value(z, targets)
 
     return loss
 

@@ -90,8 +90,8 @@ class Objective:
     output: str
     units: Array | None = field(default=None, compare=False)
 
-    def in_units(self, units: Array) -> Objective:
-        """Return the same objective with values in these units."""
+    def in_units(self, units: Array | None) -> Objective:
+        """Return the same objective with values in these units; None for no units."""
         return replace(self, units=units)
 
     def value(self, z: Array, targets: Array, sample_weight: Array | None = None) -> Array:

@@ -4,6 +4,7 @@ import logging
 import math
 import re
 
+import conftest
 import numpy as np
 import pytest
 
@@ -476,3 +477,23 @@ def test_activations_of_the_callers_are_taken():
     for activation in (pair, [pair]):
         model = MLPClassifier(**SMALL, activation=activation).fit(*WINE)
         assert (model.predict_proba(WINE[0]) == expected).all()
+
+
+def test_lbfgs_compiles_an_activation_that_is_registered_again():
+    conftest.require("jax")
+    X, y = WINE[0][:40].astype(np.float32), WINE[1][:40]
+    losses = []
+    try:
+        for factor in (1.0, 3.0):
+            nnxp.register_activation(
+                "changing", lambda z, f=factor: f * z, lambda dy, y, f=factor: f * dy
+            )
+            model = MLPClassifier(
+                (4,), "changing", solver="lbfgs", max_iter=2, random_state=0, backend="jax"
+            )
+            with pytest.warns(ConvergenceWarning):
+                model.fit(X, y)
+            losses.append(model.loss_)
+    finally:
+        del nnxp.kernels.ACTIVATIONS["changing"]
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)

@@ -38,6 +38,11 @@ class NetworkSpec:
         """Bytes per number."""
         return np.dtype(self.dtype).itemsize
 
+    @property
+    def largest_weight(self) -> int:
+        """Elements of the largest weight matrix: multiply-adds of a sample's largest product."""
+        return max(fan_in * fan_out for fan_in, fan_out in pairwise(self.sizes))
+
     def chunk_steps(self, batch_size: int) -> int:
         """Return the most steps of a chunk of full batches that the executor takes at once."""
         if not self.backend.execution.long_chunks:

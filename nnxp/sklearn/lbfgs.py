@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +16,7 @@ from nnxp.names import LossName
 from nnxp.network import MLP, backpropagate
 from nnxp.objectives import Objective
 from nnxp.optimizers import Parameters
+from nnxp.registry import cached
 from nnxp.regularization import Regularization
 
 
@@ -71,7 +71,7 @@ def minimize(
     function = backend.compiled(_loss_and_gradients(network.hidden, objective, l2))
     dtype = backend.dtype(network.dtype)
     layers = list(pairwise(network.sizes))
-    multiply_adds = x.shape[0] * max(fan_in * fan_out for fan_in, fan_out in layers)
+    multiply_adds = x.shape[0] * spec.largest_weight
 
     def unpack(packed: np.ndarray) -> Parameters:
         parameters, start = [], 0
@@ -108,7 +108,7 @@ def minimize(
     return result
 
 
-@lru_cache(maxsize=16)
+@cached(maxsize=16)
 def _loss_and_gradients(
     hidden: tuple[str, ...], objective: Objective, l2: float
 ) -> Callable[..., tuple[Array, Parameters]]:
