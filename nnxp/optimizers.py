@@ -129,8 +129,7 @@ class SGD:
 
     def _accelerate(self, velocity: Array, gradient: Array) -> tuple[Array, Array]:
         """Return the new velocity and the direction of the step. Overwrites the velocity."""
-        velocity *= self.momentum
-        velocity += gradient
+        velocity = _added(velocity, self.momentum, gradient)
         return velocity, gradient + self.momentum * velocity if self.nesterov else velocity
 
 
@@ -215,11 +214,9 @@ class Adam:
                 layer = weight, bias
             new_layer, new_m, new_v = [], [], []
             for w, g, m, v in zip(layer, gradient, layer_m, layer_v, strict=True):
-                m *= self.beta1
-                m += g
-                v *= self.beta2
+                m = _added(m, self.beta1, g)
                 g *= g
-                v += g
+                v = _added(v, self.beta2, g)
                 step = xp.sqrt(v)
                 step += epsilon
                 step = m / step
@@ -303,27 +300,20 @@ class RMSprop:
             v_bias, dbias = self._normalize(squares[layer][1], dbias)
             new_squares.append((v_weight, v_bias))
             if self.momentum:
-                dweight = self._accelerate(velocities[layer][0], dweight)
-                dbias = self._accelerate(velocities[layer][1], dbias)
+                dweight = _added(velocities[layer][0], self.momentum, dweight)
+                dbias = _added(velocities[layer][1], self.momentum, dbias)
                 new_velocities.append((dweight, dbias))
-            steps.append((learning_rate * dweight, learning_rate * dbias))
+            steps.append(_scaled((dweight, dbias), learning_rate))
         return apply_updates(parameters, steps), (new_squares, new_velocities)
 
     def _normalize(self, v: Array, g: Array) -> tuple[Array, Array]:
         """Return the new v and g / (sqrt(v) + epsilon). Overwrites v."""
         square = g * g
         square *= 1.0 - self.rho
-        v *= self.rho
-        v += square
+        v = _added(v, self.rho, square)
         root = namespace(v).sqrt(v)
         root += self.epsilon
         return v, g / root
-
-    def _accelerate(self, velocity: Array, step: Array) -> Array:
-        """Return the new velocity. Overwrites it."""
-        velocity *= self.momentum
-        velocity += step
-        return velocity
 
 
 @dataclass(frozen=True)
@@ -460,6 +450,13 @@ OPTIMIZER = options.Rule(
 
 def _scaled(pair: tuple[Array, Array], factor: Any) -> tuple[Array, Array]:
     return factor * pair[0], factor * pair[1]
+
+
+def _added(total: Array, decay: float, term: Array) -> Array:
+    """total <- decay total + term. Overwrites the total."""
+    total *= decay
+    total += term
+    return total
 
 
 def _zeros_like(parameters: Parameters) -> Parameters:

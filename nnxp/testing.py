@@ -85,7 +85,7 @@ def check_activation(
     assert y.shape == z.shape, f"forward of {name} returns shape {y.shape} for {z.shape}"
     saved = kernels.saved(backward, y, z)
     _check_function(f"backward of {name}", backward, (dy, *saved))
-    numeric = _differences(lambda moved: np.sum(dy * forward(moved)), z)
+    numeric = central_differences(lambda moved: np.sum(dy * forward(moved)), z)
     _compare(f"backward of {name} and central differences", backward(dy, *saved), numeric, 1e-7)
     for dtype in (np.float32, np.float64):
         points = np.array(POINTS, dtype=dtype)[:, None]
@@ -133,7 +133,7 @@ def check_loss(loss: str | Pair, y: Any = None, targets: Any = None) -> list[str
         each = [float(value(*(a[i : i + 1] for a in (y, targets)))) for i in range(len(y))]
         mean = np.mean(np.asarray(each) * (weights[0] if weights else 1.0))
         _compare(f"{said} and the mean of its samples' losses", found, mean, 1e-12)
-        numeric = _differences(lambda moved, w=weights: value(moved, targets, *w), y)
+        numeric = central_differences(lambda moved, w=weights: value(moved, targets, *w), y)
         _compare(f"gradient of {said} and central differences",
                  gradient(y, targets, *weights), numeric, 1e-6)  # fmt: skip
         ran = _check_function(said, value, (y, targets, *weights))
@@ -342,7 +342,7 @@ def _compare(what: str, found: Any, expected: Any, tolerance: float) -> None:
         )
 
 
-def _differences(function: _Function, x: np.ndarray, h: float = 1e-5) -> np.ndarray:
+def central_differences(function: _Function, x: np.ndarray, h: float = 1e-5) -> np.ndarray:
     """(f(x + h) - f(x - h)) / 2h in every element of x; f returns one number."""
     result = np.empty_like(x)
     for place in np.ndindex(x.shape):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from nnxp import kernels
 from nnxp.arrays import device, namespace, to_numpy
+from nnxp.testing import central_differences
 
 ACTIVATIONS = [name for name in kernels.ACTIVATIONS if name != "softmax"]
 LOSSES = [
@@ -354,23 +355,13 @@ def test_losses_are_their_formulas(name, classes, weighted):
 # Derivatives, against central differences of the kernels above.
 
 
-def differences(function, x, h=1e-5):
-    """(f(x + h) - f(x - h)) / 2h in every element of x; f returns one number."""
-    result = np.empty_like(x)
-    for place in np.ndindex(x.shape):
-        move = np.zeros_like(x)
-        move[place] = h
-        result[place] = (function(x + move) - function(x - move)) / (2 * h)
-    return result
-
-
 @pytest.mark.parametrize("name", [*ACTIVATIONS, "softmax", "log_softmax"])
 def test_backward_kernels_are_central_differences(name):
     z, dy = 2 * np.random.default_rng(1).standard_normal((2, 7, 5))
     assert np.abs(z).min() > 1e-3  # no difference goes across a kink
     forward = getattr(kernels, name)
     dz = getattr(kernels, f"{name}_backward")(dy, *kernel_saved(name, z))
-    expected = differences(lambda moved: np.sum(dy * forward(moved)), z)
+    expected = central_differences(lambda moved: np.sum(dy * forward(moved)), z)
     np.testing.assert_allclose(dz, expected, rtol=1e-7, atol=1e-8)
 
 
@@ -380,7 +371,7 @@ def test_backward_kernels_are_central_differences(name):
 def test_loss_gradients_are_central_differences(name, classes, weighted):
     classes = classes and name.startswith("categorical")
     y, *others = loss_arguments(name, classes, weighted)(np.random.default_rng(2), "float64")
-    expected = differences(lambda moved: getattr(kernels, name)(moved, *others), y)
+    expected = central_differences(lambda moved: getattr(kernels, name)(moved, *others), y)
     gradient = getattr(kernels, f"{name}_gradient")(y, *others)
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-9)
 
@@ -397,9 +388,15 @@ def test_the_affine_kernels_are_the_formula_and_central_differences():
     dweight, dbias = kernels.affine_backward(dz, x)
     dx = kernels.affine_input_backward(dz, weight)
     close = {"rtol": 1e-7, "atol": 1e-8}
-    np.testing.assert_allclose(dx, differences(lambda m: summed(m, weight, bias), x), **close)
-    np.testing.assert_allclose(dweight, differences(lambda m: summed(x, m, bias), weight), **close)
-    np.testing.assert_allclose(dbias, differences(lambda m: summed(x, weight, m), bias), **close)
+    np.testing.assert_allclose(
+        dx, central_differences(lambda m: summed(m, weight, bias), x), **close
+    )
+    np.testing.assert_allclose(
+        dweight, central_differences(lambda m: summed(x, m, bias), weight), **close
+    )
+    np.testing.assert_allclose(
+        dbias, central_differences(lambda m: summed(x, weight, m), bias), **close
+    )
 
 
 # And against torch's own.

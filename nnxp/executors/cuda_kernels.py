@@ -132,9 +132,7 @@ def is_better(kernel: Kernel) -> bool:
 
     The library's reductions copy their results into the array that is meant for them.
     """
-    return len(kernel.statements) > 1 or any(
-        each.kind is Kind.REDUCTION for each in kernel.statements
-    )
+    return len(kernel.statements) > 1 or kernel.axis is not None
 
 
 def split_totals(calls: Iterable[Call], library: ArrayOps) -> Iterator[Call]:

@@ -69,7 +69,6 @@ def _verbose(value: Any) -> int:
     return int(value) if isinstance(value, np.bool_) else max(0, int(value))
 
 
-_TRUTH = options.TRUTH
 _RULES = {
     "hidden_layer_sizes": options.Rule(
         "a whole number, 1 or more, or a list of such", _hidden_layer_sizes
@@ -83,13 +82,13 @@ _RULES = {
     "learning_rate_init": options.POSITIVE,
     "power_t": options.NOT_NEGATIVE,
     "max_iter": options.whole(1),
-    "shuffle": _TRUTH,
+    "shuffle": options.TRUTH,
     "tol": options.NOT_NEGATIVE,
     "verbose": options.Rule("True, False or a whole number", _verbose),
-    "warm_start": _TRUTH,
+    "warm_start": options.TRUTH,
     "momentum": options.SHARE,
-    "nesterovs_momentum": _TRUTH,
-    "early_stopping": _TRUTH,
+    "nesterovs_momentum": options.TRUTH,
+    "early_stopping": options.TRUTH,
     "validation_fraction": options.SHARE,
     "beta_1": options.SHARE,
     "beta_2": options.SHARE,
@@ -102,5 +101,5 @@ _RULES = {
     "initializer": initializers.INITIALIZER,
     "dropout": options.one_or_each(options.SHARE),
     "callbacks": options.FUNCTIONS,
-    "scale_targets": _TRUTH,
+    "scale_targets": options.TRUTH,
 }
