@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
 
-from nnxp import backends, checkpoint, initializers, metrics, objectives, options, weights
+from nnxp import backends, checkpoint, initializers, objectives, options, weights
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
 from nnxp.data import checks, placement
 from nnxp.data.placement import NetworkSpec
@@ -19,7 +19,8 @@ from nnxp.data.prepare import Validation, prepare_evaluation
 from nnxp.errors import InputError, shown
 from nnxp.initializers import INITIALIZER
 from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward, saved
-from nnxp.names import ActivationName, DTypeName, InitializerName, LossName
+from nnxp.metrics import METRIC, Metric, measure
+from nnxp.names import ActivationName, DTypeName, InitializerName, LossName, MetricName
 from nnxp.objectives import LOSSES, Objective
 from nnxp.optimizers import Parameters
 from nnxp.randomness import Purpose, generator
@@ -28,6 +29,7 @@ from nnxp.target_scaling import TargetScaling
 
 _ACTIVATION = ACTIVATIONS.rule()
 _EACH_ACTIVATION = options.one_or_each(_ACTIVATION)
+_METRICS = options.several(METRIC, least=1)
 
 
 def _hidden(value: Any) -> Any:
@@ -295,24 +297,41 @@ class MLP:
         return namespace(x).asarray(y, device=device(x)) if is_array(x) else y
 
     def evaluate(
-        self, x: Any, targets: Any, loss: LossName | Piece | None = None
+        self,
+        x: Any,
+        targets: Any,
+        loss: LossName | Piece | None = None,
+        metrics: Iterable[MetricName | Metric | Callable[[Any, Any], float]] = ("auto",),
     ) -> dict[str, float]:
-        """Compute the loss on `x` and the metrics that fit the targets.
+        """Compute the loss on `x` and metrics.
 
         Args:
             x: (samples, features).
             targets: see `nnxp.train`.
             loss: a loss, see `nnxp.train`; None for `MLP.loss`, that of the last training.
+            metrics: a list of metrics, each as `metric` of `nnxp.train`; "auto" is accuracy, and
+                for real-valued targets R^2, RMSE and MAE.
 
         Returns:
             {"loss": ..., "accuracy": ...}; for real-valued targets {"loss": ..., "r2": ...,
             "rmse": ..., "mae": ...}, with loss, RMSE and MAE in the targets' own unit.
 
         Raises:
-            InputError: shapes or labels do not fit, or a value or an output is not finite.
+            InputError: shapes or labels do not fit, a value or an output is not finite, or a
+                metric is not known or not for such targets.
+
+        Example:
+            >>> import nnxp
+            >>> data = nnxp.datasets.load("digits")
+            >>> network = nnxp.MLP([64, 10])
+            >>> list(network.evaluate(data.x_test, data.y_test, metrics=["auto", "f1"]))
+            ['loss', 'accuracy', 'f1']
         """
         objective = objectives.get(self.loss if loss is None else loss, self.output)
-        return evaluate(self, prepare_evaluation(self.spec, objective.loss, x, targets), objective)
+        chosen = _METRICS("metrics", metrics)
+        data = prepare_evaluation(self.spec, objective.loss, x, targets)
+        value, outputs = loss_and_outputs(self, data, objective)
+        return {"loss": value, **measure(objective, outputs, data.targets, data.classes, chosen)}
 
     def loss_and_gradients(
         self, x: Any, targets: Any, loss: LossName | Piece = "auto", *, sample_weight: Any = None
@@ -536,19 +555,26 @@ def _loss(objective: Objective) -> Callable[[Array, Array, Array | None], Array]
     return loss
 
 
-def evaluate(network: MLP, data: Validation, objective: Objective) -> dict[str, float]:
-    """Compute `MLP.evaluate` on data that is already checked."""
-    targets, total, outputs, units = data.targets, 0.0, [], None
-    scaling, scale, factor = network.target_scaling, np.ones(1), 1.0
+def loss_and_outputs(
+    network: MLP, data: Validation, objective: Objective
+) -> tuple[float, np.ndarray]:
+    """Compute the loss and the outputs, (samples, outputs), on data that is already checked.
+
+    Both are in the targets' own unit. See `MLP.evaluate`.
+    """
+    targets, total, blocks, units, factor = data.targets, 0.0, [], None, 1.0
+    scaling = network.target_scaling
     if scaling is not None:
         scaling.check_loss(objective.loss)
-        targets, scale = scaling.apply(targets), np.asarray(scaling.scale)
+        targets = scaling.apply(targets)
         factor, units = scaling.loss_unit(objective.loss), network.target_units()
     loss = network.backend.compiled(_loss(objective))
     for rows, z, y in network._forward_blocks(data.x, data.rows, data.numbers):
         t = network.spec.targets(targets[rows])
         with network.backend.active():
             total += float(loss(z, t, units)) * t.shape[0]
-            outputs.append(to_numpy(y))
-    figures = metrics.measure(objective, np.concatenate(outputs), targets, data.classes, scale)
-    return {"loss": factor * total / targets.shape[0], **figures}
+            blocks.append(to_numpy(y))
+    outputs = np.concatenate(blocks)
+    if scaling is not None:
+        outputs = scaling.invert(outputs.astype(np.float64))
+    return factor * total / targets.shape[0], outputs

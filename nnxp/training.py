@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from nnxp import objectives, optimizers, options, schedules, target_scaling
+from nnxp import metrics, objectives, optimizers, options, schedules, target_scaling
 from nnxp.arrays import Array, namespace, to_numpy
+from nnxp.callbacks import running
 from nnxp.data import batches
-from nnxp.data.prepare import Prepared, prepare
+from nnxp.data.prepare import Prepared, Validation, prepare
 from nnxp.diagnostics import DiagnosticsRecorder
 from nnxp.errors import DivergenceError, InputError
 from nnxp.history import Epoch, History, check_monitor
-from nnxp.names import LossName, OptimizerName
-from nnxp.network import MLP, evaluate
+from nnxp.metrics import Metric
+from nnxp.names import LossName, MetricName, OptimizerName
+from nnxp.network import MLP, loss_and_outputs
 from nnxp.objectives import LOSS, Objective
 from nnxp.optimizers import SGD, ClipNorm, Optimizer, Parameters
 from nnxp.registry import Piece
@@ -63,6 +65,7 @@ _OPTIONS = {
     "validation": options.optional(
         options.Rule("a share of the data in [0, 1) or a pair (x, targets)", _validation)
     ),
+    "metric": metrics.METRIC,
     "callbacks": options.FUNCTIONS,
     "schedule": options.made(
         'a schedule, nnxp.schedules.Cosine(), or a text, "cosine" or "cosine,warmup=5"',
@@ -95,6 +98,7 @@ def train(
     seed: int = 0,
     shuffle: bool | Callable[[int, int], Any] = True,
     validation: tuple[Any, Any] | float | None = None,
+    metric: MetricName | Metric | Callable[[Any, Any], float] = "auto",
     callbacks: Iterable[Callback] = (),
     sample_weight: Any = None,
     schedule: Schedule | str = Constant(),  # noqa: B008, likewise
@@ -128,10 +132,14 @@ def train(
             are, and a function shuffle(samples, epoch) returns the rows of an epoch, (samples,).
         validation: (x, targets) to evaluate after every epoch, or a share of the data, in [0, 1),
             to keep out of training for this; the seed chooses its rows.
+        metric: the metric on the validation data, of the network after every epoch: "accuracy",
+            "balanced_accuracy", "f1", "roc_auc", "r2", "rmse", "mae"; "auto" is accuracy, or R^2
+            for real-valued targets. A function of (targets, predictions), such as those of
+            `sklearn.metrics`, is a metric too; see `nnxp.metrics.get`.
         callbacks: each is called as callback(network, history) after every epoch; if one returns
             True, training ends. Assigning `network.parameters` in a callback does not affect the
-            training. If a callback has a method `finish(network, history)`, as `EarlyStopping`
-            does, it is called at the end of training.
+            training. Methods `start` and `finish` are called before and after training; see
+            `nnxp.Callback`.
         sample_weight: the weight of each sample in the loss, (samples,), not negative; scaled to
             mean one.
         schedule: computes the learning rate of each epoch from the optimizer's; an object of
@@ -197,31 +205,58 @@ def train(
         for each in watching:
             if isinstance(monitor := getattr(each, "monitor", None), str):
                 check_monitor(monitor, has_validation=prepared.validation is not None)
+        known = None if resume is None else resume.metric
+        chosen = _metric(metric, known, objective, prepared.validation, network.sizes[-1])
         if table:
             table.expect(prepared.feed.samples)
             callbacks = (table.row, *callbacks)
         advance = [each for each in (progress, table) if each]
         training = _Training(
-            network, prepared, objective, optimizer, regularization, seed, diagnose, resume
+            network, prepared, objective, optimizer, regularization, seed, chosen, diagnose, resume
         )
         for each in advance:
             if hasattr(each, "watch"):  # an EpochTable
                 each.watch(training.running)
         history = training.history
         first, last = len(history.epochs) + 1, len(history.epochs) + epochs
-        for epoch in range(first, last + 1):
-            rate = schedule(optimizer.learning_rate, epoch, last, history)
-            rate = options.NOT_NEGATIVE("the schedule's rate", rate)
-            order = batches.ordered(shuffle, prepared.feed.samples, seed, epoch)
-            history.epochs.append(training.epoch(epoch, order, rate, advance))
-            stops = [callback(network, history) for callback in callbacks]
-            if any(stops):
-                break
-        history.resumable = training.state[1:3]
-        for callback in callbacks:
-            if hasattr(callback, "finish"):
-                callback.finish(network, history)
+        with running(callbacks, network, history):
+            for epoch in range(first, last + 1):
+                rate = schedule(optimizer.learning_rate, epoch, last, history)
+                rate = options.NOT_NEGATIVE("the schedule's rate", rate)
+                order = batches.ordered(shuffle, prepared.feed.samples, seed, epoch)
+                history.epochs.append(training.epoch(epoch, order, rate, advance))
+                stops = [callback(network, history) for callback in callbacks]
+                if any(stops):
+                    break
+            history.resumable = training.state[1:3]
     return history
+
+
+def _metric(
+    wanted: Any, known: str | None, objective: Objective, data: Validation | None, outputs: int
+) -> Metric | None:
+    """Return the validation metric; None without validation data.
+
+    Args:
+        wanted: `metric` of `train`.
+        known: the name of the metric of a training to go on with.
+        objective: the training's.
+        data: the validation data.
+        outputs: the number of the network's outputs.
+
+    Raises:
+        InputError: the metric does not work on this data, or is not that of before.
+    """
+    if data is None:
+        if wanted != metrics.AUTO:
+            raise InputError("metric needs validation data: give a validation share or set")
+        return None
+    kind = metrics.kind(objective, data.targets, data.classes)
+    metric = metrics.choose([wanted], kind)[0]
+    metrics.check(metric, objective, data.targets, kind, outputs)
+    if known not in (None, metric.name):
+        raise InputError(f"resume: its metric was {known!r}, not {metric.name!r}: give that again")
+    return metric
 
 
 def _epoch_table(epochs: int) -> EpochTable:
@@ -242,6 +277,7 @@ class _Training:
         optimizer: Optimizer,
         regularization: Regularization,
         seed: int,
+        metric: Metric | None,
         diagnose: bool,
         resume: History | None,
     ) -> None:
@@ -254,7 +290,11 @@ class _Training:
         network.target_scaling, network.loss = scaling, objective.loss
         self.unit = 1.0 if scaling is None else scaling.loss_unit(objective.loss)
         self.history = History() if resume is None else resume
-        self.history.loss = objective.loss
+        self.history.loss, self.history.best_epoch = objective.loss, None
+        self.metric = metric
+        if metric is not None:
+            self.history.metric = metric.name
+            self.history.larger_is_better = metric.larger_is_better
         self.running = Running(self.backend, self.unit)
         # Pass 0 without dropout: a new seed must not recompile the step.
         dropout_seed = seed if regularization.shares(len(network.hidden)) else 0
@@ -320,15 +360,16 @@ class _Training:
         """Compute the loss and the main metric on the validation data; None without such data."""
         if self.validation is None:
             return None, None
+        assert self.metric is not None
+        data = self.validation
         try:
-            result = evaluate(self.network, self.validation, self.objective)
+            loss, outputs = loss_and_outputs(self.network, data, self.objective)
         except InputError as error:  # the data was checked, so an output is not finite
             raise DivergenceError(
                 f"epoch {epoch}, validation data: {error}; or lower the learning rate ({rate:g})"
             ) from None
-        loss = result.pop("loss")
-        self.history.metric, metric = next(iter(result.items()))
-        return loss, metric
+        kind = metrics.kind(self.objective, data.targets, data.classes)
+        return loss, self.metric(metrics.outcome(self.objective, outputs, data.targets, kind))
 
     def _parameter_sum(self) -> Array:
         """Return the sum of all parameters, a 0-d array: finite only if every parameter is."""
