@@ -27,6 +27,7 @@ from .errors import (
 )
 from .gradient_check import gradcheck
 from .history import Epoch, History
+from .learning_rate_finder import find_learning_rate
 from .network import MLP
 from .optimizers import SGD, Adam, AdamW, ClipNorm, RMSprop
 from .perceptron import Perceptron
@@ -67,6 +68,7 @@ __all__ = [
     "callbacks",
     "datasets",
     "executors",
+    "find_learning_rate",
     "gradcheck",
     "kernels",
     "linalg",

@@ -205,7 +205,7 @@ def test_all_that_started_finish_though_one_of_them_fails(data):
 
 def test_a_resumed_training_begins_anew(data):
     """The epochs count on: the best one before is none of this training."""
-    stopping = EarlyStopping("loss", patience=3)
+    stopping = EarlyStopping("loss", patience=3, min_delta=1e-6)
     network, history = fit(data, [stopping], epochs=4, batch_size=40)
     assert stopping.best_epoch == history.best_epoch == 4
     history = train(network, *data, epochs=20, batch_size=40, validation=0.3, resume=history,

@@ -8,12 +8,12 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import check_is_fitted
 
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
+from nnxp.class_weights import sample_weights
 from nnxp.names import ActivationName
 from nnxp.network import MLP
 from nnxp.sklearn.base import BaseMLP, Samples, set_parameters
@@ -246,8 +246,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 "of a part say little about all. Use compute_class_weight of "
                 "sklearn.utils.class_weight on all classes, and give its weights as a dictionary"
             )
-        by_class = compute_sample_weight(self.class_weight, data.y)
+        by_class = self._class_weights(data.y)
         return by_class if data.weight is None else data.weight * by_class
+
+    def _class_weights(self, y: np.ndarray) -> np.ndarray:
+        """Return the weight of each sample's class, (samples,); of several labels, the product."""
+        binarizer, weights = self._label_binarizer, self.class_weight
+        if not binarizer.y_type_.startswith("multilabel"):
+            return sample_weights(weights, np.searchsorted(self.classes_, y), self.classes_)
+        labels = self._encode(y)
+        each = [weights] * labels.shape[1] if isinstance(weights, str) else weights
+        if not isinstance(each, (list, tuple)) or len(each) != labels.shape[1]:
+            raise ValueError(
+                f"class_weight must be 'balanced' or a list of {labels.shape[1]} dictionaries, one "
+                f"for each label, not {weights!r}"
+            )
+        columns = zip(each, labels.T, strict=True)
+        return np.prod([sample_weights(one, column, (0, 1)) for one, column in columns], axis=0)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
