@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from nnxp import backends, checkpoint, initializers, objectives, options, weights
+from nnxp import backends, checkpoint, initializers, objectives, optimizers, options, weights
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
 from nnxp.data import checks, placement
 from nnxp.data.placement import NetworkSpec
@@ -20,11 +20,19 @@ from nnxp.errors import InputError, shown
 from nnxp.initializers import INITIALIZER
 from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward, saved
 from nnxp.metrics import METRIC, Metric, measure
-from nnxp.names import ActivationName, DTypeName, InitializerName, LossName, MetricName
+from nnxp.names import (
+    ActivationName,
+    DTypeName,
+    InitializerName,
+    LossName,
+    MetricName,
+    OptimizerName,
+)
 from nnxp.objectives import LOSSES, Objective
-from nnxp.optimizers import Parameters
+from nnxp.optimizers import SGD, Optimizer, Parameters
 from nnxp.randomness import Purpose, generator
 from nnxp.registry import Piece, cached, is_pair
+from nnxp.summary import Summary, summarize
 from nnxp.target_scaling import TargetScaling
 
 _ACTIVATION = ACTIVATIONS.rule()
@@ -362,6 +370,32 @@ class MLP:
         with self.backend.active():
             value, gradients = backpropagate(self.parameters, self.hidden, objective, x, *arrays)
             return float(value), gradients
+
+    @options.checked(batch_size=options.whole(1), optimizer=optimizers.OPTIMIZER)
+    def summary(
+        self,
+        batch_size: int = 32,
+        optimizer: Optimizer | OptimizerName | Callable[[], Optimizer] = SGD(),  # noqa: B008, it is frozen
+    ) -> Summary:
+        """Return the layers with shapes and parameters, and the memory of a training: a table.
+
+        Args:
+            batch_size: samples per step, for the shapes and the memory of activations.
+            optimizer: see `nnxp.train`, for the memory of its state.
+
+        Example:
+            >>> import nnxp
+            >>> summary = nnxp.MLP([64, 128, 10], backend="numpy").summary(optimizer="adam")
+            >>> summary.parameters, summary.parameter_bytes, summary.layers[0].weight
+            (9610, 38440, (64, 128))
+        """
+        return summarize(
+            self.spec,
+            (*self.hidden, self.output),
+            self.parameters,
+            batch_size,
+            cast(Optimizer, optimizer),  # the check of the options has replaced names
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a safetensors file, completely or not at all.

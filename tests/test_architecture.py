@@ -20,7 +20,7 @@ FLOORS = [
     {"backends"},
     {"initializers", "objectives", "optimizers", "preprocessing", "regularization",
      "target_scaling"},
-    {"checkpoint", "data", "metrics", "predictions", "weights"},
+    {"checkpoint", "data", "metrics", "predictions", "summary", "weights"},
     {"network", "running"},
     {"perceptron", "registration", "state", "gradient_check"},
     {"diagnostics"},
