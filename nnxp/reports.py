@@ -24,7 +24,8 @@ def training(
     """Return the report of a training as a dictionary that JSON can hold.
 
     It has the backend with its device and executor, the fall-backs, the versions, the network, the
-    options and every epoch. `nnxp.plots.history` draws a report that has the options "optimizer",
+    options, every epoch, the name of the validation metric and the number of the best epoch (null
+    without early stopping). `nnxp.plots.history` draws a report that has the options "optimizer",
     "learning_rate", "batch_size" and "task".
 
     Args:
@@ -57,6 +58,8 @@ def training(
             "output_activation": network.output,
             "loss": network.loss,
         },
+        "metric": history.metric,
+        "best_epoch": history.best_epoch,
         "history": history.to_list(),
         "test": dict(test or {}),
     }

@@ -75,10 +75,8 @@ class Summary:
     def _repr_html_(self) -> str:
         """Return the tables for notebooks."""
         table = _table([*self._rows(), self._last_row()], _HEADINGS)
-        return "\n".join(
-            [f"<p>{escape(self.title)}</p>", *table]
-            + [f"<p>{escape(self._training())}</p>", *_table(self._memory())]
-        )
+        title, training = (f"<p>{escape(text)}</p>" for text in (self.title, self._training()))
+        return "\n".join([title, *table, training, *_table(self._memory())])
 
     def _rows(self) -> list[tuple[str, ...]]:
         inputs = self.batch_size, self.layers[0].weight[0]
