@@ -183,7 +183,7 @@ def history(training: History | dict[str, Any]) -> Figure:
             panels[1].set_ylabel(f"{label} (%)")
             panels[1].yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
     if validation and best not in epochs:
-        best = epochs[int(np.argmin(validation))]
+        best = int(epochs[int(np.argmin(validation))])
     if best in epochs:
         _mark_best(panels, [validation or losses, metric], epochs.index(best), best)
     panels[0].legend()
@@ -230,7 +230,7 @@ def confusion_matrix(
     x: Any,
     targets: Any,
     classes: Sequence[str] | None = None,
-    title: str | None = None,
+    name: str | None = None,
 ) -> Figure:
     """Draw how many samples of each class (a row) the network assigns to each class (a column).
 
@@ -242,7 +242,7 @@ def confusion_matrix(
         targets: classes, (samples,); one-hot rows, (samples, classes); or, for a single output, 0/1
             labels.
         classes: the name of each class; by default those in the model's metadata, or else numbers.
-        title: stands above; by default the network, the samples and the accuracy.
+        name: what the title begins with; by default the network's sizes.
 
     Raises:
         InputError: the targets are no classes, shapes or labels do not fit, or the number of names
@@ -251,12 +251,12 @@ def confusion_matrix(
     counts = _confusion(network, x, targets)
     number, samples = len(counts), int(counts.sum())
     known = described(network.metadata, network.sizes).get("classes")
-    names = [str(name) for name in classes or known or range(number)]
+    names = [str(each) for each in classes or known or range(number)]
     if len(names) != number:
         raise InputError(f"{len(names)} names of classes for {number}")
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     places = np.arange(0, number, math.ceil(number / 40))
-    labels = [name if len(name) <= 18 else f"{name[:17]}…" for name in names]
+    labels = [each if len(each) <= 18 else f"{each[:17]}…" for each in names]
     longest = 0.08 * max(map(len, labels))  # inches, about
     steep = longest + 0.05 > 5 / number
     figure = new_figure(6.0 + (longest if steep else 0) - longest / 2)
@@ -287,7 +287,7 @@ def confusion_matrix(
     bar.outline.set_visible(False)
     right = 100 * np.trace(counts) / samples
     put_title(
-        figure, title or f"{_layer_sizes(network)}: {right:.2f} % of {samples:,} samples are right"
+        figure, f"{name or _layer_sizes(network)}: {right:.2f} % of {samples:,} samples are right"
     )
     return figure
 

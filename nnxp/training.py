@@ -24,7 +24,7 @@ from nnxp.names import LossName, MetricName, OptimizerName
 from nnxp.network import MLP, loss_and_outputs
 from nnxp.objectives import LOSS, Objective
 from nnxp.optimizers import SGD, ClipNorm, Optimizer, Parameters
-from nnxp.registry import Piece
+from nnxp.registry import AUTO, Piece
 from nnxp.regularization import Regularization
 from nnxp.running import Running
 from nnxp.schedules import Constant, Schedule
@@ -201,6 +201,7 @@ def train(
                 target_scaling.choose, scale_targets, objective, network.target_scaling
             ),
         )
+        callbacks = list(callbacks)
         watching: list[Any] = [schedule, *callbacks]
         for each in watching:
             if isinstance(monitor := getattr(each, "monitor", None), str):
@@ -209,7 +210,7 @@ def train(
         chosen = _metric(metric, known, objective, prepared.validation, network.sizes[-1])
         if table:
             table.expect(prepared.feed.samples)
-            callbacks = (table.row, *callbacks)
+            callbacks = [table.row, *callbacks]
         advance = [each for each in (progress, table) if each]
         training = _Training(
             network, prepared, objective, optimizer, regularization, seed, chosen, diagnose, resume
@@ -248,7 +249,7 @@ def _metric(
         InputError: the metric does not work on this data, or is not that of before.
     """
     if data is None:
-        if wanted != metrics.AUTO:
+        if wanted != AUTO:
             raise InputError("metric needs validation data: give a validation share or set")
         return None
     kind = metrics.kind(objective, data.targets, data.classes)

@@ -255,11 +255,11 @@ def test_a_confusion_matrix_has_scikit_learns_counts(digits, tmp_path):
 def test_a_confusion_matrix_of_a_single_output_and_of_many_classes():
     x = np.array([[-1.0], [-2.0], [1.0], [3.0]])
     one = nnxp.MLP([1, 1], output="sigmoid", backend="numpy", parameters=[([[1.0]], [0.0])])
-    figure = plots.confusion_matrix(one, x, [0, 1, 1, 1], ["no", "a long name of a class"], "T")
+    figure = plots.confusion_matrix(one, x, [0, 1, 1, 1], ["no", "a long name of a class"], "moons")
     assert cells(figure) == ["1\n100 %", "0", "1\n33.3 %", "2\n66.7 %"]
     panel = figure.axes[0]
     assert [label.get_text() for label in panel.get_yticklabels()] == ["no", "a long name of a …"]
-    assert figure.get_suptitle() == "T"
+    assert figure.get_suptitle() == "moons: 75.00 % of 4 samples are right"
     for number, texts, ticks in ((20, 400, 20), (60, 0, 30)):
         many = nnxp.MLP([1, number], backend="numpy")
         figure = plots.confusion_matrix(many, x, [0, 1, 2, number - 1])

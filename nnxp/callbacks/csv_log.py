@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 from nnxp.callbacks.callback import Callback
@@ -69,5 +70,6 @@ class CSVLog(Callback):
             self._file.close()
             self._file = None
 
-    def _write(self, values: Any) -> None:
+    def _write(self, values: Iterable[Any]) -> None:
+        assert self._file is not None
         csv.writer(self._file, lineterminator="\n").writerow(values)

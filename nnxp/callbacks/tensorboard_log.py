@@ -23,7 +23,7 @@ class TensorBoardLog(Callback):
         folder: the folder of the logs, which is made if it is not there.
 
     Raises:
-        InputError: tensorboard is not installed.
+        InputError: tensorboard is not installed; in training, `folder` is a file.
         OSError: in training, the folder or the disk refuses.
 
     Example:
@@ -36,8 +36,14 @@ class TensorBoardLog(Callback):
         self._writer: Any = None
         _writer_class()
 
+    def check(self) -> None:
+        """Raise InputError if there is a file in the place of the folder."""
+        if os.path.exists(self.folder) and not os.path.isdir(self.folder):
+            raise InputError(f"{self.folder}: is no folder; name one for the logs of TensorBoard")
+
     def start(self, network: MLP, history: History) -> None:
         """Open a file in the folder."""
+        self.check()
         os.makedirs(self.folder, exist_ok=True)
         self._writer = _writer_class()(self.folder)
 
