@@ -243,6 +243,10 @@ class MLP:
             raise InputError(f"parameters have shapes {found}, the network's are {shapes}")
         self._parameters: Parameters = copies
 
+    def copy_parameters(self, parameters: Parameters) -> None:
+        """Take a copy of the parameters of a training on this network's backend, unchecked."""
+        self._parameters = self.backend.copied(parameters)
+
     def forward(self, x: Any) -> Array:
         """Return the outputs for `x`, (samples, features), as an array on the network's device.
 
@@ -257,7 +261,7 @@ class MLP:
             checks.check_outputs(z)
             return self._in_target_units(y)
 
-    def predict(self, x: Any) -> Array:
+    def predict(self, x: Any, *, assume_finite: bool = False) -> Array:
         """Return the outputs for `x`, (samples, outputs), in the array library of `x`.
 
         Large inputs are processed in batches. If targets were scaled for training, the outputs
@@ -265,33 +269,40 @@ class MLP:
 
         Args:
             x: (samples, features), an array of any library or a nested list.
+            assume_finite: whether `x` is known to be finite, and is not checked where that takes
+                time. Outputs always are.
 
         Raises:
             InputError: the shape does not fit, or a value or an output is not finite.
         """
-        return self._predict(x, lambda y: y)
+        return self._predict(x, lambda y: y, assume_finite)
 
-    def predict_classes(self, x: Any) -> Array:
+    def predict_classes(self, x: Any, *, assume_finite: bool = False) -> Array:
         """Return the class of each row, (samples,), integers in the array library of `x`.
 
         The class is the index of the largest output. With a single output unit it is 1 where the
         output is above one half and 0 elsewhere; the threshold is zero if the output activation
         gives no probability.
 
+        Args:
+            x, assume_finite: see `predict`.
+
         Raises:
             InputError: the shape does not fit, or a value or an output is not finite.
         """
         xp = self.backend.xp
         if self.sizes[-1] > 1:
-            return self._predict(x, lambda y: xp.argmax(y, axis=1))
+            return self._predict(x, lambda y: xp.argmax(y, axis=1), assume_finite)
         threshold = objectives.get("auto", self.output).threshold
         return self._predict(
-            x, lambda y: xp.astype(xp.reshape(y, (-1,)) > threshold, index_dtype(xp))
+            x,
+            lambda y: xp.astype(xp.reshape(y, (-1,)) > threshold, index_dtype(xp)),
+            assume_finite,
         )
 
-    def _predict(self, x: Any, finish: Callable[[Array], Array]) -> Array:
+    def _predict(self, x: Any, finish: Callable[[Array], Array], assume_finite: bool) -> Array:
         """Return `finish(outputs)` as an array of x's library on x's device, block by block."""
-        checked, xp = placement.place(self.spec, x), self.backend.xp
+        checked, xp = placement.place(self.spec, x, assume_finite), self.backend.xp
         # Otherwise each block of outputs goes to the host: all of them could fill the device.
         stay = is_array(x) and self.backend.holds(x) and namespace(checked) is xp
         with self.backend.active():

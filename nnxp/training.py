@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from nnxp import metrics, objectives, optimizers, options, schedules, target_scaling
-from nnxp.arrays import Array, namespace, to_numpy
+from nnxp.arrays import Array, namespace
 from nnxp.callbacks import running
 from nnxp.data import batches
 from nnxp.data.prepare import Prepared, Validation, prepare
@@ -21,6 +21,7 @@ from nnxp.errors import DivergenceError, InputError
 from nnxp.history import Epoch, History, check_monitor
 from nnxp.metrics import Metric
 from nnxp.names import LossName, MetricName, OptimizerName
+from nnxp.nested import leaves
 from nnxp.network import MLP, loss_and_outputs
 from nnxp.objectives import LOSS, Objective
 from nnxp.optimizers import SGD, ClipNorm, Optimizer, Parameters
@@ -341,7 +342,7 @@ class _Training:
         scalars = [*losses, self._parameter_sum()]
         if recorder:
             scalars += recorder.scalars(self.state, data, rows, rate, samples)
-        values = self._read(scalars)
+        values = self.backend.read(scalars)
         mean = self.unit * float(values[: len(sizes)] @ sizes) / samples
         seconds = time.perf_counter() - start
         # Check the parameters too: no loss of this epoch shows the effect of its last step.
@@ -351,7 +352,7 @@ class _Training:
                 f"the loss is {mean} in epoch {number}: lower the learning rate "
                 f"({rate:g}), or scale the inputs"
             )
-        self.network.parameters = self.state.parameters
+        self.network.copy_parameters(self.state.parameters)
         validation_loss, metric = self._validate(number, rate)
         diagnosis = recorder.diagnosis(values[len(sizes) + 1 :], rate) if recorder else None
         speed = samples / seconds
@@ -377,12 +378,7 @@ class _Training:
         with self.backend.active():
             return self.backend.compiled(_total)(self.state.parameters)
 
-    def _read(self, scalars: list[Array]) -> np.ndarray:
-        """Read 0-d arrays from the device in one transfer, as float64."""
-        with self.backend.active():
-            return to_numpy(self.backend.xp.stack(scalars)).astype(np.float64)
-
 
 def _total(parameters: Parameters) -> Array:
     xp = namespace(parameters[0][0])
-    return xp.sum(xp.stack([xp.sum(array) for layer in parameters for array in layer]))
+    return sum(xp.sum(array) for array in leaves(parameters))

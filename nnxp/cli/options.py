@@ -82,7 +82,7 @@ def _number(value: str) -> float:
 
 
 def _threads(value: str) -> int | str:
-    return value if value == "auto" else _whole(value)
+    return value if value in ("all", "auto") else _whole(value)
 
 
 REGISTRIES = (ACTIVATIONS, LOSSES, optimizers.OPTIMIZERS, backends.BACKENDS)
@@ -251,9 +251,9 @@ ThreadCount = Annotated[
     text(
         DEVICE,
         "N",
-        "Threads of the CPU on numpy and torch. auto, on numpy, measures whether one or one per "
-        "core is faster, again and again. If not given: on numpy, measured where no bit of the "
-        "results depends on it.",
+        "Threads of the CPU on numpy and torch; all leaves them to the library. auto, on numpy, "
+        "measures whether one or one per core is faster, again and again. If not given: on numpy, "
+        "measured where no bit of the results depends on it.",
         "--threads",
         parser=_threads,
     ),

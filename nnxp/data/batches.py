@@ -75,7 +75,7 @@ def chunks(order: np.ndarray, batch_size: int, most: int = STEPS_PER_CHUNK) -> I
     steps = len(order) // batch_size
     if steps:
         full = order[: steps * batch_size].reshape(steps, batch_size)
-        yield from np.array_split(full, -(-steps // most))
+        yield from np.array_split(full, -(-steps // most)) if steps > most else [full]
     if rest := len(order) - steps * batch_size:
         yield order[-rest:].reshape(1, rest)
 

@@ -46,6 +46,7 @@ class Feed:
         self.samples: int = data[0].shape[0] if train_rows is None else len(train_rows)
         self.batch_size = min(int(batch_size or self.samples), self.samples)
         self.steps = steps or batches.STEPS_PER_CHUNK
+        self.index_dtype = index_dtype(backend.xp)
 
     def chunks(self, order: np.ndarray) -> Iterator[Chunk]:
         """Yield an epoch's chunks; `order` is a permutation of the rows to train on."""
@@ -60,7 +61,7 @@ class Resident(Feed):
     """Data that is on the device as a whole."""
 
     def chunks(self, order: np.ndarray) -> Iterator[Chunk]:
-        indices = index_dtype(self.backend.xp)
+        indices = self.index_dtype
         for rows in self._rows(order):
             yield self.data, self.backend.asarray(rows, dtype=indices)
 
@@ -143,8 +144,7 @@ class Streamed(Feed):
     def _arrived(self, place: Staging, shape: tuple[int, ...]) -> Chunk:
         if shape not in self._positions:
             positions = np.arange(shape[0] * shape[1]).reshape(shape)
-            indices = index_dtype(self.backend.xp)
-            self._positions[shape] = self.backend.asarray(positions, dtype=indices)
+            self._positions[shape] = self.backend.asarray(positions, dtype=self.index_dtype)
         with self.backend.active():
             return place.device(), self._positions[shape]
 

@@ -10,7 +10,6 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
-from sklearn.utils.validation import check_is_fitted
 
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
 from nnxp.class_weights import sample_weights
@@ -147,9 +146,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def predict(self, X: Any) -> Array:
         """Return the class of each row, (samples,), or its labels, (samples, labels)."""
-        check_is_fitted(self)
-        binarizer = self._label_binarizer
-        if binarizer.y_type_.startswith("multilabel"):
+        binarizer = getattr(self, "_label_binarizer", None)  # none yet is an error below
+        if binarizer is not None and binarizer.y_type_.startswith("multilabel"):
             y = self._outputs("predict", X)
             if isinstance(y, np.ndarray):
                 return binarizer.inverse_transform(y)
