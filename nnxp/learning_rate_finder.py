@@ -205,5 +205,5 @@ def _suggestion(rates: np.ndarray, smoothed: np.ndarray) -> float | None:
     least = float(smoothed[lowest])
     if start - least <= 3 * wavers:
         return None
-    above = np.flatnonzero(smoothed[: lowest + 1] >= start - FALLEN * (start - least))
-    return float(f"{rates[above[-1]]:.1e}")
+    fallen = np.flatnonzero(smoothed[before:] <= start - FALLEN * (start - least))
+    return float(f"{rates[before + fallen[0]]:.1e}")
