@@ -13,7 +13,6 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from nnxp import objectives, optimizers, options, target_scaling
-from nnxp.arrays import to_numpy
 from nnxp.data import batches
 from nnxp.data.feeds import Chunk, Feed
 from nnxp.data.prepare import prepare
@@ -181,9 +180,7 @@ def _losses(
     state = first_state(network, optimizer)
     for rate, (data, rows) in zip(rates.tolist(), _batches(feed, seed), strict=False):
         state, loss = run(state, data, rows, rate)
-        with backend.active():
-            value = float(to_numpy(loss))
-        yield unit * value
+        yield unit * float(backend.read([loss])[0])
 
 
 def _batches(feed: Feed, seed: int) -> Iterator[Chunk]:
@@ -208,5 +205,5 @@ def _suggestion(rates: np.ndarray, smoothed: np.ndarray) -> float | None:
     least = float(smoothed[lowest])
     if start - least <= 3 * wavers:
         return None
-    above = np.flatnonzero(smoothed[: lowest + 1] >= start - FALLEN * (start - least))
-    return float(f"{rates[above[-1]]:.1e}")
+    fallen = np.flatnonzero(smoothed[before:] <= start - FALLEN * (start - least))
+    return float(f"{rates[before + fallen[0]]:.1e}")

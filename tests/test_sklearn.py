@@ -12,6 +12,7 @@ sklearn = pytest.importorskip("sklearn", minversion="1.9")
 
 from scipy import sparse  # noqa: E402
 from sklearn import neural_network as theirs  # noqa: E402
+from sklearn.base import clone  # noqa: E402
 from sklearn.datasets import load_diabetes, load_wine, make_multilabel_classification  # noqa: E402
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning  # noqa: E402
 from sklearn.metrics import make_scorer, recall_score  # noqa: E402

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 from nnxp import options
 from nnxp.callbacks.callback import Callback
@@ -60,8 +59,7 @@ class EarlyStopping(Callback):
         if self.best_epoch is None or value < self._best - self.min_delta:
             self.best_epoch, self._best = epoch, value
             # Copy them: other callbacks may write into the network's own arrays.
-            copied = partial(network.backend.asarray, copy=True)
-            self._parameters = [tuple(map(copied, layer)) for layer in network.parameters]
+            self._parameters = network.backend.copied(network.parameters)
         return epoch - self.best_epoch >= self.patience
 
     def finish(self, network: MLP, history: History) -> None:
