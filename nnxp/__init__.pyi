@@ -38,6 +38,7 @@ from .registration import (
     register_optimizer,
 )
 from .regularization import Regularization
+from .resuming import Checkpoints
 from .training import train
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "BackendError",
     "CSVLog",
     "Callback",
+    "Checkpoints",
     "ClipNorm",
     "DataError",
     "DivergenceError",

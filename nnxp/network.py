@@ -417,7 +417,7 @@ class MLP:
             ModelError: a parameter is not finite.
             OSError: the folder or the disk refuses; a file that was at `path` is unchanged.
         """
-        checkpoint.save(self._model(), path)
+        checkpoint.save(self.as_model(), path)
 
     @classmethod
     @options.checked(backend=backends.BACKEND, device=backends.DEVICE)
@@ -453,7 +453,7 @@ class MLP:
             raise checkpoint.unusable(path, error) from None
         network.metadata, network.target_scaling = model.metadata, model.target_scaling
         # A value that is finite in the file may overflow in the network's dtype.
-        checkpoint.check_finite(path, network._model().tensors)
+        checkpoint.check_finite(path, network.as_model().tensors)
         return network
 
     @classmethod
@@ -485,7 +485,7 @@ class MLP:
             parameters=parameters,
         )  # fmt: skip
 
-    def _model(self) -> checkpoint.Model:
+    def as_model(self) -> checkpoint.Model:
         """Return the network as the content of a model file."""
         return checkpoint.Model(
             self.sizes,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import nnxp
+from nnxp.backends import Backend
 from nnxp.history import History
 from nnxp.network import MLP
 
@@ -43,12 +44,7 @@ def training(
         "device": backend.device_name,
         "executor": backend.executor,
         "fallbacks": history.fallbacks,
-        "versions": {
-            "nnxp": nnxp.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            backend.name: backend.version,
-        },
+        "versions": versions(backend),
         "dtype": network.dtype,
         "sizes": list(network.sizes),
         "options": {
@@ -63,3 +59,25 @@ def training(
         "history": history.to_list(),
         "test": dict(test or {}),
     }
+
+
+def versions(backend: Backend) -> dict[str, str]:
+    """Return the versions of nnxp, Python, NumPy and the backend's library, by name."""
+    return {
+        "nnxp": nnxp.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        backend.name: backend.version,
+    }
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            ]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

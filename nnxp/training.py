@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from nnxp import metrics, objectives, optimizers, options, schedules, target_scaling
+from nnxp import metrics, objectives, optimizers, options, resuming, schedules, target_scaling
 from nnxp.arrays import Array, namespace
 from nnxp.callbacks import running
 from nnxp.data import batches
@@ -21,16 +23,20 @@ from nnxp.errors import DivergenceError, InputError
 from nnxp.history import Epoch, History, check_monitor
 from nnxp.metrics import Metric
 from nnxp.names import LossName, MetricName, OptimizerName
-from nnxp.nested import leaves
+from nnxp.nested import leaves, rebuilt
 from nnxp.network import MLP, loss_and_outputs
 from nnxp.objectives import LOSS, Objective
 from nnxp.optimizers import SGD, ClipNorm, Optimizer, Parameters
 from nnxp.registry import AUTO, Piece
 from nnxp.regularization import Regularization
+from nnxp.resuming import Checkpoints, Progress, Snapshot, Writer
 from nnxp.running import Running
 from nnxp.schedules import Constant, Schedule
 from nnxp.state import first_state
 from nnxp.step import training_step
+
+FLUSHED_STEPS = 64
+"""Steps after which subnormal numbers of the optimizer's state are set to zero."""
 
 if TYPE_CHECKING:
     from nnxp.progress import EpochTable
@@ -45,6 +51,14 @@ def _validation(value: Any) -> Any:
     if isinstance(value, (str, bytes)) or len(value) != 2:
         raise ValueError
     return tuple(value)
+
+
+def _checkpoint(value: Any) -> Any:
+    return value if isinstance(value, Checkpoints) else Checkpoints(os.fspath(value))
+
+
+def _resume(value: Any) -> Any:
+    return value if isinstance(value, History) else os.fspath(value)
 
 
 def _shuffle(value: Any) -> Any:
@@ -77,7 +91,12 @@ _OPTIONS = {
         Regularization, "an nnxp.Regularization(l1, l2, max_norm, dropout)"
     ),
     "clip_norm": options.optional(options.POSITIVE),
-    "resume": options.optional(options.instance(History, "the History of an earlier training")),
+    "checkpoint": options.optional(
+        options.Rule("a folder or nnxp.Checkpoints(folder, every)", _checkpoint)
+    ),
+    "resume": options.optional(
+        options.Rule("the History of an earlier training, or a folder of checkpoints", _resume)
+    ),
     "diagnose": options.TRUTH,
     "progress": options.optional(options.FUNCTION),
     "stream": options.optional(options.TRUTH),
@@ -105,7 +124,8 @@ def train(
     schedule: Schedule | str = Constant(),  # noqa: B008, likewise
     regularization: Regularization = Regularization(),  # noqa: B008, likewise
     clip_norm: float | None = None,
-    resume: History | None = None,
+    checkpoint: Checkpoints | str | os.PathLike[str] | None = None,
+    resume: History | str | os.PathLike[str] | None = None,
     diagnose: bool = False,
     progress: Callable[[int], Any] | None = None,
     stream: bool | None = None,
@@ -148,9 +168,15 @@ def train(
         regularization: penalties, max-norm and dropout; see `nnxp.Regularization`.
         clip_norm: the largest norm of the gradient with respect to all parameters, penalties
             included; a longer gradient is scaled down to it. None for no bound.
+        checkpoint: a folder to save the running training in, after every epoch; or
+            `nnxp.Checkpoints(folder, every)` for every 500 steps or "30s".
         resume: the history of this network's last training, to go on with. The epochs count on,
             and so do the optimizer's moments and the dropout masks: training twice for 5 epochs is
             training for 10. The same history is returned, with the new epochs.
+            Or a folder of checkpoints: the newest whole one replaces the network's parameters, and
+            training goes on after its last step, to the same bits where two runs have the same
+            bits at all. `epochs` then counts those before, too. Data and network must be the same;
+            callbacks have their state again, the schedule sees all epochs.
         diagnose: measure dead and saturated units, gradients and updates in every epoch, which
             takes a few percent of the time; see `nnxp.diagnostics`.
         progress: called after every chunk of steps with its number of samples.
@@ -185,6 +211,11 @@ def train(
     # The check of the options has replaced names.
     optimizer, schedule = cast(Optimizer, optimizer), cast(Schedule, schedule)
     objective = objectives.get(loss, network.output)
+    snapshot = None
+    if isinstance(resume, str):
+        place, snapshot = _restored(resume, network)
+        resume = snapshot.history
+    resume = cast("History | None", resume)
     if clip_norm is not None:
         optimizer = ClipNorm(optimizer, clip_norm)
     with _epoch_table(epochs) if verbose else nullcontext() as table:
@@ -214,20 +245,45 @@ def train(
             callbacks = [table.row, *callbacks]
         advance = [each for each in (progress, table) if each]
         training = _Training(
-            network, prepared, objective, optimizer, regularization, seed, chosen, diagnose, resume
-        )
+            network, prepared, objective, optimizer, regularization, seed, chosen, diagnose, resume,
+            snapshot,
+        )  # fmt: skip
+        if checkpoint is not None or snapshot is not None:
+            settings: dict[str, Any] = {
+                "optimizer": optimizer,
+                "loss": objective.loss,
+                "batch size": batch_size,
+                "seed": seed,
+                "shuffle": "a function" if callable(shuffle) else shuffle,
+                "validation": validation
+                if validation is None or isinstance(validation, float)
+                else resuming.fingerprint(network.dtype, *validation, None),
+                "schedule": schedule,
+                "regularization": regularization,
+                "diagnose": diagnose,
+            }
+            data = resuming.fingerprint(network.dtype, x, targets, sample_weight)
+            if snapshot is not None:
+                resuming.check_again(place, snapshot, settings, data, network)
+            if checkpoint is not None:
+                training.writer = Writer(cast(Checkpoints, checkpoint), network, settings, data)
         for each in advance:
             if hasattr(each, "watch"):  # an EpochTable
                 each.watch(training.running)
         history = training.history
         first, last = len(history.epochs) + 1, len(history.epochs) + epochs
-        with running(callbacks, network, history):
+        if snapshot is not None:
+            last = epochs
+        with running(callbacks, network, history), training.saving(callbacks):
+            if snapshot is not None:
+                resuming.restore(callbacks, snapshot.callbacks)
             for epoch in range(first, last + 1):
                 rate = schedule(optimizer.learning_rate, epoch, last, history)
                 rate = options.NOT_NEGATIVE("the schedule's rate", rate)
                 order = batches.ordered(shuffle, prepared.feed.samples, seed, epoch)
-                history.epochs.append(training.epoch(epoch, order, rate, advance))
+                training.epoch(epoch, order, rate, advance)
                 stops = [callback(network, history) for callback in callbacks]
+                training.save_if_due()
                 if any(stops):
                     break
             history.resumable = training.state[1:3]
@@ -268,8 +324,24 @@ def _epoch_table(epochs: int) -> EpochTable:
     return EpochTable(new_console(), epochs, log=True)
 
 
+def _restored(folder: str, network: MLP) -> tuple[Path, Snapshot]:
+    """Give a network the parameters of a folder's newest checkpoint; return its path and content.
+
+    Raises:
+        ModelError: there is no whole checkpoint.
+        InputError: it is of another network.
+    """
+    place, model, snapshot = resuming.load(folder)
+    resuming.check(place, model, network)
+    network.parameters, network.target_scaling = model.parameters, model.target_scaling
+    return place, snapshot
+
+
 class _Training:
     """A running training: its state, data and history."""
+
+    writer: Writer | None = None
+    """Saves checkpoints."""
 
     def __init__(
         self,
@@ -282,6 +354,7 @@ class _Training:
         metric: Metric | None,
         diagnose: bool,
         resume: History | None,
+        snapshot: Snapshot | None,
     ) -> None:
         self.network = network
         self.backend = network.backend
@@ -310,11 +383,17 @@ class _Training:
         self.recorder = (
             DiagnosticsRecorder(network, objective, optimizer, regularization) if diagnose else None
         )
+        self.progress = Progress()
+        if snapshot is not None:
+            self._restore(snapshot)
+        self.callbacks: list[Any] = []
+        self.can_save = True
+        """Whether the state is that of `progress`: not within a chunk of steps."""
 
     def epoch(
         self, number: int, order: np.ndarray, rate: float, advance: list[Callable[[int], Any]]
-    ) -> Epoch:
-        """Train for one epoch: run its chunks of steps, then validate and diagnose.
+    ) -> None:
+        """Train for one epoch: run its chunks of steps, validate, diagnose and note the figures.
 
         Args:
             number: 1, 2, 3, ...
@@ -327,24 +406,30 @@ class _Training:
                 or a validation output is not finite.
         """
         start = time.perf_counter()
-        samples, recorder, losses, sizes = self.feed.samples, self.recorder, [], []
-        if recorder:
+        samples, recorder, progress = self.feed.samples, self.recorder, self.progress
+        losses, sizes, before = progress.losses, progress.sizes, progress.seconds
+        if recorder and not progress.steps:
             totals = recorder.slope_totals(self.state.parameters, self.feed.batch_size)
             self.state = self.state._replace(slope_totals=totals)
         self.running.start_epoch()
-        for data, rows in self.feed.chunks(order):
+        for data, rows in self.feed.chunks(order, progress.steps):
+            self.can_save = False
             self.state, loss = self.run(self.state, data, rows, rate)
             losses.append(loss)
             sizes.append(rows.shape[1])
+            self._count(rows.shape[0])
+            progress.seconds = before + time.perf_counter() - start
+            self.can_save = progress.steps < self.feed.steps_per_epoch
             self.running.add(loss, *rows.shape)
             for call in advance:
                 call(rows.shape[0] * rows.shape[1])
+            self.save_if_due()
         scalars = [*losses, self._parameter_sum()]
         if recorder:
             scalars += recorder.scalars(self.state, data, rows, rate, samples)
         values = self.backend.read(scalars)
         mean = self.unit * float(values[: len(sizes)] @ sizes) / samples
-        seconds = time.perf_counter() - start
+        seconds = before + time.perf_counter() - start
         # Check the parameters too: no loss of this epoch shows the effect of its last step.
         if not np.isfinite(values[: len(sizes) + 1]).all():
             mean = mean if not math.isfinite(mean) else math.inf
@@ -356,7 +441,67 @@ class _Training:
         validation_loss, metric = self._validate(number, rate)
         diagnosis = recorder.diagnosis(values[len(sizes) + 1 :], rate) if recorder else None
         speed = samples / seconds
-        return Epoch(number, mean, validation_loss, metric, seconds, speed, rate, diagnosis)
+        self.history.epochs.append(
+            Epoch(number, mean, validation_loss, metric, seconds, speed, rate, diagnosis)
+        )
+        self.progress, self.can_save = Progress(), True
+
+    def _count(self, steps: int) -> None:
+        """Count the steps of a chunk."""
+        self.progress.steps += steps
+        self.history.steps += steps
+        # The count is that of the whole training, so that a resumed one does the same.
+        if self.history.steps // FLUSHED_STEPS > (self.history.steps - steps) // FLUSHED_STEPS:
+            self.backend.flush_subnormals(self.state[1:])
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        """Take over the state of a checkpoint.
+
+        Raises:
+            InputError: it is that of another optimizer.
+        """
+        like = self.state
+        if self.recorder and self.history.steps:
+            totals = self.recorder.slope_totals(like.parameters, self.feed.batch_size)
+            like = like._replace(slope_totals=totals)
+        fresh = leaves(like)
+        if [tuple(array.shape) for array in fresh] != [array.shape for array in snapshot.state]:
+            raise InputError("resume: the checkpoint is of another optimizer: give that again")
+        pairs = zip(snapshot.state, fresh, strict=True)
+        convert = partial(self.backend.asarray, copy=True)
+        self.state = rebuilt(like, [convert(array, dtype=new.dtype) for array, new in pairs])
+        self.progress = snapshot.progress
+        losses = np.array(self.progress.losses, dtype=self.network.dtype)
+        self.progress.losses = [self.backend.asarray(loss) for loss in losses]
+        done = len(self.history.epochs) * self.feed.samples
+        self.running.begin(done + self.progress.steps * self.feed.batch_size)
+
+    @contextmanager
+    def saving(self, callbacks: list[Any]) -> Iterator[None]:
+        """Save the end of the training, whatever ends it, except divergence."""
+        self.callbacks = callbacks
+        try:
+            yield
+        except DivergenceError:
+            raise
+        except BaseException:
+            if self.can_save:
+                self._save()
+            raise
+        self._save()
+
+    def save_if_due(self) -> None:
+        """Save the training if it is time to, between two chunks of steps or two epochs."""
+        within_epoch = self.progress.steps > 0
+        if self.writer and self.can_save and self.writer.is_due(self.history.steps, within_epoch):
+            self._save()
+
+    def _save(self) -> None:
+        if self.writer:
+            losses = self.backend.read(self.progress.losses) if self.progress.losses else []
+            self.writer.save(
+                self.progress, np.asarray(losses), self.state, self.history, self.callbacks
+            )
 
     def _validate(self, epoch: int, rate: float) -> tuple[float | None, float | None]:
         """Compute the loss and the main metric on the validation data; None without such data."""

@@ -25,7 +25,7 @@ FLOORS = [
     {"perceptron", "registration", "state", "gradient_check"},
     {"diagnostics"},
     {"history"},
-    {"callbacks", "progress", "reports", "schedules", "step"},
+    {"callbacks", "progress", "reports", "resuming", "schedules", "step"},
     {"training", "learning_rate_finder"},
     {"testing", "sklearn"},
     {"datasets"},

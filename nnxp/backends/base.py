@@ -226,6 +226,9 @@ class Backend:
         """Return `run` with the state's layout and the number of threads that are fastest."""
         return run
 
+    def flush_subnormals(self, state: Any) -> None:
+        """Set subnormal numbers of nested arrays to zero, in place, where they are slow."""
+
     @classmethod
     def check_threads(cls, threads: Threads) -> None:
         """Raise a BackendError if the library cannot be told this number of threads."""

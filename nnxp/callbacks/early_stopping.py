@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from nnxp import options
+from nnxp.arrays import to_numpy
 from nnxp.callbacks.callback import Callback
 from nnxp.history import MONITOR, History
 from nnxp.network import MLP
@@ -51,6 +53,18 @@ class EarlyStopping(Callback):
     def start(self, network: MLP, history: History) -> None:
         """Forget the training before."""
         self._reset()
+
+    def state(self) -> dict[str, Any]:
+        """Return the best epoch so far, for a checkpoint."""
+        parameters = [list(map(to_numpy, layer)) for layer in self._parameters]
+        best = self._best if math.isfinite(self._best) else None
+        return {"best_epoch": self.best_epoch, "best": best, "parameters": parameters}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from the best epoch of a checkpoint."""
+        best = state["best"]
+        self.best_epoch, self._best = state["best_epoch"], math.inf if best is None else best
+        self._parameters = [tuple(layer) for layer in state["parameters"]]
 
     def __call__(self, network: MLP, history: History) -> bool:
         """Return whether training should end."""

@@ -48,6 +48,7 @@ from nnxp.network import MLP
 from nnxp.optimizers import OPTIMIZERS
 from nnxp.progress import EpochTable, new_console
 from nnxp.regularization import Regularization
+from nnxp.resuming import Checkpoints
 
 _DEFAULT_RATES = ", ".join(
     f"{OPTIMIZERS[name]().learning_rate:g} for {name}" for name in OPTIMIZERS.own
@@ -287,6 +288,27 @@ class TrainOptions:
         str | None,
         options.text(OUTPUT, "FILE", "File for a picture of losses and metric by epoch."),
     ] = None
+    checkpoint: Annotated[
+        str | None,
+        options.text(OUTPUT, "FOLDER", "Folder to save the running training in."),
+    ] = None
+    every: Annotated[
+        str,
+        options.text(
+            OUTPUT,
+            "STEPS",
+            "How often to do so: after a number of steps, a time as in 30s, 5m or 1h, or epoch.",
+        ),
+    ] = "epoch"
+    resume: Annotated[
+        str | None,
+        options.text(
+            OUTPUT,
+            "FOLDER",
+            "Go on with the training that is saved there, given the same data and options, and "
+            "save it there again.",
+        ),
+    ] = None
     csv_log: Annotated[
         str | None,
         options.text(OUTPUT, "FILE", "File for a table of the epochs, a line as each one ends."),
@@ -322,6 +344,7 @@ def train(given: TrainOptions) -> None:
     arguments = _arguments(given)
     if not given.find_rate:
         outputs.check_model(given.save)
+    arguments |= _checkpoints(given)
     stopping, logs = _early_stopping(given), _logs(given)
     backend = backends.get(given.backend, given.device, given.executor, given.tf32, given.threads)
     dataset = _dataset(given)
@@ -338,7 +361,7 @@ def train(given: TrainOptions) -> None:
     for line in _introduction(given, dataset, network, validated, weights):
         console.print(line)
 
-    stop, path, test = _Stop(), given.save, {}
+    stop, path, test = _Stop(given.resume or given.checkpoint), given.save, {}
     with signals.handled(stop.receive):
         table = EpochTable(console, given.epochs, log=given.verbose, after_chunk=stop.check)
         table.expect(len(dataset.x) - validated)
@@ -366,7 +389,7 @@ def train(given: TrainOptions) -> None:
     if given.tensorboard is not None:
         console.print(f"logged: {shlex.join(['tensorboard', '--logdir', given.tensorboard])}")
     if stop.number is not None:
-        raise stop.after(history, given.epochs, path)
+        raise stop.after(history, given.epochs, path, given.resume or given.checkpoint)
     console.print(f"next: {_next_command(given, bool(test))}")
 
 
@@ -502,6 +525,29 @@ def _class_weights(given: TrainOptions, dataset: Dataset) -> dict[str, float] | 
     return dict(zip(dataset.classes, by_class.tolist(), strict=True))
 
 
+def _checkpoints(given: TrainOptions) -> dict[str, Any]:
+    """Return the arguments of `nnxp.train` that save a training and go on with one.
+
+    Raises:
+        InputError: an option has a wrong value or no use.
+    """
+    if given.checkpoint is not None and given.resume is not None:
+        raise InputError("--resume FOLDER also saves there: leave --checkpoint out")
+    folder = given.resume or given.checkpoint
+    if folder is None:
+        if given.every != "epoch":
+            raise InputError("--every is for --checkpoint FOLDER: name one")
+        return {}
+    return {"checkpoint": Checkpoints(folder, given.every), "resume": given.resume}
+
+
+def _go_on(folder: str | None) -> str:
+    """Return the end of a line about a training that ended early: how to go on."""
+    if folder is None:
+        return ""
+    return f"; to go on, give the same command with {shlex.join(['--resume', folder])}"
+
+
 def _batch_size(text: str) -> int | None:
     if text == "all":
         return None
@@ -585,6 +631,11 @@ class _Stop(signals.Deferred):
 
     history: History | None = None
 
+    def __init__(self, folder: str | None) -> None:
+        super().__init__()
+        self.folder = folder
+        """Where checkpoints are, if any."""
+
     def __call__(self, network: MLP, history: History) -> bool:
         """Remember the history after an epoch, and return whether a signal came: a callback."""
         self.history = history
@@ -593,17 +644,21 @@ class _Stop(signals.Deferred):
     def trained(self, interrupted: signals.Interrupted) -> History:
         """Return the history so far; raise the signal again if no epoch is complete."""
         if self.history is None:
-            message = f"{interrupted} before the first epoch was complete: nothing is saved"
+            message = f"{interrupted} before the first epoch was complete: "
+            message += (
+                f"saved {self.folder}{_go_on(self.folder)}" if self.folder else "nothing is saved"
+            )
             raise signals.Interrupted(interrupted.number, message)
         return self.history
 
-    def after(self, history: History, epochs: int, path: str) -> signals.Interrupted:
-        """Return the signal with a message that names the last epoch and the saved file."""
+    def after(
+        self, history: History, epochs: int, path: str, folder: str | None
+    ) -> signals.Interrupted:
+        """Return the signal with a message that names the last epoch and the saved files."""
         assert self.number is not None
         word, done = signals.NAMES[signal.Signals(self.number)], len(history.epochs)
-        return signals.Interrupted(
-            self.number, f"{word} after epoch {done} of {epochs}: saved {path}"
-        )
+        message = f"{word} after epoch {done} of {epochs}: saved {path}"
+        return signals.Interrupted(self.number, message + _go_on(folder))
 
 
 def _history(
@@ -648,7 +703,10 @@ def _report(
     of_this_run = (
         "data",
         "report",
+        "resume",
+        "checkpoint",
         "csv_log",
+        "every",
         "plot",
         "tensorboard",
         "find_rate",
