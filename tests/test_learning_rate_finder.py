@@ -103,10 +103,12 @@ def test_a_loss_that_falls_at_no_rate_suggests_none(digits):
 
 def test_a_range_that_is_too_low_is_said(digits, caplog):
     with caplog.at_level("INFO", "nnxp"):
-        find_learning_rate(
+        found = find_learning_rate(
             MLP([64, 16, 10], backend="numpy"), digits.x, digits.y, batch_size=32, highest=0.1
         )
     assert "the loss still falls at the highest rate, 0.1: a higher one" in caplog.text
+    assert found.still_falls
+    assert not found.has_diverged
 
 
 def test_what_it_does_not_take_is_said(digits):

@@ -183,6 +183,16 @@ def test_names_are_in_the_order_given_and_each_once():
             measure(objective, y, t, False, [wrong])
 
 
+def test_two_metrics_of_one_name_are_refused():
+    """One would hide the other."""
+    y = RNG.random((9, 2))
+    pair = [lambda t, y: 1.0, lambda t, y: 2.0]
+    with pytest.raises(InputError, match="two metrics are called 'metric'"):
+        measure(objectives.get("auto", "identity"), y, y, False, pair)
+    with pytest.raises(InputError, match="another name than 'loss'"):
+        Metric("loss", lambda outcome: 1.0)
+
+
 def test_scikit_learns_functions_are_metrics():
     """They have what is right first, and a smaller error is better."""
     t = 1 + RNG.random((9, 2))
