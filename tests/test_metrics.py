@@ -149,6 +149,14 @@ def test_metrics_of_two_classes_are_scikit_learns(output):
     })  # fmt: skip
 
 
+def test_roc_auc_of_two_classes_is_that_of_the_rare_one_s_output():
+    """The other's is 1 in float32 where this one's still differs."""
+    p, t = (10 ** RNG.uniform(-12, -6, 60)).astype("float32"), RNG.integers(0, 2, 60)
+    y = np.stack([1 - p, p], axis=1)
+    found = measure(objectives.get("auto", "softmax"), y, t, True, ["roc_auc"])
+    assert found["roc_auc"] == pytest.approx(roc_auc_score(t, p))
+
+
 def test_metrics_of_several_labels_are_scikit_learns():
     y, t = RNG.random((60, 3)), RNG.integers(0, 2, (60, 3)).astype(float)
     found = measure(objectives.get("auto", "sigmoid"), y, t, False, ["f1", "roc_auc"])
