@@ -3,6 +3,7 @@
 from . import (
     backends,
     callbacks,
+    class_weights,
     datasets,
     executors,
     kernels,
@@ -66,6 +67,7 @@ __all__ = [
     "TensorBoardLog",
     "backends",
     "callbacks",
+    "class_weights",
     "datasets",
     "executors",
     "find_learning_rate",
