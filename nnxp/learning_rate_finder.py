@@ -79,6 +79,7 @@ class LearningRateCurve:
     regularization=options.instance(Regularization, "an nnxp.Regularization"),
     clip_norm=options.optional(options.POSITIVE),
     stream=options.optional(options.TRUTH),
+    scale_targets=target_scaling.SCALE_TARGETS,
     lowest=options.POSITIVE,
     highest=options.POSITIVE,
     steps=options.whole(20),

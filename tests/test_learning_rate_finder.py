@@ -115,6 +115,7 @@ def test_what_it_does_not_take_is_said(digits):
     network = MLP([64, 10], backend="numpy")
     for wrong, message in (
         ({"lowest": 1.0, "highest": 0.1}, "lowest must be less than highest, not 1 and 0.1"),
+        ({"scale_targets": "yes"}, 'scale_targets must be "auto", True or False'),
         ({"steps": 3}, "steps must be a whole number, 20 or more"),
         ({"loss": "quadratc"}, "did you mean 'quadratic'"),
     ):
