@@ -3,6 +3,7 @@
 from . import (
     backends,
     callbacks,
+    class_weights,
     datasets,
     executors,
     kernels,
@@ -68,6 +69,7 @@ __all__ = [
     "TensorBoardLog",
     "backends",
     "callbacks",
+    "class_weights",
     "datasets",
     "executors",
     "find_learning_rate",

@@ -47,12 +47,20 @@ class LearningRateCurve:
         losses: the loss of each step's batch before the step, (steps,), in the targets' unit.
         smoothed: the losses without the noise of batches, (steps,).
         suggestion: a rate to train with, of two digits; None if the loss falls at no rate.
+        has_diverged: whether the loss rose so far that larger rates were not tried.
     """
 
     rates: np.ndarray
     losses: np.ndarray
     smoothed: np.ndarray
     suggestion: float | None
+    has_diverged: bool
+
+    @property
+    def still_falls(self) -> bool:
+        """Whether the loss is smallest at the highest rates, so that higher ones may be better."""
+        at_the_end = np.argmin(self.smoothed) >= 0.95 * len(self.smoothed)
+        return bool(at_the_end) and not self.has_diverged
 
     def __repr__(self) -> str:
         low, high = self.rates[0], self.rates[-1]
@@ -71,6 +79,7 @@ class LearningRateCurve:
     regularization=options.instance(Regularization, "an nnxp.Regularization"),
     clip_norm=options.optional(options.POSITIVE),
     stream=options.optional(options.TRUTH),
+    scale_targets=target_scaling.SCALE_TARGETS,
     lowest=options.POSITIVE,
     highest=options.POSITIVE,
     steps=options.whole(20),
@@ -153,11 +162,14 @@ def find_learning_rate(
     if not losses:
         raise InputError("the loss of the first step is not finite: scale the inputs")
     rates, found = rates[: len(losses)], np.array(smoothed[: len(losses)])
-    if len(losses) == steps and np.argmin(found) >= 0.95 * steps:
+    curve = LearningRateCurve(
+        rates, np.array(losses), found, _suggestion(rates, found), len(losses) < steps
+    )
+    if curve.still_falls:
         log.info(
             "the loss still falls at the highest rate, %g: a higher one may be better", highest
         )
-    return LearningRateCurve(rates, np.array(losses), found, _suggestion(rates, found))
+    return curve
 
 
 def _losses(

@@ -85,6 +85,9 @@ class Metric:
         larger_is_better: whether training is better where it is larger.
         kinds: the targets that it is for, of `CLASSES`, `LABELS` and `VALUES`.
 
+    Raises:
+        InputError: a value is not valid.
+
     Example:
         >>> from nnxp.metrics import Metric
         >>> worst = Metric("worst", lambda o: abs(o.targets - o.outputs).max(), False)
@@ -94,6 +97,13 @@ class Metric:
     measure: Callable[[Outcome], float]
     larger_is_better: bool = True
     kinds: tuple[str, ...] = (CLASSES, LABELS, VALUES)
+
+    def __post_init__(self) -> None:
+        options.check_fields(
+            self, name=options.TEXT, measure=options.FUNCTION, larger_is_better=options.TRUTH
+        )
+        if self.name == "loss":
+            raise InputError("a metric has another name than 'loss', which is that of the loss")
 
     def __call__(self, outcome: Outcome) -> float:
         """Compute the metric.
@@ -250,13 +260,16 @@ def choose(metrics: Iterable[Any], kind: str) -> list[Metric]:
         kind: what the targets are.
 
     Raises:
-        InputError: see `get`.
+        InputError: two of them have one name, or see `get`.
     """
     found: dict[str, Metric] = {}
     for each in metrics:
-        names = FITTING[kind] if _is_auto(each) else (each,)
-        for metric in map(get, names):
-            found.setdefault(metric.name, metric)
+        for metric in map(get, FITTING[kind] if _is_auto(each) else (each,)):
+            if found.setdefault(metric.name, metric) != metric:
+                raise InputError(
+                    f"two metrics are called {metric.name!r}: give one another name, with "
+                    "nnxp.metrics.Metric"
+                )
     return list(found.values())
 
 

@@ -65,10 +65,6 @@ def _shuffle(value: Any) -> Any:
     return (options.FUNCTION if callable(value) else options.TRUTH).convert(value)
 
 
-def _scale_targets(value: Any) -> Any:
-    return value if isinstance(value, str) and value == "auto" else options.TRUTH.convert(value)
-
-
 _OPTIONS = {
     "network": options.instance(MLP, "an nnxp.MLP"),
     "loss": LOSS,
@@ -101,7 +97,7 @@ _OPTIONS = {
     "progress": options.optional(options.FUNCTION),
     "stream": options.optional(options.TRUTH),
     "verbose": options.TRUTH,
-    "scale_targets": options.Rule('"auto", True or False', _scale_targets),
+    "scale_targets": target_scaling.SCALE_TARGETS,
 }
 
 
@@ -198,7 +194,8 @@ def train(
     Raises:
         InputError: a shape, label, number or option is not valid.
         DivergenceError: the loss, a parameter or a validation output is no longer finite. The
-            network keeps the parameters of the last epoch in which loss and parameters were.
+            network keeps the parameters of the last epoch in which loss and parameters were, or
+            with `EarlyStopping` those of the best.
 
     Example:
         >>> import nnxp

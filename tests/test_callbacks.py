@@ -205,15 +205,17 @@ def test_all_that_started_finish_though_one_of_them_fails(data):
 
 
 def test_a_resumed_training_begins_anew(data):
-    """The epochs count on: the best one before is none of this training."""
-    stopping = EarlyStopping("loss", patience=3, min_delta=1e-6)
-    network, history = fit(data, [stopping], epochs=4, batch_size=40)
-    assert stopping.best_epoch == history.best_epoch == 4
-    history = train(network, *data, epochs=20, batch_size=40, validation=0.3, resume=history,
-                    callbacks=[stopping], optimizer=SGD(0.0))  # fmt: skip
-    assert stopping.best_epoch == history.best_epoch == 5
-    assert len(history.epochs) == 5 + 3
-    train(network, *data, epochs=1, batch_size=40, validation=0.3, resume=history)
+    """The epochs count on, and the best one before is none of this training."""
+    stopping = EarlyStopping(patience=2)
+    network, history = fit(data, [stopping], epochs=2, batch_size=4)
+    assert stopping.best_epoch == history.best_epoch == 2
+    options = {"batch_size": 4, "validation": 0.3, "resume": history, "optimizer": SGD(50.0)}
+    train(network, *data, epochs=20, callbacks=[stopping], **options)
+    losses = [epoch.validation_loss for epoch in history.epochs]
+    assert min(losses) == losses[1]  # the rate is far too large
+    assert stopping.best_epoch == history.best_epoch == 3 + int(np.argmin(losses[2:]))
+    assert len(losses) == stopping.best_epoch + 2
+    train(network, *data, epochs=1, **options)
     assert history.best_epoch is None
 
 
@@ -381,10 +383,12 @@ def test_tensorboard_reads_its_log(data, tmp_path):
 
     log = nnxp.TensorBoardLog(tmp_path / "runs" / "first")
     network, history = fit(data, [log])
+    again, writers = copy.deepcopy(log), []
     with pytest.raises(KeyboardInterrupt):
         train(network, *data, epochs=2, batch_size=8, validation=0.3, resume=history,
-              callbacks=[copy.deepcopy(log), interrupt])  # fmt: skip
-    assert log._writer is None
+              callbacks=[again, lambda *_: writers.append(again._writer), interrupt])  # fmt: skip
+    with pytest.raises(RuntimeError, match="closed"):
+        writers[0].flush()
     assert len(list((tmp_path / "runs" / "first").iterdir())) == 2
     events = EventAccumulator(str(tmp_path / "runs" / "first"))
     events.Reload()

@@ -103,16 +103,19 @@ def test_a_loss_that_falls_at_no_rate_suggests_none(digits):
 
 def test_a_range_that_is_too_low_is_said(digits, caplog):
     with caplog.at_level("INFO", "nnxp"):
-        find_learning_rate(
+        found = find_learning_rate(
             MLP([64, 16, 10], backend="numpy"), digits.x, digits.y, batch_size=32, highest=0.1
         )
     assert "the loss still falls at the highest rate, 0.1: a higher one" in caplog.text
+    assert found.still_falls
+    assert not found.has_diverged
 
 
 def test_what_it_does_not_take_is_said(digits):
     network = MLP([64, 10], backend="numpy")
     for wrong, message in (
         ({"lowest": 1.0, "highest": 0.1}, "lowest must be less than highest, not 1 and 0.1"),
+        ({"scale_targets": "yes"}, 'scale_targets must be "auto", True or False'),
         ({"steps": 3}, "steps must be a whole number, 20 or more"),
         ({"loss": "quadratc"}, "did you mean 'quadratic'"),
     ):

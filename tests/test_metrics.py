@@ -149,6 +149,14 @@ def test_metrics_of_two_classes_are_scikit_learns(output):
     })  # fmt: skip
 
 
+def test_roc_auc_of_two_classes_is_that_of_the_rare_one_s_output():
+    """The other's is 1 in float32 where this one's still differs."""
+    p, t = (10 ** RNG.uniform(-12, -6, 60)).astype("float32"), RNG.integers(0, 2, 60)
+    y = np.stack([1 - p, p], axis=1)
+    found = measure(objectives.get("auto", "softmax"), y, t, True, ["roc_auc"])
+    assert found["roc_auc"] == pytest.approx(roc_auc_score(t, p))
+
+
 def test_metrics_of_several_labels_are_scikit_learns():
     y, t = RNG.random((60, 3)), RNG.integers(0, 2, (60, 3)).astype(float)
     found = measure(objectives.get("auto", "sigmoid"), y, t, False, ["f1", "roc_auc"])
@@ -181,6 +189,16 @@ def test_names_are_in_the_order_given_and_each_once():
     ):  # fmt: skip
         with pytest.raises(InputError, match=says):
             measure(objective, y, t, False, [wrong])
+
+
+def test_two_metrics_of_one_name_are_refused():
+    """One would hide the other."""
+    y = RNG.random((9, 2))
+    pair = [lambda t, y: 1.0, lambda t, y: 2.0]
+    with pytest.raises(InputError, match="two metrics are called 'metric'"):
+        measure(objectives.get("auto", "identity"), y, y, False, pair)
+    with pytest.raises(InputError, match="another name than 'loss'"):
+        Metric("loss", lambda outcome: 1.0)
 
 
 def test_scikit_learns_functions_are_metrics():

@@ -21,7 +21,6 @@ from nnxp import (
     metrics,
     objectives,
     optimizers,
-    plots,
     reports,
     schedules,
 )
@@ -340,7 +339,7 @@ def train(given: TrainOptions) -> None:
     written = {"--report": given.report, "--csv-log": given.csv_log, "--plot": given.plot}
     outputs.check({"--save": None if given.find_rate else given.save, **written}, [given.data])
     if given.plot is not None:
-        plots.check(given.plot)
+        nnxp.plots.check(given.plot)
     arguments = _arguments(given)
     if not given.find_rate:
         outputs.check_model(given.save)
@@ -380,7 +379,7 @@ def train(given: TrainOptions) -> None:
         if given.report is not None:
             files.write(given.report, json.dumps(report, indent=2).encode())
         if given.plot is not None:
-            plots.save(plots.history(report), given.plot)
+            nnxp.plots.save(nnxp.plots.history(report), given.plot)
     if test:
         console.print(f"\ntest {describe.figures(test)}")
     console.print(outputs.saved(path, replaces))
@@ -412,7 +411,7 @@ def _find_rate(
     of_steps = {name: value for name, value in arguments.items() if name not in of_epochs}
     found = nnxp.find_learning_rate(network, dataset.x, dataset.y, **of_steps)
     if given.plot is not None:
-        plots.save(plots.learning_rate(found), given.plot)
+        nnxp.plots.save(nnxp.plots.learning_rate(found), given.plot)
         console.print(f"saved {given.plot}")
     low, high = found.rates[0], found.rates[-1]
     if found.suggestion is None:
@@ -424,6 +423,8 @@ def _find_rate(
         f"\nlearning rate {found.suggestion:g}, of {len(found.rates)} steps from "
         f"{low:.2g} to {high:.2g}"
     )
+    if found.still_falls:
+        console.print("the loss still falls there: a higher rate may be better")
     console.print(f"next: the same command with --learning-rate {found.suggestion:g}")
 
 

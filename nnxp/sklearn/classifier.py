@@ -36,7 +36,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             a list with a dictionary for each label. They multiply `sample_weight`.
         initializer: one of `nnxp.MLP`; "auto" is scikit-learn's.
         dropout: the share of each hidden layer's units to drop, one or a list.
-        callbacks: see `nnxp.train`.
+        callbacks: see `nnxp.train`; each `partial_fit` is a training that they start and finish.
         scoring: the score on which early stopping depends: a scorer or its name; None for accuracy.
 
     Attributes:
