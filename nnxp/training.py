@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -34,6 +35,8 @@ from nnxp.running import Running
 from nnxp.schedules import Constant, Schedule
 from nnxp.state import first_state
 from nnxp.step import training_step
+
+log = logging.getLogger("nnxp")
 
 FLUSHED_STEPS = 64
 """Steps after which subnormal numbers of the optimizer's state are set to zero."""
@@ -331,6 +334,10 @@ def _restored(folder: str, network: MLP) -> tuple[Path, Snapshot]:
     place, model, snapshot = resuming.load(folder)
     resuming.check(place, model, network)
     network.parameters, network.target_scaling = model.parameters, model.target_scaling
+    log.info(
+        "goes on from %s: after epoch %d and %d steps",
+        place, len(snapshot.history.epochs), snapshot.progress.steps,
+    )  # fmt: skip
     return place, snapshot
 
 
