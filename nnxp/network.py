@@ -155,6 +155,8 @@ class MLP:
         target_scaling: the scaling of real-valued targets in training, which `predict` undoes;
             None without scaling. See `nnxp.train`.
         metadata: a dictionary of JSON values and NumPy arrays, which the model file keeps.
+        history: the `nnxp.History` of the last training if an exception such as Ctrl-C ended it;
+            None if `nnxp.train` returned it.
 
     Example:
         >>> import nnxp
@@ -195,6 +197,7 @@ class MLP:
         self.loss = objectives.get("auto", self.output).loss
         self.target_scaling: TargetScaling | None = None
         self.metadata: dict[str, Any] = {}
+        self.history: Any = None
         self.backend.dtype(dtype)  # the backend may refuse it: check before drawing parameters
         if parameters is None:
             largest = max(fan_in * fan_out for fan_in, fan_out in pairwise(self.sizes))
@@ -500,11 +503,11 @@ class MLP:
 
     def __getstate__(self) -> dict[str, Any]:
         carried = ACTIVATIONS.carried((*self.hidden, self.output)), LOSSES.carried([self.loss])
-        return vars(self) | {"carried": carried}
+        return vars(self) | {"carried": carried, "history": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         activations, losses = state.pop("carried", ({}, {}))
-        vars(self).update(state)
+        vars(self).update({"history": None} | state)
         names = ACTIVATIONS.adopt(activations)
         self.hidden = tuple(names.get(name, name) for name in self.hidden)
         self.output = cast(ActivationName, names.get(self.output, self.output))

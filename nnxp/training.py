@@ -192,7 +192,9 @@ def train(
             scaled targets, where the data is, fall-backs.
 
     Returns:
-        The history. The network has the parameters after the last epoch.
+        The history. The network has the parameters after the last epoch. If an exception such as
+        Ctrl-C ends the training, they are those of the last complete epoch, and the history is
+        `network.history`.
 
     Raises:
         InputError: a shape, label, number or option is not valid.
@@ -370,6 +372,7 @@ class _Training:
         self.unit = 1.0 if scaling is None else scaling.loss_unit(objective.loss)
         self.history = History() if resume is None else resume
         self.history.loss, self.history.best_epoch = objective.loss, None
+        network.history = None
         self.metric = metric
         if metric is not None:
             self.history.metric = metric.name
@@ -482,14 +485,16 @@ class _Training:
 
     @contextmanager
     def saving(self, callbacks: list[Any]) -> Iterator[None]:
-        """Save the end of the training, whatever ends it, except divergence."""
+        """Save the end of the training, whatever ends it, except divergence.
+
+        If it is an exception, the network gets the history, which `train` does not return then.
+        """
         self.callbacks = callbacks
         try:
             yield
-        except DivergenceError:
-            raise
-        except BaseException:
-            if self.can_save:
+        except BaseException as error:
+            self.network.history = self.history
+            if self.can_save and not isinstance(error, DivergenceError):
                 self._save()
             raise
         self._save()

@@ -261,3 +261,18 @@ def test_a_training_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     ours, whole = (nnxp.MLP.load(tmp_path / name / "model.safetensors") for name in (".", "whole"))
     for one, two in zip(leaves(ours.parameters), leaves(whole.parameters), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_ctrl_c_leaves_the_history_with_the_network(tmp_path):
+    network = nnxp.MLP([6, 8, 3], backend="numpy")
+
+    def interrupt(network, history):
+        if len(history.epochs) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        nnxp.train(network, X, T, epochs=5, batch_size=8, callbacks=[interrupt])
+    assert [each.epoch for each in network.history.epochs] == [1, 2]
+    history = nnxp.train(network, X, T, epochs=1, batch_size=8)
+    assert len(history.epochs) == 1
+    assert network.history is None
