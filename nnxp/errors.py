@@ -55,6 +55,11 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} {shown(name)}: {hint}known are {', '.join(known)}")
 
 
+def printable(text: str) -> str:
+    """Return text of a file for a terminal: control characters become escapes, as "\\x1b"."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def shown(value: object) -> str:
     """Return a value's repr for an error, cut to one line and 60 characters."""
     if isinstance(value, type):

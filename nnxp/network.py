@@ -16,7 +16,7 @@ from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_nump
 from nnxp.data import checks, placement
 from nnxp.data.placement import NetworkSpec
 from nnxp.data.prepare import Validation, prepare_evaluation
-from nnxp.errors import InputError, shown
+from nnxp.errors import DataError, InputError, shown
 from nnxp.initializers import INITIALIZER
 from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward, saved
 from nnxp.metrics import METRIC, Metric, measure
@@ -293,15 +293,7 @@ class MLP:
         Raises:
             InputError: the shape does not fit, or a value or an output is not finite.
         """
-        xp = self.backend.xp
-        if self.sizes[-1] > 1:
-            return self._predict(x, lambda y: xp.argmax(y, axis=1), assume_finite)
-        threshold = objectives.get("auto", self.output).threshold
-        return self._predict(
-            x,
-            lambda y: xp.astype(xp.reshape(y, (-1,)) > threshold, index_dtype(xp)),
-            assume_finite,
-        )
+        return self._predict(x, partial(classes, self), assume_finite)
 
     def _predict(self, x: Any, finish: Callable[[Array], Array], assume_finite: bool) -> Array:
         """Return `finish(outputs)` as an array of x's library on x's device, block by block."""
@@ -463,10 +455,11 @@ class MLP:
     @options.checked(dtype=options.DTYPE)
     def from_weights(
         cls,
-        path: str | os.PathLike[str],
-        hidden: ActivationName | Piece | Sequence[ActivationName | Piece] = "relu",
-        output: ActivationName | Piece = "softmax",
+        path: str | os.PathLike[str] | weights.Weights,
+        hidden: ActivationName | Piece | Sequence[ActivationName | Piece] | None = None,
+        output: ActivationName | Piece | None = None,
         *,
+        layout: str | None = None,
         backend: str | backends.Backend | None = None,
         device: str | None = None,
         dtype: DTypeName = "float32",
@@ -474,18 +467,30 @@ class MLP:
         """Make a network of weights that were trained elsewhere.
 
         Args:
-            path: an npz archive with `W1`, (inputs, units), `b1`, (units,), `W2`, `b2`, ...
-            hidden, output, backend, device, dtype: see `MLP`.
+            path: an npz archive of `W1`, `b1`, `W2`, ..., a PyTorch state_dict as safetensors,
+                weights or a model of Keras, or an ONNX model (see `nnxp.weights.read`), or what
+                that function returned.
+            hidden, output: see `MLP`; None for those that the file has, else "relu" and "softmax".
+            layout: "in-out" or "out-in", for files that do not say how their matrices lie. The
+                logger "nnxp" says at level INFO which layout was taken and why.
+            backend, device, dtype: see `MLP`.
 
         Raises:
-            DataError: the file is missing or damaged, or its arrays do not fit each other.
-            InputError: a name is not valid.
+            AmbiguousLayoutError: every matrix is square, and `layout` is not given; a DataError.
+            DataError: the file is missing or damaged, its arrays do not fit each other, or it has
+                an activation or a layer of another kind.
+            InputError: a name is not valid, or what reads the format is not installed.
         """
-        parameters = weights.read(path, dtype)
+        found = path
+        if not isinstance(found, weights.Weights):
+            found = weights.read(found, dtype, layout)
+        if found.unknown is not None and (hidden is None or output is None):
+            raise DataError(f"{found.unknown}: give the activations, of hidden layers and output")
+        parameters = found.parameters
         sizes = [parameters[0][0].shape[0], *(weight.shape[1] for weight, _ in parameters)]
         return cls(
-            sizes, hidden, output, backend=backend, device=device, dtype=dtype,
-            parameters=parameters,
+            sizes, hidden or found.hidden or "relu", output or found.output or "softmax",
+            backend=backend, device=device, dtype=dtype, parameters=parameters,
         )  # fmt: skip
 
     def as_model(self) -> checkpoint.Model:
@@ -525,7 +530,7 @@ class MLP:
 
     @property
     def _outputs(self) -> Callable[[Parameters, Array], tuple[Array, Array]]:
-        return self.backend.compiled(_outputs(self.hidden, self.output))
+        return self.backend.compiled(forward_function(self.hidden, self.output))
 
     def target_units(self) -> Array | None:
         """Return the unit of each output relative to the largest, (outputs,), on the device.
@@ -574,8 +579,17 @@ class MLP:
             yield block, z, y
 
 
+def classes(network: MLP, y: Array) -> Array:
+    """Return the class of each row of outputs `y`, (samples,); see `MLP.predict_classes`."""
+    xp = namespace(y)
+    if network.sizes[-1] > 1:
+        return xp.argmax(y, axis=1)
+    threshold = objectives.get("auto", network.output).threshold
+    return xp.astype(xp.reshape(y, (-1,)) > threshold, index_dtype(xp))
+
+
 @cached(maxsize=64)
-def _outputs(
+def forward_function(
     hidden: tuple[str, ...], output: str
 ) -> Callable[[Parameters, Array], tuple[Array, Array]]:
     """Return the pure function (parameters, x) -> (last pre-activation, output).
@@ -583,11 +597,11 @@ def _outputs(
     Equal arguments give the same function, as in `nnxp.step.training_step`.
     """
 
-    def outputs(parameters: Parameters, x: Array) -> tuple[Array, Array]:
+    def compute(parameters: Parameters, x: Array) -> tuple[Array, Array]:
         z, _ = propagate(parameters, hidden, x)
         return z, ACTIVATIONS[output][0](z)
 
-    return outputs
+    return compute
 
 
 @cached(maxsize=64)

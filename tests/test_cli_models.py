@@ -1,5 +1,6 @@
 """`nnxp evaluate`, `predict`, `describe`, `import-weights` and `gradcheck`."""
 
+import io
 import os
 import re
 import shutil
@@ -152,6 +153,37 @@ def test_imported_weights_do_not_replace_a_model_of_another_network(trained_digi
     assert "--overwrite" in fail(tmp_path, "import-weights", "weights.npz")
     text = succeed(tmp_path, "import-weights", "weights.npz", "--overwrite")
     assert text.startswith("saved model.safetensors in place of the model that was there: 2-3-2-2")
+
+
+def test_import_weights_says_which_layout_it_took_and_why(tmp_path):
+    np.savez(tmp_path / "weights.npz", W1=np.ones((3, 2)), b1=np.ones(3))
+    text = succeed(tmp_path, "import-weights", "weights.npz")
+    assert ": 2-3, no hidden layer, softmax" in text
+    reason = "weight W1 is (3, 2) and its bias has 3"
+    assert f"weights are (out, in), as PyTorch's: {reason}" in " ".join(text.split())
+
+
+def test_import_weights_asks_for_the_layout_of_square_matrices(tmp_path, monkeypatch):
+    square = np.array([[1.0, 2.0], [3.0, 4.0]])
+    np.savez(tmp_path / "weights.npz", W1=square, b1=np.zeros(2))
+    assert "--layout" in fail(tmp_path, "import-weights", "weights.npz")
+    assert "unknown layout" in fail(tmp_path, "import-weights", "weights.npz", "--layout", "rows")
+    succeed(tmp_path, "import-weights", "weights.npz", "--layout", "in-out")
+    taken = nnxp.MLP.load(tmp_path / "model.safetensors", "numpy").parameters[0][0]
+    np.testing.assert_array_equal(taken, square)
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal("rows\nout-in\n"))
+    text = succeed(tmp_path, "import-weights", "weights.npz")
+    assert "every matrix is square" in text
+    assert text.count("layout, in-out or out-in: ") == 2
+    taken = nnxp.MLP.load(tmp_path / "model.safetensors", "numpy").parameters[0][0]
+    np.testing.assert_array_equal(taken, square.T)
+    monkeypatch.setattr("sys.stdin", Terminal(""))
+    assert "every matrix is square" in fail(tmp_path, "import-weights", "weights.npz")
 
 
 def test_gradcheck_says_so_and_exits_with_1_where_a_derivative_is_wrong(tmp_path):

@@ -50,14 +50,14 @@ def test_layers_are_in_the_order_of_their_numbers_not_of_the_file_or_the_alphabe
     layers = {f"W{i}": np.full((i, i + 1), i) for i in sizes}
     layers |= {f"b{i}": np.full(i + 1, -i) for i in sizes}
     np.savez(path, **dict(reversed(layers.items())))
-    found = weights.read(path)
+    found = weights.read(path).parameters
     assert [int(weight[0, 0]) for weight, _ in found] == list(sizes)
     assert [int(bias[0]) for _, bias in found] == [-i for i in sizes]
 
 
 def test_whole_numbers_biases_of_any_shape_and_other_arrays_are_taken(path):
     np.savez(path, W1=np.ones((2, 3), np.int8), b1=np.ones((1, 3), np.float16), note=["Wx"])
-    ((weight, bias),) = weights.read(path)
+    ((weight, bias),) = weights.read(path).parameters
     assert (weight.dtype, bias.dtype, bias.shape) == (np.int8, np.float16, (3,))
     assert MLP.from_weights(path, backend="numpy").sizes == (2, 3)
 
@@ -78,8 +78,8 @@ def test_whole_numbers_biases_of_any_shape_and_other_arrays_are_taken(path):
         ({"b2": ["a", "b"]}, "b2 is <U1, not numbers"),
         ({"b2": [1j, 2j]}, "b2 is complex128, not numbers"),
         ({"b2": [True, False]}, "b2 is bool, not numbers"),
-        ({"b2": [0.0, np.inf]}, "b2 holds values that are not finite in float32"),
-        ({"W1": np.full((2, 3), 1e39)}, "W1 holds values that are not finite in float32"),
+        ({"b2": [0.0, np.inf]}, "the bias of W2 holds values that are not finite in float32"),
+        ({"W1": np.full((2, 3), 1e39)}, "the weight W1 holds values that are not finite"),
     ],
 )  # fmt: skip
 def test_arrays_that_do_not_fit_are_refused_by_name(path, changes, message):

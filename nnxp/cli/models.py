@@ -8,13 +8,15 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from nnxp import backends, datasets, files, objectives, predictions
+from nnxp import backends, datasets, files, objectives, predictions, weights
 from nnxp import gradcheck as check_gradients
 from nnxp.cli import describe, inputs, options, outputs
 from nnxp.cli.options import DATA, NETWORK, OUTPUT, TRAINING, either
 from nnxp.cli.outputs import console
 from nnxp.errors import DataError, GradientError, InputError
 from nnxp.gradient_check import TOLERANCE, Check
+from nnxp.kernels import ACTIVATIONS
+from nnxp.names import ActivationName
 from nnxp.network import MLP
 from nnxp.optimizers import OPTIMIZERS
 from nnxp.randomness import Purpose, generator
@@ -133,10 +135,39 @@ def describe_model(
 def import_weights(
     file: Annotated[
         str,
-        typer.Argument(help="Npz file of weights: W1, b1, W2, b2 and so on."),
+        typer.Argument(
+            help="File of weights: npz of W1, b1, W2, b2 and so on; safetensors of a PyTorch "
+            "state_dict; weights or model of Keras, .h5 or .keras; or ONNX."
+        ),
     ],
-    hidden_activation: options.Activation = "relu",
-    output_activation: options.OutputActivation = "softmax",
+    hidden_activation: Annotated[
+        str | None,
+        options.text(
+            NETWORK,
+            "NAMES",
+            "Activation of the hidden layers, one for all or one for each. If not given: the "
+            "file's own, else relu.",
+            **options.names(ACTIVATIONS),
+        ),
+    ] = None,
+    output_activation: Annotated[
+        ActivationName | None,
+        options.text(
+            NETWORK,
+            "NAME",
+            "Activation of the output layer. If not given: the file's own, else softmax.",
+            **options.names(ACTIVATIONS),
+        ),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        options.text(
+            NETWORK,
+            "LAYOUT",
+            f"How matrices lie in the file: {options.either(weights.LAYOUTS)}. If not given: as "
+            "the format or the shapes say; asked where neither does.",
+        ),
+    ] = None,
     dtype: options.DType = "float32",
     save: options.Save = "model.safetensors",
     overwrite: options.Overwrite = False,
@@ -144,9 +175,13 @@ def import_weights(
     """Make a model of weights that were trained elsewhere."""
     outputs.check({"--save": save}, [file])
     outputs.check_model(save)
+    try:
+        found = weights.read(file, dtype, layout)
+    except weights.AmbiguousLayoutError as error:
+        found = weights.read(file, dtype, _asked_layout(error))
     network = MLP.from_weights(
-        file,
-        options.activations(hidden_activation),
+        found,
+        None if hidden_activation is None else options.activations(hidden_activation),
         output_activation,
         backend="numpy",
         device="cpu",
@@ -155,6 +190,21 @@ def import_weights(
     replaced = outputs.replaces(save, network, overwrite)
     network.save(save)
     console.print(f"{outputs.saved(save, replaced)}: {describe.network(network, network.loss)}")
+    console.print(found.layout)
+
+
+def _asked_layout(error: weights.AmbiguousLayoutError) -> str:
+    """Ask for the layout on a terminal; elsewhere raise the error that asks for the option."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise error
+    console.print(str(error))
+    while True:
+        try:
+            answer = input(f"layout, {options.either(weights.LAYOUTS)}: ").strip()
+        except EOFError:
+            raise error from None
+        if answer in weights.LAYOUTS:
+            return answer
 
 
 def gradcheck(
