@@ -9,11 +9,13 @@ from . import (
     kernels,
     linalg,
     metrics,
+    onnx,
     plots,
     predictions,
     reports,
     schedules,
     testing,
+    weights,
 )
 from .callbacks import Callback, CSVLog, EarlyStopping, ModelCheckpoint, TensorBoardLog
 from .errors import (
@@ -77,6 +79,7 @@ __all__ = [
     "kernels",
     "linalg",
     "metrics",
+    "onnx",
     "plots",
     "predictions",
     "register_activation",
@@ -87,6 +90,7 @@ __all__ = [
     "schedules",
     "testing",
     "train",
+    "weights",
 ]
 
 __version__: str

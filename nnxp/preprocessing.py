@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnxp.arrays import Array, namespace
 from nnxp.linalg import whitening
 
 KINDS = ("none", "pixels", "standardize", "pca", "zca")
@@ -46,8 +47,7 @@ class Preprocessing:
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         """Preprocess features; return (samples, features) or, for "pca", (samples, k), float32."""
-        if self.kind in ("none", "pixels"):
-            # Divide in float32 to save memory: there may be many images.
+        if self.divides_in_float32:  # to save memory: there may be many images
             with np.errstate(over="ignore"):
                 return np.asarray(x, dtype=np.float32) / np.float32(np.asarray(self.scale))
         with np.errstate(over="ignore"):  # `nnxp.data.checks` refuses infinity
@@ -59,10 +59,30 @@ class Preprocessing:
                 prepared[start : start + rows] = self.standardized(x[start : start + rows])
             return prepared
 
-    def standardized(self, x: np.ndarray) -> np.ndarray:
+    def formula(self, x: Array) -> Array:
+        """Compute what `apply` does, on arrays of any library that has float64, as `nnxp.onnx` does.
+
+        `x` is float32 if it `divides_in_float32`, else float64.
+        """
+        xp = namespace(x)
+        if self.divides_in_float32:
+            return x / xp.asarray(self.scale, dtype=xp.float32)
+        x = self.standardized(x)
+        if self.matrix is not None:
+            x = x @ xp.asarray(self.matrix)
+        return xp.astype(x, xp.float32, copy=False)
+
+    @property
+    def divides_in_float32(self) -> bool:
+        """Whether `apply` only divides, in float32; all else is computed in float64."""
+        return self.kind in ("none", "pixels")
+
+    def standardized(self, x: Array) -> Array:
         """Return (x - shift) / scale in float64."""
+        xp = namespace(x)
         with np.errstate(over="ignore"):  # as in `apply`
-            return (x - np.asarray(self.shift)) / np.asarray(self.scale)
+            shift, scale = (xp.asarray(each, dtype=xp.float64) for each in (self.shift, self.scale))
+            return (x - shift) / scale
 
     def invert(self, x: np.ndarray) -> np.ndarray:
         """Invert `apply`. Directions that whitening dropped get their mean."""

@@ -103,6 +103,7 @@ PAGES = [
     "CONTRIBUTING.md",
     "SECURITY.md",
     "docs/accuracy.md",
+    "docs/exchange.md",
     "docs/reference.md",
     "bench/README.md",
 ]

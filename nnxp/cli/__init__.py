@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": "nnxp.cli.models:predict",
     "describe": "nnxp.cli.models:describe_model",
     "import-weights": "nnxp.cli.models:import_weights",
+    "export": "nnxp.cli.export:export",
     "gradcheck": "nnxp.cli.models:gradcheck",
     "bench": "nnxp.cli.bench:bench",
     "backends": "nnxp.cli.backends:list_backends",
