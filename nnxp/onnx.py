@@ -185,8 +185,8 @@ def _fill(known: dict[str, Any]) -> tuple[float | None, ...]:
         texts = [i for i, each in enumerate(encoding.categories) if each]
         names = [known["features"][i] if "features" in known else str(i) for i in texts]
         raise InputError(
-            f"columns {shown(', '.join(names))} are text, and the input of the ONNX model is numbers "
-            "alone: delete metadata['encoding'] of the network to export it for encoded columns"
+            f"columns {shown(', '.join(names))} are text, and an ONNX model's input is numbers: "
+            "delete metadata['encoding'] of the network to export it for encoded columns"
         )
     return tuple(None if value is None else float(value) for value in encoding.fill)
 

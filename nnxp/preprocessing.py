@@ -60,7 +60,7 @@ class Preprocessing:
             return prepared
 
     def formula(self, x: Array) -> Array:
-        """Compute what `apply` does, on arrays of any library that has float64, as `nnxp.onnx` does.
+        """Compute what `apply` does, on arrays of any library with float64, as `nnxp.onnx` does.
 
         `x` is float32 if it `divides_in_float32`, else float64.
         """
