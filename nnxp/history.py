@@ -100,7 +100,7 @@ class History:
     resumable: Any = field(default=None, repr=False, compare=False)
     """What `nnxp.train(resume=...)` goes on from: the optimizer's state and the number of steps, on
     the device. None if training was interrupted; set it to None to free its memory."""
-    steps: int = 0
+    steps: int = field(default=0, compare=False)
     """The number of steps so far."""
     _plateaus: dict[Any, Any] = field(default_factory=dict, init=False, compare=False)
     """The state of each `nnxp.schedules.Plateau` after the epochs so far."""
