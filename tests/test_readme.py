@@ -82,7 +82,7 @@ def test_the_readme_says_what_each_executor_does():
         ("loss", LOSSES),
         ("optimizer", OPTIMIZERS),
         ("metric", METRICS),
-        ("callback", sorted(set(nnxp.callbacks.__all__) - {"Callback", "running"})),
+        ("callback", sorted(set(callbacks.__all__) - {"Callback", "running"})),
     ],
 )
 def test_the_reference_has_a_line_for_each_name(heading, pieces):
