@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import python, require
 
-from nnxp import backends, datasets, executors
+from nnxp import backends, callbacks, datasets, executors
 from nnxp.kernels import ACTIVATIONS
 from nnxp.metrics import METRICS
 from nnxp.objectives import LOSSES
