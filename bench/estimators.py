@@ -41,6 +41,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "adam": {"solver": "adam", "learning_rate_init": 0.005, "max_iter": 100},
     "lbfgs": {"solver": "lbfgs", "max_iter": 100},
 }
+PREDICTIONS = 10
+"""Predictions with each model, whose median is a time: the first also fills the caches."""
 LIBRARIES = {"scikit-learn": neural_network, "nnxp": nnxp.sklearn}
 
 
@@ -94,7 +96,8 @@ def time_rows(rounds: int, samples: int) -> Iterator[dict[str, Any]]:
                 for library, module in LIBRARIES.items():
                     model = module.MLPClassifier(**options)
                     seconds["fit"][library] = _seconds(model.fit, x, t)
-                    seconds["predict"][library] = _seconds(model.predict, x)
+                    predictions = (_seconds(model.predict, x) for _ in range(PREDICTIONS))
+                    seconds["predict"][library] = statistics.median(predictions)
                 for what, took in seconds.items():
                     ratios[what].append(took["scikit-learn"] / took["nnxp"])
             yield {"size": size, "solver": settings, **ratios}
