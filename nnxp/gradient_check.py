@@ -84,6 +84,13 @@ def gradcheck(
         BackendError: the backend cannot compute in float64.
 
     Source: Nielsen, chapter 2, equation 46, with central differences.
+
+    Example:
+        >>> import nnxp
+        >>> network = nnxp.MLP([3, 4, 2], "tanh")
+        >>> checks = nnxp.gradcheck(network, [[0.1, 0.2, 0.3], [0.3, -0.2, 0.1]], [0, 1])
+        >>> [(check.name, check.passed) for check in checks][:2]
+        [('layers.0.weight', True), ('layers.0.bias', True)]
     """
     precise = MLP(
         network.sizes, network.hidden, network.output,

@@ -258,6 +258,12 @@ class MLP:
 
         Raises:
             InputError: the shape does not fit, or a value or an output is not finite.
+
+        Example:
+            >>> import nnxp
+            >>> network = nnxp.MLP([1, 2], parameters=[([[1.0, -1.0]], [0.0, 0.0])])
+            >>> network.predict([[0.0]])
+            array([[0.5, 0.5]], dtype=float32)
         """
         return self._predict(x, lambda y: y)
 
@@ -270,6 +276,12 @@ class MLP:
 
         Raises:
             InputError: the shape does not fit, or a value or an output is not finite.
+
+        Example:
+            >>> import nnxp
+            >>> network = nnxp.MLP([1, 2], parameters=[([[1.0, -1.0]], [0.0, 0.0])])
+            >>> network.predict_classes([[2.0], [-2.0]])
+            array([0, 1])
         """
         xp = self.backend.xp
         if self.sizes[-1] > 1:
@@ -310,6 +322,12 @@ class MLP:
 
         Raises:
             InputError: shapes or labels do not fit, or a value or an output is not finite.
+
+        Example:
+            >>> import nnxp
+            >>> network = nnxp.MLP([1, 2], parameters=[([[1.0, -1.0]], [0.0, 0.0])])
+            >>> network.evaluate([[2.0], [-2.0]], [0, 0])["accuracy"]
+            0.5
         """
         objective = objectives.get(self.loss if loss is None else loss, self.output)
         return evaluate(self, prepare_evaluation(self.spec, objective.loss, x, targets), objective)
@@ -331,6 +349,13 @@ class MLP:
 
         Raises:
             InputError: a shape, label, weight or name is not valid, or a value is not finite.
+
+        Example:
+            >>> import nnxp
+            >>> network = nnxp.MLP([1, 2], parameters=[([[1.0, -1.0]], [0.0, 0.0])])
+            >>> loss, gradients = network.loss_and_gradients([[0.0]], [0])
+            >>> round(loss, 4), gradients[0][1]
+            (0.6931, array([-0.5,  0.5], dtype=float32))
         """
         x = self.spec.features(x)
         objective = objectives.get(loss, self.output)
@@ -352,6 +377,17 @@ class MLP:
                 activation or the loss is a pair of functions without a registered name.
             ModelError: a parameter is not finite.
             OSError: the folder or the disk refuses; a file that was at `path` is unchanged.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> import nnxp
+            >>> network = nnxp.MLP([2, 3, 1], "tanh", "identity")
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     network.save(Path(folder, "model.safetensors"))
+            ...     again = nnxp.MLP.load(Path(folder, "model.safetensors"))
+            >>> again.sizes, again.hidden
+            ((2, 3, 1), ('tanh',))
         """
         checkpoint.save(self._model(), path)
 
@@ -413,6 +449,17 @@ class MLP:
         Raises:
             DataError: the file is missing or damaged, or its arrays do not fit each other.
             InputError: a name is not valid.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> import numpy as np
+            >>> import nnxp
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     np.savez(Path(folder, "weights.npz"), W1=np.ones((4, 2)), b1=np.zeros(2))
+            ...     network = nnxp.MLP.from_weights(Path(folder, "weights.npz"))
+            >>> network.sizes
+            (4, 2)
         """
         parameters = weights.read(path, dtype)
         sizes = [parameters[0][0].shape[0], *(weight.shape[1] for weight, _ in parameters)]

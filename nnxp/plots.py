@@ -97,6 +97,12 @@ def activations(backend: str | backends.Backend | None = None, device: str | Non
 
     Args:
         backend, device: where the kernels run; see `nnxp.backends.get`.
+
+    Example:
+        >>> from nnxp import plots
+        >>> figure = plots.activations()
+        >>> figure.axes[0].get_title()
+        'step'
     """
     opened = backends.get(backend, device)
     columns = 3
@@ -127,6 +133,12 @@ def history(training: History | dict[str, Any]) -> Figure:
 
     Raises:
         DataError: it has no epochs, or is something else; the message names the place in it.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("moons")
+        >>> network = nnxp.MLP([2, 5, 2])
+        >>> figure = nnxp.plots.history(nnxp.train(network, data.x, data.y, epochs=2, batch_size=8))
     """
     if isinstance(training, History):
         if not training.epochs:
@@ -180,6 +192,11 @@ def boundary(network: MLP, data: Dataset) -> Figure:
 
     Raises:
         InputError: the network or the data does not have two features, or their classes differ.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("moons")
+        >>> figure = nnxp.plots.boundary(nnxp.MLP([2, 5, 2]), data)
     """
     if network.sizes[0] != 2 or data.x.shape[1] != 2:
         raise InputError(
@@ -229,6 +246,11 @@ def digits(network: MLP, data: Dataset, count: int = 25) -> Figure:
     Raises:
         InputError: the data has no images, classes or test part, the network misreads none, or
             `count` is not from 1 to 100.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> figure = nnxp.plots.digits(nnxp.MLP([64, 10]), data, count=10)
     """
     if len(data.shape) != 2:
         raise InputError(f"{data.name}: a sample has shape {data.shape}, not that of an image")
@@ -268,6 +290,10 @@ def weights(network: MLP, shape: Sequence[int] | None = None) -> Figure:
 
     Raises:
         InputError: the number of inputs is not that of an image of this shape.
+
+    Example:
+        >>> import nnxp
+        >>> figure = nnxp.plots.weights(nnxp.MLP([64, 16, 10]), shape=(8, 8))
     """
     weight = to_numpy(network.parameters[0][0])[:, :LARGEST_GRID]
     known = described(network.metadata, network.sizes)
@@ -315,6 +341,15 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     Raises:
         InputError: the suffix is another one, or the file at `path` is not a picture of its format.
         OSError: the folder or the disk refuses.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from nnxp import plots
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     plots.save(plots.activations(), Path(folder, "activations.svg"))
+        ...     [path.name for path in Path(folder).iterdir()]
+        ['activations.svg']
     """
     check(path)
     suffix = Path(path).suffix.lower()

@@ -174,6 +174,12 @@ def load(
     Raises:
         InputError: no set has this name, or an option has a wrong value.
         DataError: a file is missing, damaged or cannot be trained on; names the place.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> data.x.shape, data.x_test.shape, data.shape
+        ((1437, 64), (360, 64), (8, 8))
     """
     new = like is None
     if new and test_only:

@@ -101,6 +101,11 @@ def names(backend: str, device: str | None = None) -> tuple[str, ...]:
     Args:
         backend: a backend's name.
         device: one of its devices, "cpu" or "cuda:0"; None for the executors of all its devices.
+
+    Example:
+        >>> import nnxp
+        >>> nnxp.executors.names("numpy"), nnxp.executors.names("torch", "cpu")
+        (('replay', 'eager'), ('eager', 'compiled'))
     """
     return tuple(each.name for each in EXECUTORS if each.runs_on(backend, device))
 
