@@ -1,6 +1,6 @@
 """Reproduces the results of Nielsen's book: every row is an `nnxp train mnist` command.
 
-    python bench/accuracy.py --seeds 0,1,2          # all rows: writes results and docs/pages/accuracy.md
+    python bench/accuracy.py --seeds 0,1,2          # all rows: writes results and the page
     python bench/accuracy.py --rows a,c             # some rows: prints their table, writes nothing
     python bench/accuracy.py --seeds 0,1,2 --resume     # what today's results still lack
 

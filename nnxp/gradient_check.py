@@ -20,7 +20,14 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Check:
-    """The comparison of one parameter array."""
+    """The comparison of one parameter array.
+
+    Example:
+        >>> import nnxp
+        >>> check = nnxp.gradcheck(nnxp.MLP([2, 3, 1], "tanh", "sigmoid"), [[0.1, 0.2]], [1])[0]
+        >>> check.name, check.shape, check.checked, check.passed
+        ('layers.0.weight', (2, 3), 6, True)
+    """
 
     name: str
     """"layers.0.weight", "layers.0.bias", ..."""

@@ -55,6 +55,14 @@ def propagate(
     Returns:
         The last layer's z, (batch, outputs), and for each layer its (x, saved, mask), where saved
         is what the activation's backward takes: (y,) or (y, z).
+
+    Example:
+        >>> import numpy as np
+        >>> from nnxp.network import propagate
+        >>> parameters = [(np.eye(2), np.zeros(2)), (np.ones((2, 1)), np.zeros(1))]
+        >>> z, tape = propagate(parameters, ("relu",), np.array([[3.0, -4.0]]))
+        >>> z
+        array([[3.]])
     """
     tape: list[tuple[Array, tuple[Array, ...], Array | None]] = []
     for layer, (weight, bias) in enumerate(parameters):
@@ -96,6 +104,18 @@ def backpropagate(
         The loss, a 0-d array, and one (dweight, dbias) per layer.
 
     Source: Nielsen, chapter 2, equations BP1 to BP4, which are marked below.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnxp.network import backpropagate
+        >>> from nnxp.objectives import get
+        >>> parameters = [(np.eye(2), np.zeros(2)), (np.ones((2, 1)), np.zeros(1))]
+        >>> x, t = np.array([[3.0, -4.0]]), np.array([[2.0]])
+        >>> objective = get("quadratic", "identity")
+        >>> loss, gradients = backpropagate(parameters, ("relu",), objective, x, t)
+        >>> float(loss), gradients[0][0]
+        (0.5, array([[ 3.,  0.],
+               [-4.,  0.]]))
     """
     z, tape = propagate(parameters, hidden, x, mask)
     loss, dz = objective.value_and_gradient(z, targets, sample_weight)  # BP1

@@ -26,7 +26,14 @@ Parameters = list[tuple[Array, Array]]
 
 
 class Optimizer(Protocol):
-    """The interface of an optimizer. It must be hashable: it is a key for compiled steps."""
+    """The interface of an optimizer. It must be hashable: it is a key for compiled steps.
+
+    Example:
+        >>> import nnxp
+        >>> optimizer = nnxp.SGD(0.1)
+        >>> optimizer.learning_rate, optimizer.is_plain
+        (0.1, True)
+    """
 
     def __hash__(self) -> int: ...
 

@@ -18,7 +18,18 @@ from nnxp.history import MONITOR, History, monitored
 
 
 class Schedule(Protocol):
-    """The interface of a schedule."""
+    """The interface of a schedule.
+
+    Example:
+        >>> import nnxp
+        >>> network = nnxp.MLP([2, 1], output="sigmoid")
+        >>> history = nnxp.train(
+        ...     network, [[0, 1], [1, 0]], [0, 1], epochs=3, batch_size=1, optimizer=nnxp.SGD(1.0),
+        ...     schedule=lambda base, epoch, epochs, history: base / epoch,
+        ... )
+        >>> [round(epoch.learning_rate, 2) for epoch in history.epochs]
+        [1.0, 0.5, 0.33]
+    """
 
     def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
         """Return the learning rate of `epoch`."""

@@ -1,4 +1,4 @@
-"""Run the notebooks of docs/notebooks, and show each with its outputs. A cell that fails is an error.
+"""Run the notebooks of docs/notebooks, and show each with its outputs; a cell must not fail.
 
 They are kept as Python files, by jupytext. The page of a notebook begins with a link to it.
 """
@@ -21,7 +21,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source in sorted(FOLDER.glob("*.py")):
         name, notebook = source.stem, jupytext.read(source)
         notebook.cells.insert(0, nbformat.v4.new_code_cell(SETUP))
-        client = NotebookClient(notebook, timeout=120, extra_arguments=["--log-level=ERROR"])
+        quiet = ["--log-level=ERROR"]
+        client = NotebookClient(notebook, timeout=120, coalesce_streams=True, extra_arguments=quiet)
         client.execute(cwd=FOLDER)
         del notebook.cells[0]
         text, resources = MarkdownExporter().from_notebook_node(

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Digits
 #
-# Train on the bundled digits, look at the history, at what is misread and at the weights, and try what
-# changes them. Download this page as a notebook with the button above, or run it in a clone:
+# Train on the bundled digits, look at the history, at what is misread and at the weights, and try
+# what changes them. Download this page as a notebook with the button above, or run it in a clone:
 # `jupytext --to notebook docs/notebooks/digits.py`.
 
 # %%
@@ -28,8 +28,8 @@ history
 nnxp.plots.history(history)
 
 # %% [markdown]
-# The loss on the digits that it trains on still falls when that on others no longer does: from there on the
-# network learns by heart. How good is it on digits that it has never seen?
+# The loss on the digits that it trains on still falls when that on others no longer does: from
+# there on the network learns by heart. How good is it on digits that it has never seen?
 
 # %%
 network.evaluate(data.x_test, data.y_test)
@@ -48,8 +48,8 @@ print(confusion)
 # %% [markdown]
 # ## What the hidden units look for
 #
-# Red pixels speak for a unit, blue ones against it. Without a penalty the weights at the margin, where no
-# digit has ink, stay as random as they began:
+# Red pixels speak for a unit, blue ones against it. Without a penalty the weights at the margin,
+# where no digit has ink, stay as random as they began:
 
 # %%
 nnxp.plots.weights(network, (8, 8))

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Swapping backends
 #
-# The kernels name no array library, so a network runs on any of them. Which are here, and what do the
-# others need?
+# The kernels name no array library, so a network runs on any of them. Which are here, and what do
+# the others need?
 
 # %%
 import time
@@ -15,7 +15,8 @@ for each in nnxp.backends.availability():
     print(f"{each.name:17} {each.problem or ', '.join(each.devices)}")
 
 # %% [markdown]
-# A backend that is missing is an error that says what to install. Nothing else is taken in its place:
+# A backend that is missing is an error that says what to install. Nothing else is taken in its
+# place:
 
 # %%
 try:
@@ -26,8 +27,9 @@ except nnxp.BackendError as error:
 # %% [markdown]
 # ## The same training on each
 #
-# The seed gives the same initial weights and the same mini-batches everywhere, so the losses agree to
-# rounding. The times here are of a machine that was busy with building these pages: `nnxp bench` measures.
+# The seed gives the same initial weights and the same mini-batches everywhere, so the losses
+# agree to rounding. The times here are of a machine that was busy with building these pages:
+# `nnxp bench` measures.
 
 # %%
 data = nnxp.datasets.load("digits")
@@ -40,7 +42,8 @@ for name in usable:
     seconds = time.perf_counter() - start
     losses[name] = [epoch.loss for epoch in history.epochs]
     accuracy = network.evaluate(data.x_test, data.y_test)["accuracy"]
-    print(f"{name:17} {seconds:5.2f} s  losses {np.round(losses[name], 5)}  accuracy {accuracy:.3f}")
+    rounded = np.round(losses[name], 5)
+    print(f"{name:17} {seconds:5.2f} s  losses {rounded}  accuracy {accuracy:.3f}")
 largest = max(np.abs(np.subtract(each, losses["numpy"])).max() for each in losses.values())
 assert largest < 1e-4
 print(f"\nlargest difference of a loss: {largest:.0e}")
@@ -48,14 +51,14 @@ print(f"\nlargest difference of a loss: {largest:.0e}")
 # %% [markdown]
 # ## The arrays stay yours
 #
-# `predict` takes an array of any library, and returns one of the same; the parameters lie on the network's
-# own backend. The last network predicts for each library's array:
+# `predict` takes an array of any library, and returns one of the same; the parameters lie on the
+# network's own backend. The last network predicts for each library's array:
 
 # %%
 for name in usable:
     x = nnxp.backends.get(name).asarray(data.x_test[:2])
     y = network.predict(x)
-    print(f"{name:17} {type(x).__module__}.{type(x).__name__} gives {type(y).__module__}.{type(y).__name__}")
+    print(f"{name:17} {type(x).__name__} gives {type(y).__name__}")
 
 # %% [markdown]
 # ## A model file knows no backend
@@ -71,13 +74,14 @@ with tempfile.TemporaryDirectory() as folder:
     network.save(path)
     for name in usable:
         again = nnxp.MLP.load(path, backend=name)
-        print(f"{name:17} {np.asarray(again.predict_classes(data.x_test[:8]))}  is {data.y_test[:8]}")
+        print(f"{name:17} reads {again.predict_classes(data.x_test[:8])}")
+print(f"{'it is':17}       {data.y_test[:8]}")
 
 # %% [markdown]
 # ## Your kernels run everywhere, too
 #
-# An activation that uses only the standard works on every library, and `nnxp.testing` proves it on those
-# that are here:
+# An activation that uses only the standard works on every library, and `nnxp.testing` proves it
+# on those that are here:
 
 # %%
 from nnxp.arrays import namespace
@@ -99,8 +103,8 @@ print("checked on", *nnxp.testing.check_activation("gaussian", kinks=()))
 # %% [markdown]
 # ## Executors
 #
-# How a chunk of steps runs is a second choice, [explained here](../guides/executors.md). On NumPy, calls
-# that were recorded once are replayed:
+# How a chunk of steps runs is a second choice, [explained here](../guides/executors.md). On
+# NumPy, calls that were recorded once are replayed:
 
 # %%
 for executor in nnxp.executors.names("numpy"):

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Why networks fail
 #
-# Break a network in each of the ways in which networks break, and measure what is wrong instead of guessing.
-# `diagnose=True` puts a diagnosis into every epoch: dead and saturated units, the norm of each layer's
-# gradient, the size of its updates. On the command line it is `nnxp train --diagnose`.
+# Break a network in each of the ways in which networks break, and measure what is wrong instead
+# of guessing. `diagnose=True` puts a diagnosis into every epoch: dead and saturated units, the
+# norm of each layer's gradient, the size of its updates. On the command line it is `nnxp train
+# --diagnose`.
 
 # %%
 import numpy as np
@@ -29,27 +30,27 @@ def train(sizes, hidden, rate, x=data.x):
 healthy = train([64, 128, 64, 10], "relu", 0.1)
 
 # %% [markdown]
-# Nothing found, and the loss falls. Each layer has a line of figures; an update of about a thousandth of
-# the weights is healthy:
+# Nothing found, and the loss falls. Each layer has a line of figures; an update of about a
+# thousandth of the weights is healthy:
 
 # %%
 for number, layer in enumerate(healthy.epochs[-1].diagnosis.layers, 1):
-    print(f"layer {number}, {layer.activation}: gradient {layer.gradient:.1e}, update {layer.update:.1e}")
+    print(f"layer {number}: gradient {layer.gradient:.1e}, update {layer.update:.1e}")
 
 # %% [markdown]
 # ## Dead units
 #
-# A learning rate that is too high throws ReLU units to where they are zero for every sample. There they have
-# no slope, so nothing brings them back:
+# A learning rate that is too high throws ReLU units to where they are zero for every sample.
+# There they have no slope, so nothing brings them back:
 
 # %%
-train([64, 128, 64, 10], "relu", 1.5);
+dead = train([64, 128, 64, 10], "relu", 1.5)
 
 # %% [markdown]
 # ## Saturated units
 #
-# A tanh is flat beyond 2 or so. Inputs that nobody scaled push it there: a table with prices in cents, or
-# these pixels from 0 to 255 instead of from 0 to 1.
+# A tanh is flat beyond 2 or so. Inputs that nobody scaled push it there: a table with prices in
+# cents, or these pixels from 0 to 255 instead of from 0 to 1.
 
 # %%
 saturated = train([64, 30, 30, 10], "tanh", 0.1, x=255 * data.x)
@@ -57,15 +58,16 @@ saturated = train([64, 30, 30, 10], "tanh", 0.1, x=255 * data.x)
 # %% [markdown]
 # ## Vanishing gradients
 #
-# The slope of a sigmoid is a quarter at most. Behind ten of them, little is left for the first layer:
+# The slope of a sigmoid is a quarter at most. Behind ten of them, little is left for the first
+# layer:
 
 # %%
 deep = [64, *[30] * 10, 10]
 vanishing = train(deep, "sigmoid", 0.1)
 
 # %% [markdown]
-# The picture of it: the norm of each layer's gradient after the last epoch, for sigmoids and for ReLU with
-# `he` weights.
+# The picture of it: the norm of each layer's gradient after the last epoch, for sigmoids and for
+# ReLU with `he` weights.
 
 # %%
 relu = train(deep, "relu", 0.1)
@@ -81,8 +83,8 @@ figure
 # %% [markdown]
 # ## Divergence
 #
-# If a step is larger than the valley is wide, each step lands higher than the one before. nnxp ends the
-# training and keeps the last parameters that were finite:
+# If a step is larger than the valley is wide, each step lands higher than the one before. nnxp
+# ends the training and keeps the last parameters that were finite:
 
 # %%
 try:
@@ -93,8 +95,8 @@ except nnxp.DivergenceError as error:
 # %% [markdown]
 # ## A badly wrong neuron
 #
-# The quadratic cost with sigmoid outputs learns slowly where it is most wrong. The same network, by both
-# costs:
+# The quadratic cost with sigmoid outputs learns slowly where it is most wrong. The same network,
+# by both costs:
 
 # %%
 for loss in ("quadratic", "binary_cross_entropy"):
@@ -108,8 +110,8 @@ for loss in ("quadratic", "binary_cross_entropy"):
 # %% [markdown]
 # ## A wrong derivative
 #
-# The failure that no diagnosis shows: the backward pass itself is wrong. The network may even learn, only
-# worse. Finite differences find it:
+# The failure that no diagnosis shows: the backward pass itself is wrong. The network may even
+# learn, only worse. Finite differences find it:
 
 # %%
 from nnxp.kernels import tanh
@@ -123,4 +125,5 @@ def wrong_tanh_backward(dy, y):
 network = nnxp.MLP([8, 6, 3], hidden=(tanh, wrong_tanh_backward))
 rng = np.random.default_rng(0)
 for check in nnxp.gradcheck(network, rng.normal(size=(16, 8)), rng.integers(0, 3, 16)):
-    print(f"{check.name:16} relative error {check.error:.0e}  {'passed' if check.passed else 'WRONG'}")
+    verdict = "passed" if check.passed else "WRONG"
+    print(f"{check.name:16} relative error {check.error:.0e}  {verdict}")

@@ -103,7 +103,11 @@ def gradient_descent() -> Figure:
     data = _digits()
     figure = plots.new_figure(2.8)
     by_epoch, by_step = figure.subplots(1, 2, sharey=True)
-    forms = (("batch", None, 0.5, "-"), ("mini-batch of 32", 32, 0.1, "--"), ("stochastic", 1, 0.01, ":"))
+    forms = (
+        ("batch", None, 0.5, "-"),
+        ("mini-batch of 32", 32, 0.1, "--"),
+        ("stochastic", 1, 0.01, ":"),
+    )
     for colour, (form, batch_size, rate, line) in zip(plots.COLOURS, forms, strict=False):
         network = nnxp.MLP([64, 32, 10])
         history = nnxp.train(

@@ -57,6 +57,12 @@ class Dataset:
         split: how the test rows were chosen; None if the data has its own test part.
         trained_on: for data without a test part that was loaded `like` a model's: whether the
             model was trained on rows of it, which are then not in `x_test`. None if unknown.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("moons")
+        >>> data.task, data.classes, data.features
+        ('classify', ('upper', 'lower'), ('x', 'y'))
     """
 
     name: str
@@ -338,6 +344,16 @@ def load_features(
         name_or_path, data_dir: see `load`.
         like: the model's `metadata`.
         count: the number of features of the model; a csv with this many columns has no target.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import nnxp
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "new.csv")
+        ...     _ = path.write_text("width,height\n1.5,2.0\n")
+        ...     nnxp.datasets.load_features(path, like={}, count=2)
+        array([[1.5, 2. ]], dtype=float32)
     """
     saved = _saved_preprocessing(like)
     if saved is not None and saved.features is not None:

@@ -35,7 +35,13 @@ Runner = Callable[[State, tuple[Array, ...], Array, Rate], tuple[State, Array]]
 
 @dataclass(frozen=True)
 class Executor:
-    """One way to run a chunk of steps."""
+    """One way to run a chunk of steps.
+
+    Example:
+        >>> import nnxp
+        >>> {each.name: each.device for each in nnxp.executors.EXECUTORS}["graph"]
+        'cuda'
+    """
 
     name: str
     summary: str
