@@ -348,10 +348,11 @@ def load_features(
     Example:
         >>> import tempfile
         >>> from pathlib import Path
+        >>> import numpy as np
         >>> import nnxp
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder, "new.csv")
-        ...     _ = path.write_text("width,height\n1.5,2.0\n")
+        ...     np.savetxt(path, [[1.5, 2.0]], delimiter=",", header="width,height", comments="")
         ...     nnxp.datasets.load_features(path, like={}, count=2)
         array([[1.5, 2. ]], dtype=float32)
     """
