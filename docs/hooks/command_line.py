@@ -52,10 +52,11 @@ def _tables(command: Any, context: Any) -> Iterator[str]:
         for each in command.get_params(context)
     ]
     for panel, rows in groupby(records, key=lambda record: record[0]):
-        yield f"| {panel} | |\n|---|---|"
+        yield f'<div class="options" markdown>\n\n| {panel} | |\n|---|---|'
         for _, (names, meaning) in filter(lambda row: row[1], rows):
-            yield f"| {_cell(f'`{names}`')} | {_cell(html.escape(meaning))} |"
-        yield ""
+            codes = " ".join(f"`{name}`" for name in names.split(" / "))
+            yield f"| {_cell(codes)} | {_cell(html.escape(meaning))} |"
+        yield "\n</div>\n"
 
 
 def _kind(parameter: Any) -> str:

@@ -6,6 +6,7 @@ repository leads to a copy of it in the site.
 
 import posixpath
 import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages, and copies of the files that they link to."""
     for source, page in PAGES.items():
         linked: set[str] = set()
-        text = (ROOT / source).read_text("utf-8")
+        text = "\n".join(_indented((ROOT / source).read_text("utf-8")))
         text = LINK.sub(partial(_link, source, page, linked), text)
         files.append(File.generated(config, page, content=text))
         for path in sorted(linked):
@@ -36,6 +37,29 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
                 copy = str(ROOT / path)
                 files.append(File.generated(config, f"files/{path}", abs_src_path=copy))
     return files
+
+
+def _indented(text: str) -> Iterator[str]:
+    """Yield the lines as Python-Markdown wants them.
+
+    What belongs to an item of a list is indented by four spaces, not two. After an item of several
+    paragraphs, a blank line precedes the next one.
+    """
+    fence: int | None = None
+    has_paragraphs, previous = False, ""
+    for line in text.splitlines():
+        indentation = len(line) - len(line.lstrip(" "))
+        is_item = line.lstrip().startswith("- ")
+        if has_paragraphs and is_item and previous:
+            yield ""
+        yield " " * (indentation if fence is None else fence) + line
+        if line.lstrip().startswith("```"):
+            fence = indentation if fence is None else None
+        if line and not indentation and not is_item:
+            has_paragraphs = False
+        elif indentation and not previous:
+            has_paragraphs = True
+        previous = line
 
 
 def _link(source: str, page: str, linked: set[str], found: re.Match[str]) -> str:

@@ -19,9 +19,14 @@ data.x.shape, data.x_test.shape
 # %%
 network = nnxp.MLP([64, 30, 10], hidden="relu", output="softmax", seed=0)
 history = nnxp.train(
-    network, data.x, data.y, optimizer=nnxp.SGD(0.1, momentum=0.9), epochs=15, batch_size=32,
+    network,
+    data.x,
+    data.y,
+    optimizer=nnxp.SGD(0.1, momentum=0.9),
+    epochs=15,
+    batch_size=32,
     validation=0.2,
-)  # fmt: skip
+)
 history
 
 # %%
@@ -60,9 +65,14 @@ nnxp.plots.weights(network, (8, 8))
 # %%
 smooth = nnxp.MLP([64, 30, 10], seed=0)
 nnxp.train(
-    smooth, data.x, data.y, optimizer=nnxp.SGD(0.1, momentum=0.9), epochs=60, batch_size=32,
+    smooth,
+    data.x,
+    data.y,
+    optimizer=nnxp.SGD(0.1, momentum=0.9),
+    epochs=60,
+    batch_size=32,
     regularization=nnxp.Regularization(l2=0.003),
-)  # fmt: skip
+)
 print(smooth.evaluate(data.x_test, data.y_test))
 nnxp.plots.weights(smooth, (8, 8))
 
