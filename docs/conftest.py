@@ -4,7 +4,6 @@ import re
 from doctest import ELLIPSIS
 
 from sybil import Sybil
-from sybil.evaluators.doctest import NUMBER
 from sybil.parsers.abstract.codeblock import (
     AbstractCodeBlockParser,
     PythonDocTestOrCodeBlockParser,
@@ -30,7 +29,7 @@ class PythonParser(PythonDocTestOrCodeBlockParser):
 
 
 pytest_collect_file = Sybil(
-    parsers=[PythonParser(doctest_optionflags=ELLIPSIS | NUMBER)],
+    parsers=[PythonParser(doctest_optionflags=ELLIPSIS)],
     path="pages",
     pattern="**/*.md",
 ).pytest()
