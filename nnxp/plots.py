@@ -13,6 +13,7 @@ import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -361,7 +362,17 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 def new_figure(height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    # A notebook shows a figure by itself only if pyplot was imported.
+    vars(figure)["_repr_png_"] = partial(_png, figure)
+    return figure
+
+
+@styled()
+def _png(figure: Figure) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
 
 
 def put_title(figure: Figure, text: str) -> None:

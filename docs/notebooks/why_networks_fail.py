@@ -8,7 +8,7 @@
 
 # %%
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib import pyplot as plt
 
 import nnxp
 
@@ -71,14 +71,12 @@ vanishing = train(deep, "sigmoid", 0.1)
 
 # %%
 relu = train(deep, "relu", 0.1)
-figure = Figure(figsize=(7, 3), layout="constrained")
-panel = figure.subplots()
+figure, panel = plt.subplots(figsize=(7, 3), layout="constrained")
 for name, history, marker in (("sigmoid", vanishing, "o-"), ("relu", relu, "s--")):
     norms = [layer.gradient for layer in history.epochs[-1].diagnosis.layers]
     panel.semilogy(range(1, len(norms) + 1), norms, marker, label=name)
 panel.set(xlabel="layer", ylabel="norm of the gradient")
-panel.legend()
-figure
+_ = panel.legend()
 
 # %% [markdown]
 # ## Divergence
