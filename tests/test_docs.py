@@ -60,3 +60,16 @@ def test_everything_in_the_reference_has_an_example(reference):
         and ">>>" not in (inspect.getmodule(value).__doc__ or "")
     ]
     assert without == []
+
+
+def test_every_file_that_a_page_names_is_there():
+    root = PAGES.parent.parent
+    named = {
+        path
+        for page in PAGES.rglob("*.md")
+        for path in re.findall(
+            r"`((?:nnxp|bench|ci|docs|examples)/[\w/.]+)`", page.read_text("utf-8")
+        )
+    }
+    assert len(named) > 15
+    assert [path for path in sorted(named) if not (root / path).exists()] == []
