@@ -2,17 +2,20 @@
 
 from . import (
     backends,
+    callbacks,
+    class_weights,
     datasets,
     executors,
     kernels,
     linalg,
+    metrics,
     plots,
     predictions,
     reports,
     schedules,
     testing,
 )
-from .callbacks import EarlyStopping
+from .callbacks import Callback, CSVLog, EarlyStopping, ModelCheckpoint, TensorBoardLog
 from .errors import (
     BackendError,
     DataError,
@@ -25,6 +28,7 @@ from .errors import (
 )
 from .gradient_check import gradcheck
 from .history import Epoch, History
+from .learning_rate_finder import find_learning_rate
 from .network import MLP
 from .optimizers import SGD, Adam, AdamW, ClipNorm, RMSprop
 from .perceptron import Perceptron
@@ -35,6 +39,7 @@ from .registration import (
     register_optimizer,
 )
 from .regularization import Regularization
+from .resuming import Checkpoints
 from .training import train
 
 __all__ = [
@@ -43,6 +48,9 @@ __all__ = [
     "Adam",
     "AdamW",
     "BackendError",
+    "CSVLog",
+    "Callback",
+    "Checkpoints",
     "ClipNorm",
     "DataError",
     "DivergenceError",
@@ -51,18 +59,24 @@ __all__ = [
     "GradientError",
     "History",
     "InputError",
+    "ModelCheckpoint",
     "ModelError",
     "NnxpError",
     "NotSeparableError",
     "Perceptron",
     "RMSprop",
     "Regularization",
+    "TensorBoardLog",
     "backends",
+    "callbacks",
+    "class_weights",
     "datasets",
     "executors",
+    "find_learning_rate",
     "gradcheck",
     "kernels",
     "linalg",
+    "metrics",
     "plots",
     "predictions",
     "register_activation",

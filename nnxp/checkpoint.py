@@ -217,7 +217,7 @@ def _extract_arrays(value: Any, tensors: dict[str, np.ndarray]) -> Any:
     """Return `value` with a reference in place of each array, and add the arrays to `tensors`."""
     if isinstance(value, np.ndarray):
         name = f"metadata.{sum(known.startswith('metadata.') for known in tensors)}"
-        tensors[name] = np.ascontiguousarray(value)
+        tensors[name] = np.asarray(value, order="C")  # `ascontiguousarray` has no 0-d arrays
         return {"tensor": name}
     if isinstance(value, dict):
         return {key: _extract_arrays(each, tensors) for key, each in value.items()}

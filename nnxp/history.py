@@ -41,7 +41,7 @@ class Epoch:
     """The mean over the epoch's samples, each computed before its batch's step."""
     validation_loss: float | None
     validation_metric: float | None
-    """Accuracy or R^2 on the validation data after the epoch; see `History.metric`."""
+    """The metric on the validation data after the epoch; see `History.metric`."""
     seconds: float
     """Training time, without validation."""
     samples_per_second: float
@@ -49,6 +49,25 @@ class Epoch:
     """The rate that the schedule computed."""
     diagnosis: Diagnosis | None = None
     """Dead units, gradients and updates; None without `diagnose`."""
+
+    def figures(self, metric: str | None) -> dict[str, float | None]:
+        """Return the epoch as numbers by name, for logs; a metric has its own name.
+
+        Args:
+            metric: the name of the validation metric; None for no validation figures.
+        """
+        validation: dict[str, float | None] = {}
+        if metric is not None:
+            validation["validation_loss"] = self.validation_loss
+            validation[f"validation_{metric}"] = self.validation_metric
+        return {
+            "epoch": self.epoch,
+            "loss": self.loss,
+            **validation,
+            "learning_rate": self.learning_rate,
+            "seconds": self.seconds,
+            "samples_per_second": self.samples_per_second,
+        }
 
     def columns(self, metric: str | None) -> dict[str, str]:
         """Return a table row as a dictionary: column heading to formatted figure.
@@ -58,10 +77,9 @@ class Epoch:
         """
         figures = {"epoch": str(self.epoch), "loss": format_figure(self.loss)}
         if metric is not None:
-            assert self.validation_loss is not None
-            assert self.validation_metric is not None
-            figures["val. loss"] = format_figure(self.validation_loss)
-            figures[f"val. {metric}"] = format_figure(self.validation_metric)
+            pair = {"loss": self.validation_loss, metric: self.validation_metric}
+            for name, value in pair.items():
+                figures[f"val. {name}"] = "" if value is None else format_figure(value)
         return figures | {
             "seconds": f"{self.seconds:.3f}",
             "samples/s": f"{self.samples_per_second:,.0f}",
@@ -85,15 +103,23 @@ class History:
     """
 
     metric: str | None = None
-    """The validation metric: "accuracy", "r2", or None without validation data."""
+    """The name of the validation metric: "accuracy", "r2", the one that `nnxp.train` was given; or
+    None without validation data."""
     epochs: list[Epoch] = field(default_factory=list)
     fallbacks: list[str] = field(default_factory=list)
     """Which steps did not run on the backend's executor, and why; empty if all of them did."""
     loss: str | None = None
     """The name of the loss: "quadratic", "binary_cross_entropy", "categorical_cross_entropy"."""
+    larger_is_better: bool = True
+    """Whether the network is better where the validation metric is larger."""
+    best_epoch: int | None = None
+    """The number of the epoch whose parameters `EarlyStopping` gave back to the network; None if
+    the network has those of the last."""
     resumable: Any = field(default=None, repr=False, compare=False)
     """What `nnxp.train(resume=...)` goes on from: the optimizer's state and the number of steps, on
     the device. None if training was interrupted; set it to None to free its memory."""
+    steps: int = 0
+    """The number of steps so far."""
     _plateaus: dict[Any, Any] = field(default_factory=dict, init=False, compare=False)
     """The state of each `nnxp.schedules.Plateau` after the epochs so far."""
 
@@ -103,6 +129,17 @@ class History:
         if self.resumable is not None:
             state["resumable"] = rebuilt(self.resumable, map(to_numpy, leaves(self.resumable)))
         return state
+
+    def monitored(self, epoch: Epoch, monitor: str) -> float:
+        """Return the figure called `monitor` of an epoch, negated if larger values are better.
+
+        Raises:
+            InputError: the figure needs validation data, and there is none.
+        """
+        value: float | None = getattr(epoch, monitor)
+        check_monitor(monitor, has_validation=value is not None)
+        assert value is not None
+        return -value if monitor == "validation_metric" and self.larger_is_better else value
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return the epochs as plain dictionaries."""
@@ -138,18 +175,6 @@ class History:
             lines += ["</tbody>", "</table>"]
         lines += [f"<p>{escape(fallback)}</p>" for fallback in self.fallbacks]
         return "\n".join(lines)
-
-
-def monitored(epoch: Epoch, monitor: str) -> float:
-    """Return the figure called `monitor` of an epoch, negated if larger values are better.
-
-    Raises:
-        InputError: the figure needs validation data, and there is none.
-    """
-    value: float | None = getattr(epoch, monitor)
-    check_monitor(monitor, has_validation=value is not None)
-    assert value is not None
-    return -value if monitor == "validation_metric" else value
 
 
 def check_monitor(monitor: str, has_validation: bool) -> None:

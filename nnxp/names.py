@@ -24,6 +24,9 @@ InitializerName = Literal["auto", "normal", "xavier", "he", "orthogonal"]
 OptimizerName = Literal["sgd", "adam", "adamw", "rmsprop"]
 """`nnxp.optimizers.OPTIMIZERS`."""
 
+MetricName = Literal["auto", "accuracy", "balanced_accuracy", "f1", "roc_auc", "r2", "rmse", "mae"]
+"""`nnxp.metrics.METRICS`, and "auto" for those that fit the targets."""
+
 ExecutorName = Literal["auto", "replay", "graph", "jit", "eager", "compiled"]
 """`nnxp.executors.EXECUTORS`, and "auto" for the backend's own choice."""
 

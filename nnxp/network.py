@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
 
-from nnxp import backends, checkpoint, initializers, metrics, objectives, options, weights
+from nnxp import backends, checkpoint, initializers, objectives, optimizers, options, weights
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
 from nnxp.data import checks, placement
 from nnxp.data.placement import NetworkSpec
@@ -19,15 +19,25 @@ from nnxp.data.prepare import Validation, prepare_evaluation
 from nnxp.errors import InputError, shown
 from nnxp.initializers import INITIALIZER
 from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward, saved
-from nnxp.names import ActivationName, DTypeName, InitializerName, LossName
+from nnxp.metrics import METRIC, Metric, measure
+from nnxp.names import (
+    ActivationName,
+    DTypeName,
+    InitializerName,
+    LossName,
+    MetricName,
+    OptimizerName,
+)
 from nnxp.objectives import LOSSES, Objective
-from nnxp.optimizers import Parameters
+from nnxp.optimizers import SGD, Optimizer, Parameters
 from nnxp.randomness import Purpose, generator
 from nnxp.registry import Piece, cached, is_pair
+from nnxp.summary import Summary, summarize
 from nnxp.target_scaling import TargetScaling
 
 _ACTIVATION = ACTIVATIONS.rule()
 _EACH_ACTIVATION = options.one_or_each(_ACTIVATION)
+_METRICS = options.several(METRIC, least=1)
 
 
 def _hidden(value: Any) -> Any:
@@ -165,6 +175,8 @@ class MLP:
         target_scaling: the scaling of real-valued targets in training, which `predict` undoes;
             None without scaling. See `nnxp.train`.
         metadata: a dictionary of JSON values and NumPy arrays, which the model file keeps.
+        history: the `nnxp.History` of the last training if an exception such as Ctrl-C ended it;
+            None if `nnxp.train` returned it.
 
     Example:
         >>> import nnxp
@@ -205,6 +217,7 @@ class MLP:
         self.loss = objectives.get("auto", self.output).loss
         self.target_scaling: TargetScaling | None = None
         self.metadata: dict[str, Any] = {}
+        self.history: Any = None
         self.backend.dtype(dtype)  # the backend may refuse it: check before drawing parameters
         if parameters is None:
             largest = max(fan_in * fan_out for fan_in, fan_out in pairwise(self.sizes))
@@ -253,6 +266,10 @@ class MLP:
             raise InputError(f"parameters have shapes {found}, the network's are {shapes}")
         self._parameters: Parameters = copies
 
+    def copy_parameters(self, parameters: Parameters) -> None:
+        """Take a copy of the parameters of a training on this network's backend, unchecked."""
+        self._parameters = self.backend.copied(parameters)
+
     def forward(self, x: Any) -> Array:
         """Return the outputs for `x`, (samples, features), as an array on the network's device.
 
@@ -267,7 +284,7 @@ class MLP:
             checks.check_outputs(z)
             return self._in_target_units(y)
 
-    def predict(self, x: Any) -> Array:
+    def predict(self, x: Any, *, assume_finite: bool = False) -> Array:
         """Return the outputs for `x`, (samples, outputs), in the array library of `x`.
 
         Large inputs are processed in batches. If targets were scaled for training, the outputs
@@ -275,6 +292,8 @@ class MLP:
 
         Args:
             x: (samples, features), an array of any library or a nested list.
+            assume_finite: whether `x` is known to be finite, and is not checked where that takes
+                time. Outputs always are.
 
         Raises:
             InputError: the shape does not fit, or a value or an output is not finite.
@@ -285,14 +304,17 @@ class MLP:
             >>> network.predict([[0.0]])
             array([[0.5, 0.5]], dtype=float32)
         """
-        return self._predict(x, lambda y: y)
+        return self._predict(x, lambda y: y, assume_finite)
 
-    def predict_classes(self, x: Any) -> Array:
+    def predict_classes(self, x: Any, *, assume_finite: bool = False) -> Array:
         """Return the class of each row, (samples,), integers in the array library of `x`.
 
         The class is the index of the largest output. With a single output unit it is 1 where the
         output is above one half and 0 elsewhere; the threshold is zero if the output activation
         gives no probability.
+
+        Args:
+            x, assume_finite: see `predict`.
 
         Raises:
             InputError: the shape does not fit, or a value or an output is not finite.
@@ -305,15 +327,17 @@ class MLP:
         """
         xp = self.backend.xp
         if self.sizes[-1] > 1:
-            return self._predict(x, lambda y: xp.argmax(y, axis=1))
+            return self._predict(x, lambda y: xp.argmax(y, axis=1), assume_finite)
         threshold = objectives.get("auto", self.output).threshold
         return self._predict(
-            x, lambda y: xp.astype(xp.reshape(y, (-1,)) > threshold, index_dtype(xp))
+            x,
+            lambda y: xp.astype(xp.reshape(y, (-1,)) > threshold, index_dtype(xp)),
+            assume_finite,
         )
 
-    def _predict(self, x: Any, finish: Callable[[Array], Array]) -> Array:
+    def _predict(self, x: Any, finish: Callable[[Array], Array], assume_finite: bool) -> Array:
         """Return `finish(outputs)` as an array of x's library on x's device, block by block."""
-        checked, xp = placement.place(self.spec, x), self.backend.xp
+        checked, xp = placement.place(self.spec, x, assume_finite), self.backend.xp
         # Otherwise each block of outputs goes to the host: all of them could fill the device.
         stay = is_array(x) and self.backend.holds(x) and namespace(checked) is xp
         with self.backend.active():
@@ -327,30 +351,41 @@ class MLP:
         return namespace(x).asarray(y, device=device(x)) if is_array(x) else y
 
     def evaluate(
-        self, x: Any, targets: Any, loss: LossName | Piece | None = None
+        self,
+        x: Any,
+        targets: Any,
+        loss: LossName | Piece | None = None,
+        metrics: Iterable[MetricName | Metric | Callable[[Any, Any], float]] = ("auto",),
     ) -> dict[str, float]:
-        """Compute the loss on `x` and the metrics that fit the targets.
+        """Compute the loss on `x` and metrics.
 
         Args:
             x: (samples, features).
             targets: see `nnxp.train`.
             loss: a loss, see `nnxp.train`; None for `MLP.loss`, that of the last training.
+            metrics: a list of metrics, each as `metric` of `nnxp.train`; "auto" is accuracy, and
+                for real-valued targets R^2, RMSE and MAE.
 
         Returns:
             {"loss": ..., "accuracy": ...}; for real-valued targets {"loss": ..., "r2": ...,
             "rmse": ..., "mae": ...}, with loss, RMSE and MAE in the targets' own unit.
 
         Raises:
-            InputError: shapes or labels do not fit, or a value or an output is not finite.
+            InputError: shapes or labels do not fit, a value or an output is not finite, or a
+                metric is not known or not for such targets.
 
         Example:
             >>> import nnxp
-            >>> network = nnxp.MLP([1, 2], parameters=[([[1.0, -1.0]], [0.0, 0.0])])
-            >>> network.evaluate([[2.0], [-2.0]], [0, 0])["accuracy"]
-            0.5
+            >>> data = nnxp.datasets.load("digits")
+            >>> network = nnxp.MLP([64, 10])
+            >>> list(network.evaluate(data.x_test, data.y_test, metrics=["auto", "f1"]))
+            ['loss', 'accuracy', 'f1']
         """
         objective = objectives.get(self.loss if loss is None else loss, self.output)
-        return evaluate(self, prepare_evaluation(self.spec, objective.loss, x, targets), objective)
+        chosen = _METRICS("metrics", metrics)
+        data = prepare_evaluation(self.spec, objective.loss, x, targets)
+        value, outputs = loss_and_outputs(self, data, objective)
+        return {"loss": value, **measure(objective, outputs, data.targets, data.classes, chosen)}
 
     def loss_and_gradients(
         self, x: Any, targets: Any, loss: LossName | Piece = "auto", *, sample_weight: Any = None
@@ -389,6 +424,32 @@ class MLP:
             value, gradients = backpropagate(self.parameters, self.hidden, objective, x, *arrays)
             return float(value), gradients
 
+    @options.checked(batch_size=options.whole(1), optimizer=optimizers.OPTIMIZER)
+    def summary(
+        self,
+        batch_size: int = 32,
+        optimizer: Optimizer | OptimizerName | Callable[[], Optimizer] = SGD(),  # noqa: B008, it is frozen
+    ) -> Summary:
+        """Return the layers with shapes and parameters, and the memory of a training: a table.
+
+        Args:
+            batch_size: samples per step, for the shapes and the memory of activations.
+            optimizer: see `nnxp.train`, for the memory of its state.
+
+        Example:
+            >>> import nnxp
+            >>> summary = nnxp.MLP([64, 128, 10], backend="numpy").summary(optimizer="adam")
+            >>> summary.parameters, summary.parameter_bytes, summary.layers[0].weight
+            (9610, 38440, (64, 128))
+        """
+        return summarize(
+            self.spec,
+            (*self.hidden, self.output),
+            self.parameters,
+            batch_size,
+            cast(Optimizer, optimizer),  # the check of the options has replaced names
+        )
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a safetensors file, completely or not at all.
 
@@ -409,7 +470,7 @@ class MLP:
             >>> again.sizes, again.hidden
             ((2, 3, 1), ('tanh',))
         """
-        checkpoint.save(self._model(), path)
+        checkpoint.save(self.as_model(), path)
 
     @classmethod
     @options.checked(backend=backends.BACKEND, device=backends.DEVICE)
@@ -445,7 +506,7 @@ class MLP:
             raise checkpoint.unusable(path, error) from None
         network.metadata, network.target_scaling = model.metadata, model.target_scaling
         # A value that is finite in the file may overflow in the network's dtype.
-        checkpoint.check_finite(path, network._model().tensors)
+        checkpoint.check_finite(path, network.as_model().tensors)
         return network
 
     @classmethod
@@ -488,7 +549,7 @@ class MLP:
             parameters=parameters,
         )  # fmt: skip
 
-    def _model(self) -> checkpoint.Model:
+    def as_model(self) -> checkpoint.Model:
         """Return the network as the content of a model file."""
         return checkpoint.Model(
             self.sizes,
@@ -503,11 +564,11 @@ class MLP:
 
     def __getstate__(self) -> dict[str, Any]:
         carried = ACTIVATIONS.carried((*self.hidden, self.output)), LOSSES.carried([self.loss])
-        return vars(self) | {"carried": carried}
+        return vars(self) | {"carried": carried, "history": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         activations, losses = state.pop("carried", ({}, {}))
-        vars(self).update(state)
+        vars(self).update({"history": None} | state)
         names = ACTIVATIONS.adopt(activations)
         self.hidden = tuple(names.get(name, name) for name in self.hidden)
         self.output = cast(ActivationName, names.get(self.output, self.output))
@@ -603,19 +664,26 @@ def _loss(objective: Objective) -> Callable[[Array, Array, Array | None], Array]
     return loss
 
 
-def evaluate(network: MLP, data: Validation, objective: Objective) -> dict[str, float]:
-    """Compute `MLP.evaluate` on data that is already checked."""
-    targets, total, outputs, units = data.targets, 0.0, [], None
-    scaling, scale, factor = network.target_scaling, np.ones(1), 1.0
+def loss_and_outputs(
+    network: MLP, data: Validation, objective: Objective
+) -> tuple[float, np.ndarray]:
+    """Compute the loss and the outputs, (samples, outputs), on data that is already checked.
+
+    Both are in the targets' own unit. See `MLP.evaluate`.
+    """
+    targets, total, blocks, units, factor = data.targets, 0.0, [], None, 1.0
+    scaling = network.target_scaling
     if scaling is not None:
         scaling.check_loss(objective.loss)
-        targets, scale = scaling.apply(targets), np.asarray(scaling.scale)
+        targets = scaling.apply(targets)
         factor, units = scaling.loss_unit(objective.loss), network.target_units()
     loss = network.backend.compiled(_loss(objective))
     for rows, z, y in network._forward_blocks(data.x, data.rows, data.numbers):
         t = network.spec.targets(targets[rows])
         with network.backend.active():
             total += float(loss(z, t, units)) * t.shape[0]
-            outputs.append(to_numpy(y))
-    figures = metrics.measure(objective, np.concatenate(outputs), targets, data.classes, scale)
-    return {"loss": factor * total / targets.shape[0], **figures}
+            blocks.append(to_numpy(y))
+    outputs = np.concatenate(blocks)
+    if scaling is not None:
+        outputs = scaling.invert(outputs.astype(np.float64))
+    return factor * total / targets.shape[0], outputs

@@ -147,7 +147,7 @@ class Perceptron:
         seen: dict[bytes, int] = {}
         for epoch in range(1, epochs + 1):
             # A runner may write into its state, so it gets copies.
-            own = tuple(backend.asarray(array, copy=True) for array in (self.weight, self.bias))
+            own = backend.copied((self.weight, self.bias))
             state, counted = (own,), []
             for order in orders:
                 state, count = run(state, data, order, rate)

@@ -1,4 +1,5 @@
-"""Pictures: activations, training, decision boundaries, misread images, weights.
+"""Pictures: activations, training, learning rates, decision boundaries, confusion matrices, misread
+images, weights.
 
 Each function returns a matplotlib Figure, seven inches wide; `save` writes it. matplotlib is an
 extra, which only these functions import. They show nothing on a screen and do not change
@@ -22,10 +23,12 @@ import numpy as np
 
 from nnxp import backends, files, objectives, options
 from nnxp.arrays import to_numpy
+from nnxp.data import checks
 from nnxp.datasets import Dataset, described
 from nnxp.errors import DataError, InputError
 from nnxp.history import History
 from nnxp.kernels import ACTIVATIONS, saved
+from nnxp.learning_rate_finder import LearningRateCurve
 from nnxp.network import MLP
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ WIDTH = 7.0
 """The width of every figure in inches, the text width of a page."""
 LARGEST_GRID = 100
 """The most images in one figure; more would be too small on a page."""
+MOST_SHARES, MOST_COUNTS = 12, 25
+"""The most classes with shares, and with counts, in the cells of a confusion matrix."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """The palette of Okabe and Ito, for the colour-blind; line styles and markers differ too."""
@@ -61,6 +66,18 @@ _LOSSES = {
     "categorical_cross_entropy": ("Categorical cross-entropy", "nats"),
 }
 """By name: the loss in a title, and its unit."""
+
+_PERCENT = "% of samples"
+_METRICS = {
+    "accuracy": ("accuracy", _PERCENT),
+    "balanced_accuracy": ("balanced accuracy", "1 is perfect"),
+    "f1": ("F1", "1 is perfect"),
+    "roc_auc": ("ROC AUC", "1 is perfect"),
+    "r2": ("R²", "1 is perfect"),
+    "rmse": ("RMSE", "unit of the targets"),
+    "mae": ("MAE", "unit of the targets"),
+}
+"""By name: the metric in a title, and its meaning."""
 
 _STYLE = {
     "font.size": 9,
@@ -127,7 +144,10 @@ def activations(backend: str | backends.Backend | None = None, device: str | Non
 
 @styled()
 def history(training: History | dict[str, Any]) -> Figure:
-    """Draw the loss and the validation metric of each epoch.
+    """Draw the loss and the validation metric of each epoch, and mark the best epoch.
+
+    The best epoch is the one whose parameters `EarlyStopping` gave back; without it, that of the
+    smallest validation loss. Without validation data, none is marked.
 
     Args:
         training: the history from `nnxp.train`, or the parsed JSON from `nnxp train --report`.
@@ -146,10 +166,11 @@ def history(training: History | dict[str, Any]) -> Figure:
             raise DataError("the history has no epochs: nothing to draw")
         count = len(training.epochs)
         title = f"Training, {count} epoch{'s' * (count > 1)}"
-        loss, metric_name = training.loss, training.metric
+        loss, metric_name, best = training.loss, training.metric, training.best_epoch
         training = {"history": training.to_list()}
     else:
         loss, metric_name, title = _report_labels(training)
+        best = training.get("best_epoch")
     epochs = _report_column(training, "epoch")
     losses, validation = (
         _report_column(training, "loss"),
@@ -166,22 +187,132 @@ def history(training: History | dict[str, Any]) -> Figure:
     panels[0].set_title(f"{name} ({f'{unit} ' if unit else ''}per sample)")
     notes = ", ".join(filter(None, (unit, _scale_loss_axis(panels[0], losses + validation))))
     panels[0].set_ylabel(f"loss ({notes})" if notes else "loss")
-    panels[0].legend()
     if metric:
         panels[1].plot(epochs, metric, color=_SECOND["color"], **points)
-        if metric_name == "accuracy":
-            panels[1].set_title("Validation accuracy (% of samples)")
-            panels[1].set_ylabel("accuracy (%)")
+        label, note = _METRICS.get(metric_name or "", (metric_name or "metric", ""))
+        panels[1].set_title(f"Validation {label}" + (f" ({note})" if note else ""))
+        panels[1].set_ylabel(label)
+        if note == _PERCENT:
+            panels[1].set_ylabel(f"{label} (%)")
             panels[1].yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
-        else:
-            panels[1].set_title("Validation R² (1 is perfect)")
-            panels[1].set_ylabel("R²")
+    if validation and best not in epochs:
+        best = int(epochs[int(np.argmin(validation))])
+    if best in epochs:
+        _mark_best(panels, [validation or losses, metric], epochs.index(best), best)
+    panels[0].legend()
     for panel in panels:
         panel.set_xlabel("epoch")
         panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         panel.grid(color="0.9")
         panel.set_axisbelow(True)
     put_title(figure, title)
+    return figure
+
+
+@styled()
+def learning_rate(curve: LearningRateCurve) -> Figure:
+    """Draw the loss by learning rate, and mark the suggested rate.
+
+    Args:
+        curve: what `nnxp.find_learning_rate` returned.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> curve = nnxp.find_learning_rate(nnxp.MLP([64, 10]), data.x, data.y, batch_size=32)
+        >>> figure = nnxp.plots.learning_rate(curve)
+    """
+    figure = new_figure(3.4)
+    panel = figure.subplots()
+    panel.plot(curve.rates, curve.losses, color="0.75", linewidth=0.8, label="each step")
+    panel.plot(curve.rates, curve.smoothed, label="smoothed", **_FIRST)
+    panel.set_xscale("log", subs=[])
+    panel.xaxis.set_major_formatter("{x:g}")
+    # Without the end, where the loss grows: it would squeeze the rest.
+    fall = curve.losses[: int(np.argmin(curve.smoothed)) + 1]
+    room = 0.1 * (fall.max() - fall.min()) or 1.0
+    panel.set_ylim(min(curve.losses.min(), fall.min()) - room, fall.max() + 2 * room)
+    if curve.suggestion is not None:
+        panel.axvline(curve.suggestion, label=f"suggestion: {curve.suggestion:g}", **_SECOND)
+    panel.set_xlabel("learning rate (log scale)")
+    panel.set_ylabel("loss")
+    panel.grid(color="0.9")
+    panel.set_axisbelow(True)
+    panel.legend()
+    put_title(figure, f"The loss of {len(curve.rates)} steps with a growing learning rate")
+    return figure
+
+
+@styled()
+def confusion_matrix(
+    network: MLP,
+    x: Any,
+    targets: Any,
+    classes: Sequence[str] | None = None,
+    name: str | None = None,
+) -> Figure:
+    """Draw how many samples of each class (a row) the network assigns to each class (a column).
+
+    Colours show shares of the row; with up to 12 classes they are written below the counts.
+
+    Args:
+        network: the network.
+        x: (samples, features).
+        targets: classes, (samples,); one-hot rows, (samples, classes); or, for a single output, 0/1
+            labels.
+        classes: the name of each class; by default those in the model's metadata, or else numbers.
+        name: what the title begins with; by default the network's sizes.
+
+    Raises:
+        InputError: the targets are no classes, shapes or labels do not fit, or the number of names
+            is not that of the classes.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> figure = nnxp.plots.confusion_matrix(nnxp.MLP([64, 10]), data.x_test, data.y_test)
+    """
+    counts = _confusion(network, x, targets)
+    number, samples = len(counts), int(counts.sum())
+    known = described(network.metadata, network.sizes).get("classes")
+    names = [str(each) for each in classes or known or range(number)]
+    if len(names) != number:
+        raise InputError(f"{len(names)} names of classes for {number}")
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    places = np.arange(0, number, math.ceil(number / 40))
+    labels = [each if len(each) <= 18 else f"{each[:17]}…" for each in names]
+    longest = 0.08 * max(map(len, labels))  # inches, about
+    steep = longest + 0.05 > 5 / number
+    figure = new_figure(6.0 + (longest if steep else 0) - longest / 2)
+    panel = figure.subplots()
+    drawn = panel.imshow(shares, cmap="Blues", vmin=0, vmax=shares.max())
+    panel.set_xticks(places, [labels[place] for place in places], rotation=90 if steep else 0)
+    panel.set_yticks(places, [labels[place] for place in places])
+    panel.spines[:].set_visible(False)
+    panel.tick_params(length=0)
+    if number <= MOST_COUNTS:
+        size = 10 if number <= 6 else 8 if number <= MOST_SHARES else 6.5
+        for (row, column), count in np.ndenumerate(counts):
+            text, share = f"{count:,}", shares[row, column]
+            if number <= MOST_SHARES and count:
+                text += f"\n{100 * share:.{0 if share == 1 else 1}f} %"
+            dark = share > 0.55 * shares.max()
+            colour = "white" if dark else "black" if count else "0.6"
+            panel.text(
+                column, row, text, ha="center", va="center", fontsize=size, color=colour,
+                linespacing=1.3,
+            )  # fmt: skip
+    panel.set_xlabel("assigned class")
+    panel.set_ylabel("true class")
+    bar = figure.colorbar(
+        drawn, cax=panel.inset_axes((1.03, 0, 0.03, 1)), label="share of the true class (%)"
+    )
+    bar.ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
+    bar.outline.set_visible(False)
+    right = 100 * np.trace(counts) / samples
+    put_title(
+        figure, f"{name or _layer_sizes(network)}: {right:.2f} % of {samples:,} samples are right"
+    )
     return figure
 
 
@@ -473,6 +604,33 @@ def _scale_loss_axis(panel: Axes, losses: list[float]) -> str:
     return "log scale"
 
 
+def _mark_best(
+    panels: Sequence[Axes], curves: Sequence[list[float]], index: int, epoch: float
+) -> None:
+    """Mark an epoch in each panel: a dotted line, and a ring around the point of its curve."""
+    for panel, curve in zip(panels, curves, strict=False):
+        panel.axvline(epoch, color="0.5", linestyle=":", zorder=1)
+        panel.plot(
+            epoch, curve[index], "o", markersize=9, markerfacecolor="none", color="0.2",
+            linestyle="", label=f"best epoch: {epoch:g}",
+        )  # fmt: skip
+
+
+def _confusion(network: MLP, x: Any, targets: Any) -> np.ndarray:
+    """Count the samples of each class that the network assigns to each, (classes, classes).
+
+    Raises:
+        InputError: the targets are no classes, or shapes or labels do not fit.
+    """
+    number = max(network.sizes[-1], 2)
+    assigned = to_numpy(network.predict_classes(x)).astype(np.int64)
+    true = checks.targets(targets, "quadratic", len(assigned), network.sizes[-1])
+    if not np.isin(true, (0, 1)).all() or (true.shape[1] > 1 and (true.sum(axis=1) != 1).any()):
+        raise InputError("a confusion matrix is of classes, one for each sample")
+    true = true.argmax(axis=1) if true.shape[1] > 1 else true[:, 0].astype(np.int64)
+    return np.bincount(number * true + assigned, minlength=number**2).reshape(number, number)
+
+
 def _leads(network: MLP, x: np.ndarray) -> np.ndarray:
     """Return the lead of each class over the best other one, (classes, samples), never 0.
 
@@ -520,7 +678,9 @@ def _report_labels(report: Any) -> tuple[str, str, str]:
     try:
         options = report["options"]
         loss, task = str(options["loss"]), options["task"]
-        metric = "r2" if "r2" in report["test"] or task == "regress" else "accuracy"
+        # Reports of before had no name for it.
+        fitting = "r2" if "r2" in report["test"] or task == "regress" else "accuracy"
+        metric = report.get("metric") or fitting
         return loss, metric, _report_title(report)
     except (KeyError, TypeError, ValueError) as error:
         what = f"has no {error}" if isinstance(error, KeyError) else str(error)

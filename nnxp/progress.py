@@ -66,6 +66,7 @@ class EpochTable:
         self._status.update = partial(self._bar.update, self._task)
         self._log = logging.getLogger("nnxp") if log else None
         self._printer = _Printer(console)
+        self._headed = False
         self._found: set[tuple[str, int | None]] = set()
 
     def __enter__(self) -> EpochTable:
@@ -103,7 +104,8 @@ class EpochTable:
         columns = last.columns(history.metric)
         widths = [max(10, len(heading)) for heading in columns]
         widths[0] = max(5, len(str(self.epochs)))
-        if last.epoch == 1:
+        if not self._headed:  # a resumed training begins with another epoch than 1
+            self._headed = True
             self._line(widths, list(columns))
         self._line(widths, list(columns.values()))
         for finding in last.diagnosis.findings if last.diagnosis else ():

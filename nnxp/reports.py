@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import nnxp
+from nnxp.backends import Backend
 from nnxp.history import History
 from nnxp.network import MLP
 
@@ -24,7 +25,8 @@ def training(
     """Return the report of a training as a dictionary that JSON can hold.
 
     It has the backend with its device and executor, the fall-backs, the versions, the network, the
-    options and every epoch. `nnxp.plots.history` draws a report that has the options "optimizer",
+    options, every epoch, the name of the validation metric and the number of the best epoch (null
+    without early stopping). `nnxp.plots.history` draws a report that has the options "optimizer",
     "learning_rate", "batch_size" and "task".
 
     Args:
@@ -50,12 +52,7 @@ def training(
         "device": backend.device_name,
         "executor": backend.executor,
         "fallbacks": history.fallbacks,
-        "versions": {
-            "nnxp": nnxp.__version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            backend.name: backend.version,
-        },
+        "versions": versions(backend),
         "dtype": network.dtype,
         "sizes": list(network.sizes),
         "options": {
@@ -65,6 +62,30 @@ def training(
             "output_activation": network.output,
             "loss": network.loss,
         },
+        "metric": history.metric,
+        "best_epoch": history.best_epoch,
         "history": history.to_list(),
         "test": dict(test or {}),
     }
+
+
+def versions(backend: Backend) -> dict[str, str]:
+    """Return the versions of nnxp, Python, NumPy and the backend's library, by name."""
+    return {
+        "nnxp": nnxp.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        backend.name: backend.version,
+    }
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            ]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

@@ -31,6 +31,10 @@ class Running:
         self._of_epoch = 0
         self._total = 0.0
 
+    def begin(self, samples: int) -> None:
+        """Count the samples that were done before, in a training that goes on."""
+        self._samples = samples
+
     def start_epoch(self) -> None:
         """Begin the loss of another epoch; all chunks of the one before are done."""
         with self._lock:

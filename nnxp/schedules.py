@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from nnxp import options
 from nnxp.errors import unknown_name
-from nnxp.history import MONITOR, History, monitored
+from nnxp.history import MONITOR, History
 
 
 class Schedule(Protocol):
@@ -155,8 +155,8 @@ class Plateau:
     """rate <- rate factor whenever `monitor` has not improved for `patience` epochs.
 
     Args:
-        monitor: "loss" or "validation_loss", which improve when they fall, or
-            "validation_metric", which improves when it rises.
+        monitor: "loss", "validation_loss" or "validation_metric"; the last improves when it rises
+            or, as RMSE and MAE do, when it falls.
         patience: the number of epochs without an improvement before the rate falls, 1 or more.
         factor: the factor by which the rate is multiplied, in (0, 1).
 
@@ -195,7 +195,7 @@ class Plateau:
         if count and (count > len(past) or past[count - 1] is not last):  # the epochs were changed
             count, last, best, waited, rate = start
         for last in past[count:]:
-            value = monitored(last, self.monitor)
+            value = history.monitored(last, self.monitor)
             waited = 0 if value < best else waited + 1
             best = min(best, value)
             if waited == self.patience:

@@ -42,10 +42,7 @@ def first_state(network: MLP, optimizer: Optimizer, resumable: Any = None) -> Tr
         InputError: `resumable` is of another network or optimizer.
     """
     backend = network.backend
-    parameters = [
-        (backend.asarray(weight, copy=True), backend.asarray(bias, copy=True))
-        for weight, bias in network.parameters
-    ]
+    parameters = backend.copied(network.parameters)
     units = network.target_units()
     with backend.active():
         step = backend.xp.zeros((), dtype=backend.xp.int32, device=backend.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,13 @@ from nnxp.preprocessing import standardize
 
 LARGEST, SMALLEST = 1e150, 1e-150
 """The scales whose squares, and so losses, fit in float64."""
+
+
+def _scale_targets(value: Any) -> Any:
+    return value if isinstance(value, str) and value == "auto" else options.TRUTH.convert(value)
+
+
+SCALE_TARGETS = options.Rule('"auto", True or False', _scale_targets)
 
 
 @dataclass(frozen=True)

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from nnxp import objectives, optimizers, options, schedules, target_scaling
-from nnxp.arrays import Array, namespace, to_numpy
+from nnxp import metrics, objectives, optimizers, options, resuming, schedules, target_scaling
+from nnxp.arrays import Array, namespace
+from nnxp.callbacks import running
 from nnxp.data import batches
-from nnxp.data.prepare import Prepared, prepare
+from nnxp.data.prepare import Prepared, Validation, prepare
 from nnxp.diagnostics import DiagnosticsRecorder
 from nnxp.errors import DivergenceError, InputError
 from nnxp.history import Epoch, History, check_monitor
-from nnxp.names import LossName, OptimizerName
-from nnxp.network import MLP, evaluate
+from nnxp.metrics import Metric
+from nnxp.names import LossName, MetricName, OptimizerName
+from nnxp.nested import leaves, rebuilt
+from nnxp.network import MLP, loss_and_outputs
 from nnxp.objectives import LOSS, Objective
 from nnxp.optimizers import SGD, ClipNorm, Optimizer, Parameters
-from nnxp.registry import Piece
+from nnxp.registry import AUTO, Piece
 from nnxp.regularization import Regularization
+from nnxp.resuming import Checkpoints, Progress, Snapshot, Writer
 from nnxp.running import Running
 from nnxp.schedules import Constant, Schedule
 from nnxp.state import first_state
 from nnxp.step import training_step
+
+log = logging.getLogger("nnxp")
+
+FLUSHED_STEPS = 64
+"""Steps after which subnormal numbers of the optimizer's state are set to zero."""
 
 if TYPE_CHECKING:
     from nnxp.progress import EpochTable
@@ -44,12 +56,16 @@ def _validation(value: Any) -> Any:
     return tuple(value)
 
 
+def _checkpoint(value: Any) -> Any:
+    return value if isinstance(value, Checkpoints) else Checkpoints(os.fspath(value))
+
+
+def _resume(value: Any) -> Any:
+    return value if isinstance(value, History) else os.fspath(value)
+
+
 def _shuffle(value: Any) -> Any:
     return (options.FUNCTION if callable(value) else options.TRUTH).convert(value)
-
-
-def _scale_targets(value: Any) -> Any:
-    return value if isinstance(value, str) and value == "auto" else options.TRUTH.convert(value)
 
 
 _OPTIONS = {
@@ -63,6 +79,7 @@ _OPTIONS = {
     "validation": options.optional(
         options.Rule("a share of the data in [0, 1) or a pair (x, targets)", _validation)
     ),
+    "metric": metrics.METRIC,
     "callbacks": options.FUNCTIONS,
     "schedule": options.made(
         'a schedule, nnxp.schedules.Cosine(), or a text, "cosine" or "cosine,warmup=5"',
@@ -73,12 +90,17 @@ _OPTIONS = {
         Regularization, "an nnxp.Regularization(l1, l2, max_norm, dropout)"
     ),
     "clip_norm": options.optional(options.POSITIVE),
-    "resume": options.optional(options.instance(History, "the History of an earlier training")),
+    "checkpoint": options.optional(
+        options.Rule("a folder or nnxp.Checkpoints(folder, every)", _checkpoint)
+    ),
+    "resume": options.optional(
+        options.Rule("the History of an earlier training, or a folder of checkpoints", _resume)
+    ),
     "diagnose": options.TRUTH,
     "progress": options.optional(options.FUNCTION),
     "stream": options.optional(options.TRUTH),
     "verbose": options.TRUTH,
-    "scale_targets": options.Rule('"auto", True or False', _scale_targets),
+    "scale_targets": target_scaling.SCALE_TARGETS,
 }
 
 
@@ -95,12 +117,14 @@ def train(
     seed: int = 0,
     shuffle: bool | Callable[[int, int], Any] = True,
     validation: tuple[Any, Any] | float | None = None,
+    metric: MetricName | Metric | Callable[[Any, Any], float] = "auto",
     callbacks: Iterable[Callback] = (),
     sample_weight: Any = None,
     schedule: Schedule | str = Constant(),  # noqa: B008, likewise
     regularization: Regularization = Regularization(),  # noqa: B008, likewise
     clip_norm: float | None = None,
-    resume: History | None = None,
+    checkpoint: Checkpoints | str | os.PathLike[str] | None = None,
+    resume: History | str | os.PathLike[str] | None = None,
     diagnose: bool = False,
     progress: Callable[[int], Any] | None = None,
     stream: bool | None = None,
@@ -128,10 +152,14 @@ def train(
             are, and a function shuffle(samples, epoch) returns the rows of an epoch, (samples,).
         validation: (x, targets) to evaluate after every epoch, or a share of the data, in [0, 1),
             to keep out of training for this; the seed chooses its rows.
+        metric: the metric on the validation data, of the network after every epoch: "accuracy",
+            "balanced_accuracy", "f1", "roc_auc", "r2", "rmse", "mae"; "auto" is accuracy, or R^2
+            for real-valued targets. A function of (targets, predictions), such as those of
+            `sklearn.metrics`, is a metric too; see `nnxp.metrics.get`.
         callbacks: each is called as callback(network, history) after every epoch; if one returns
             True, training ends. Assigning `network.parameters` in a callback does not affect the
-            training. If a callback has a method `finish(network, history)`, as `EarlyStopping`
-            does, it is called at the end of training.
+            training. Methods `start` and `finish` are called before and after training; see
+            `nnxp.Callback`.
         sample_weight: the weight of each sample in the loss, (samples,), not negative; scaled to
             mean one.
         schedule: computes the learning rate of each epoch from the optimizer's; an object of
@@ -139,9 +167,15 @@ def train(
         regularization: penalties, max-norm and dropout; see `nnxp.Regularization`.
         clip_norm: the largest norm of the gradient with respect to all parameters, penalties
             included; a longer gradient is scaled down to it. None for no bound.
+        checkpoint: a folder to save the running training in, after every epoch; or
+            `nnxp.Checkpoints(folder, every)` for every 500 steps or "30s".
         resume: the history of this network's last training, to go on with. The epochs count on,
             and so do the optimizer's moments and the dropout masks: training twice for 5 epochs is
             training for 10. The same history is returned, with the new epochs.
+            Or a folder of checkpoints: the newest whole one replaces the network's parameters, and
+            training goes on after its last step, to the same bits where two runs have the same
+            bits at all. `epochs` then counts those before, too. Data and network must be the same;
+            callbacks have their state again, the schedule sees all epochs.
         diagnose: measure dead and saturated units, gradients and updates in every epoch, which
             takes a few percent of the time; see `nnxp.diagnostics`.
         progress: called after every chunk of steps with its number of samples.
@@ -158,12 +192,15 @@ def train(
             scaled targets, where the data is, fall-backs.
 
     Returns:
-        The history. The network has the parameters after the last epoch.
+        The history. The network has the parameters after the last epoch. If an exception such as
+        Ctrl-C ends the training, they are those of the last complete epoch, and the history is
+        `network.history`.
 
     Raises:
         InputError: a shape, label, number or option is not valid.
         DivergenceError: the loss, a parameter or a validation output is no longer finite. The
-            network keeps the parameters of the last epoch in which loss and parameters were.
+            network keeps the parameters of the last epoch in which loss and parameters were, or
+            with `EarlyStopping` those of the best.
 
     Example:
         >>> import nnxp
@@ -176,6 +213,11 @@ def train(
     # The check of the options has replaced names.
     optimizer, schedule = cast(Optimizer, optimizer), cast(Schedule, schedule)
     objective = objectives.get(loss, network.output)
+    snapshot = None
+    if isinstance(resume, str):
+        place, snapshot = _restored(resume, network)
+        resume = snapshot.history
+    resume = cast("History | None", resume)
     if clip_norm is not None:
         optimizer = ClipNorm(optimizer, clip_norm)
     with _epoch_table(epochs) if verbose else nullcontext() as table:
@@ -193,35 +235,88 @@ def train(
                 target_scaling.choose, scale_targets, objective, network.target_scaling
             ),
         )
+        callbacks = list(callbacks)
         watching: list[Any] = [schedule, *callbacks]
         for each in watching:
             if isinstance(monitor := getattr(each, "monitor", None), str):
                 check_monitor(monitor, has_validation=prepared.validation is not None)
+        known = None if resume is None else resume.metric
+        chosen = _metric(metric, known, objective, prepared.validation, network.sizes[-1])
         if table:
             table.expect(prepared.feed.samples)
-            callbacks = (table.row, *callbacks)
+            callbacks = [table.row, *callbacks]
         advance = [each for each in (progress, table) if each]
         training = _Training(
-            network, prepared, objective, optimizer, regularization, seed, diagnose, resume
-        )
+            network, prepared, objective, optimizer, regularization, seed, chosen, diagnose, resume,
+            snapshot,
+        )  # fmt: skip
+        if checkpoint is not None or snapshot is not None:
+            settings: dict[str, Any] = {
+                "optimizer": optimizer,
+                "loss": objective.loss,
+                "batch size": batch_size,
+                "seed": seed,
+                "shuffle": "a function" if callable(shuffle) else shuffle,
+                "validation": validation
+                if validation is None or isinstance(validation, float)
+                else resuming.fingerprint(network.dtype, *validation, None),
+                "schedule": schedule,
+                "regularization": regularization,
+                "diagnose": diagnose,
+            }
+            data = resuming.fingerprint(network.dtype, x, targets, sample_weight)
+            if snapshot is not None:
+                resuming.check_again(place, snapshot, settings, data, network)
+            if checkpoint is not None:
+                training.writer = Writer(cast(Checkpoints, checkpoint), network, settings, data)
         for each in advance:
             if hasattr(each, "watch"):  # an EpochTable
                 each.watch(training.running)
         history = training.history
         first, last = len(history.epochs) + 1, len(history.epochs) + epochs
-        for epoch in range(first, last + 1):
-            rate = schedule(optimizer.learning_rate, epoch, last, history)
-            rate = options.NOT_NEGATIVE("the schedule's rate", rate)
-            order = batches.ordered(shuffle, prepared.feed.samples, seed, epoch)
-            history.epochs.append(training.epoch(epoch, order, rate, advance))
-            stops = [callback(network, history) for callback in callbacks]
-            if any(stops):
-                break
-        history.resumable = training.state[1:3]
-        for callback in callbacks:
-            if hasattr(callback, "finish"):
-                callback.finish(network, history)
+        if snapshot is not None:
+            last = epochs
+        with running(callbacks, network, history), training.saving(callbacks):
+            if snapshot is not None:
+                resuming.restore(callbacks, snapshot.callbacks)
+            for epoch in range(first, last + 1):
+                rate = schedule(optimizer.learning_rate, epoch, last, history)
+                rate = options.NOT_NEGATIVE("the schedule's rate", rate)
+                order = batches.ordered(shuffle, prepared.feed.samples, seed, epoch)
+                training.epoch(epoch, order, rate, advance)
+                stops = [callback(network, history) for callback in callbacks]
+                training.save_if_due()
+                if any(stops):
+                    break
+            history.resumable = training.state[1:3]
     return history
+
+
+def _metric(
+    wanted: Any, known: str | None, objective: Objective, data: Validation | None, outputs: int
+) -> Metric | None:
+    """Return the validation metric; None without validation data.
+
+    Args:
+        wanted: `metric` of `train`.
+        known: the name of the metric of a training to go on with.
+        objective: the training's.
+        data: the validation data.
+        outputs: the number of the network's outputs.
+
+    Raises:
+        InputError: the metric does not work on this data, or is not that of before.
+    """
+    if data is None:
+        if wanted != AUTO:
+            raise InputError("metric needs validation data: give a validation share or set")
+        return None
+    kind = metrics.kind(objective, data.targets, data.classes)
+    metric = metrics.choose([wanted], kind)[0]
+    metrics.check(metric, objective, data.targets, kind, outputs)
+    if known not in (None, metric.name):
+        raise InputError(f"resume: its metric was {known!r}, not {metric.name!r}: give that again")
+    return metric
 
 
 def _epoch_table(epochs: int) -> EpochTable:
@@ -231,8 +326,28 @@ def _epoch_table(epochs: int) -> EpochTable:
     return EpochTable(new_console(), epochs, log=True)
 
 
+def _restored(folder: str, network: MLP) -> tuple[Path, Snapshot]:
+    """Give a network the parameters of a folder's newest checkpoint; return its path and content.
+
+    Raises:
+        ModelError: there is no whole checkpoint.
+        InputError: it is of another network.
+    """
+    place, model, snapshot = resuming.load(folder)
+    resuming.check(place, model, network)
+    network.parameters, network.target_scaling = model.parameters, model.target_scaling
+    log.info(
+        "goes on from %s: after epoch %d and %d steps",
+        place, len(snapshot.history.epochs), snapshot.progress.steps,
+    )  # fmt: skip
+    return place, snapshot
+
+
 class _Training:
     """A running training: its state, data and history."""
+
+    writer: Writer | None = None
+    """Saves checkpoints."""
 
     def __init__(
         self,
@@ -242,8 +357,10 @@ class _Training:
         optimizer: Optimizer,
         regularization: Regularization,
         seed: int,
+        metric: Metric | None,
         diagnose: bool,
         resume: History | None,
+        snapshot: Snapshot | None,
     ) -> None:
         self.network = network
         self.backend = network.backend
@@ -254,7 +371,12 @@ class _Training:
         network.target_scaling, network.loss = scaling, objective.loss
         self.unit = 1.0 if scaling is None else scaling.loss_unit(objective.loss)
         self.history = History() if resume is None else resume
-        self.history.loss = objective.loss
+        self.history.loss, self.history.best_epoch = objective.loss, None
+        network.history = None
+        self.metric = metric
+        if metric is not None:
+            self.history.metric = metric.name
+            self.history.larger_is_better = metric.larger_is_better
         self.running = Running(self.backend, self.unit)
         # Pass 0 without dropout: a new seed must not recompile the step.
         dropout_seed = seed if regularization.shares(len(network.hidden)) else 0
@@ -268,11 +390,17 @@ class _Training:
         self.recorder = (
             DiagnosticsRecorder(network, objective, optimizer, regularization) if diagnose else None
         )
+        self.progress = Progress()
+        if snapshot is not None:
+            self._restore(snapshot)
+        self.callbacks: list[Any] = []
+        self.can_save = True
+        """Whether the state is that of `progress`: not within a chunk of steps."""
 
     def epoch(
         self, number: int, order: np.ndarray, rate: float, advance: list[Callable[[int], Any]]
-    ) -> Epoch:
-        """Train for one epoch: run its chunks of steps, then validate and diagnose.
+    ) -> None:
+        """Train for one epoch: run its chunks of steps, validate, diagnose and note the figures.
 
         Args:
             number: 1, 2, 3, ...
@@ -285,24 +413,30 @@ class _Training:
                 or a validation output is not finite.
         """
         start = time.perf_counter()
-        samples, recorder, losses, sizes = self.feed.samples, self.recorder, [], []
-        if recorder:
+        samples, recorder, progress = self.feed.samples, self.recorder, self.progress
+        losses, sizes, before = progress.losses, progress.sizes, progress.seconds
+        if recorder and not progress.steps:
             totals = recorder.slope_totals(self.state.parameters, self.feed.batch_size)
             self.state = self.state._replace(slope_totals=totals)
         self.running.start_epoch()
-        for data, rows in self.feed.chunks(order):
+        for data, rows in self.feed.chunks(order, progress.steps):
+            self.can_save = False
             self.state, loss = self.run(self.state, data, rows, rate)
             losses.append(loss)
             sizes.append(rows.shape[1])
+            self._count(rows.shape[0])
+            progress.seconds = before + time.perf_counter() - start
+            self.can_save = progress.steps < self.feed.steps_per_epoch
             self.running.add(loss, *rows.shape)
             for call in advance:
                 call(rows.shape[0] * rows.shape[1])
+            self.save_if_due()
         scalars = [*losses, self._parameter_sum()]
         if recorder:
             scalars += recorder.scalars(self.state, data, rows, rate, samples)
-        values = self._read(scalars)
+        values = self.backend.read(scalars)
         mean = self.unit * float(values[: len(sizes)] @ sizes) / samples
-        seconds = time.perf_counter() - start
+        seconds = before + time.perf_counter() - start
         # Check the parameters too: no loss of this epoch shows the effect of its last step.
         if not np.isfinite(values[: len(sizes) + 1]).all():
             mean = mean if not math.isfinite(mean) else math.inf
@@ -310,37 +444,95 @@ class _Training:
                 f"the loss is {mean} in epoch {number}: lower the learning rate "
                 f"({rate:g}), or scale the inputs"
             )
-        self.network.parameters = self.state.parameters
+        self.network.copy_parameters(self.state.parameters)
         validation_loss, metric = self._validate(number, rate)
         diagnosis = recorder.diagnosis(values[len(sizes) + 1 :], rate) if recorder else None
         speed = samples / seconds
-        return Epoch(number, mean, validation_loss, metric, seconds, speed, rate, diagnosis)
+        self.history.epochs.append(
+            Epoch(number, mean, validation_loss, metric, seconds, speed, rate, diagnosis)
+        )
+        self.progress, self.can_save = Progress(), True
+
+    def _count(self, steps: int) -> None:
+        """Count the steps of a chunk."""
+        self.progress.steps += steps
+        self.history.steps += steps
+        # The count is that of the whole training, so that a resumed one does the same.
+        if self.history.steps // FLUSHED_STEPS > (self.history.steps - steps) // FLUSHED_STEPS:
+            self.backend.flush_subnormals(self.state[1:])
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        """Take over the state of a checkpoint.
+
+        Raises:
+            InputError: it is that of another optimizer.
+        """
+        like = self.state
+        if self.recorder and self.history.steps:
+            totals = self.recorder.slope_totals(like.parameters, self.feed.batch_size)
+            like = like._replace(slope_totals=totals)
+        fresh = leaves(like)
+        if [tuple(array.shape) for array in fresh] != [array.shape for array in snapshot.state]:
+            raise InputError("resume: the checkpoint is of another optimizer: give that again")
+        pairs = zip(snapshot.state, fresh, strict=True)
+        convert = partial(self.backend.asarray, copy=True)
+        self.state = rebuilt(like, [convert(array, dtype=new.dtype) for array, new in pairs])
+        self.progress = snapshot.progress
+        losses = np.array(self.progress.losses, dtype=self.network.dtype)
+        self.progress.losses = [self.backend.asarray(loss) for loss in losses]
+        done = len(self.history.epochs) * self.feed.samples
+        self.running.begin(done + self.progress.steps * self.feed.batch_size)
+
+    @contextmanager
+    def saving(self, callbacks: list[Any]) -> Iterator[None]:
+        """Save the end of the training, whatever ends it, except divergence.
+
+        If it is an exception, the network gets the history, which `train` does not return then.
+        """
+        self.callbacks = callbacks
+        try:
+            yield
+        except BaseException as error:
+            self.network.history = self.history
+            if self.can_save and not isinstance(error, DivergenceError):
+                self._save()
+            raise
+        self._save()
+
+    def save_if_due(self) -> None:
+        """Save the training if it is time to, between two chunks of steps or two epochs."""
+        within_epoch = self.progress.steps > 0
+        if self.writer and self.can_save and self.writer.is_due(self.history.steps, within_epoch):
+            self._save()
+
+    def _save(self) -> None:
+        if self.writer:
+            losses = self.backend.read(self.progress.losses) if self.progress.losses else []
+            self.writer.save(
+                self.progress, np.asarray(losses), self.state, self.history, self.callbacks
+            )
 
     def _validate(self, epoch: int, rate: float) -> tuple[float | None, float | None]:
         """Compute the loss and the main metric on the validation data; None without such data."""
         if self.validation is None:
             return None, None
+        assert self.metric is not None
+        data = self.validation
         try:
-            result = evaluate(self.network, self.validation, self.objective)
+            loss, outputs = loss_and_outputs(self.network, data, self.objective)
         except InputError as error:  # the data was checked, so an output is not finite
             raise DivergenceError(
                 f"epoch {epoch}, validation data: {error}; or lower the learning rate ({rate:g})"
             ) from None
-        loss = result.pop("loss")
-        self.history.metric, metric = next(iter(result.items()))
-        return loss, metric
+        kind = metrics.kind(self.objective, data.targets, data.classes)
+        return loss, self.metric(metrics.outcome(self.objective, outputs, data.targets, kind))
 
     def _parameter_sum(self) -> Array:
         """Return the sum of all parameters, a 0-d array: finite only if every parameter is."""
         with self.backend.active():
             return self.backend.compiled(_total)(self.state.parameters)
 
-    def _read(self, scalars: list[Array]) -> np.ndarray:
-        """Read 0-d arrays from the device in one transfer, as float64."""
-        with self.backend.active():
-            return to_numpy(self.backend.xp.stack(scalars)).astype(np.float64)
-
 
 def _total(parameters: Parameters) -> Array:
     xp = namespace(parameters[0][0])
-    return xp.sum(xp.stack([xp.sum(array) for layer in parameters for array in layer]))
+    return sum(xp.sum(array) for array in leaves(parameters))

@@ -379,7 +379,7 @@ def test_executors_of_a_backend_agree(name):
 
 
 def blas_threads():
-    return max(pool["num_threads"] for pool in threads._shared_pools().info())
+    return max(library.num_threads for library in threads._shared_libraries())
 
 
 def give_blas(threads):
@@ -414,7 +414,7 @@ def test_trainings_in_threads_leave_blas_as_many_threads_as_it_had(monkeypatch):
         nnxp.train(network, np.eye(4), [0, 1, 2, 0], epochs=1, batch_size=None)
         first_ended.set()
 
-    if not threads._shared_pools().lib_controllers:
+    if not threads._shared_libraries():
         pytest.skip("this NumPy's BLAS has a limit for each thread")
     before = blas_threads()
     give_blas(2)

@@ -1,4 +1,4 @@
-"""`nnxp evaluate`, `predict`, `import-weights` and `gradcheck`."""
+"""`nnxp evaluate`, `predict`, `describe`, `import-weights` and `gradcheck`."""
 
 import os
 import re
@@ -215,3 +215,37 @@ def test_the_pretrained_weights_are_right_on_9352_of_10000(tmp_path, mnist, back
     text = succeed(tmp_path, "evaluate", "model.safetensors", "mnist", *options)
     assert figure(text) == 0.9352
     assert "10,000 samples" in text
+
+
+# --- describe
+
+
+def test_describe_shows_what_a_model_is(tmp_path, trained_digits):
+    text = succeed(trained_digits, "describe", "model.safetensors", "--batch-size", 8)
+    network = nnxp.MLP.load(trained_digits / "model.safetensors", "numpy")
+    assert text.startswith(
+        "trained on digits; loss categorical cross entropy; task classify\n"
+        "classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\npreprocessing of the features: pixels\n"
+    )
+    assert text.endswith(f"\n{network.summary(8)!r}\n")
+    rows = "".join(f"{i},{1000 * i + 3}\n" for i in range(40))
+    (tmp_path / "t.csv").write_text("length,price\n" + rows)
+    succeed(tmp_path, "train", "t.csv", "--epochs", 1, "--quiet")
+    text = succeed(tmp_path, "describe", "model.safetensors", "--optimizer", "adam")
+    assert "features: length\ntarget: price\n" in text
+    assert "targets are scaled: mean " in text
+    assert "training with Adam in batches of 32" in text
+    nnxp.MLP([2, 2], backend="numpy").save(tmp_path / "bare.safetensors")
+    text = succeed(tmp_path, "describe", "bare.safetensors")
+    assert text.startswith("trained on unknown data; loss categorical cross entropy\n\nMLP 2-2")
+    assert "No such file" in fail(tmp_path, "describe", "nosuch.safetensors")
+    assert "unknown optimizer" in fail(tmp_path, "describe", "bare.safetensors", "--optimizer", "x")
+
+
+def test_evaluate_computes_the_metrics_that_are_named(trained_digits):
+    text = succeed(trained_digits, "evaluate", "model.safetensors", "--metrics", "f1, accuracy")
+    assert re.search(r"digits: f1 0\.\d+, accuracy 0\.\d+, loss", text)
+    line = fail(trained_digits, "evaluate", "model.safetensors", "--metrics", "f1,rmse")
+    assert "metric 'rmse' is for real values" in line
+    line = fail(trained_digits, "evaluate", "model.safetensors", "--metrics", "")
+    assert "unknown metric ''" in line

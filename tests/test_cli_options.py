@@ -16,9 +16,10 @@ from nnxp.executors import EXECUTORS
 from nnxp.history import MONITORS
 from nnxp.initializers import INITIALIZERS
 from nnxp.kernels import ACTIVATIONS
+from nnxp.metrics import METRICS
 from nnxp.objectives import LOSSES
 
-PLOTS = ["activations", "history", "boundary", "digits", "weights"]
+PLOTS = ["activations", "history", "boundary", "confusion", "digits", "weights"]
 HELP = [*([name] for name in COMMANDS), *(["plot", name] for name in PLOTS), []]
 
 
@@ -81,6 +82,7 @@ def test_help_names_all_that_can_be_chosen(tmp_path):
         "--optimizer": optimizers.OPTIMIZERS,
         "--schedule": schedules.SCHEDULES,
         "--monitor": MONITORS,
+        "--metric": METRICS,
         "--backend": backends.BACKENDS,
         "--preprocess": datasets.PREPROCESS,
         "--executor": [text for each in EXECUTORS for text in (each.name, each.summary)],

@@ -12,6 +12,7 @@ def test_every_picture_is_drawn(tmp_path):
         ["activations"],
         ["history", "report.json"],
         ["boundary", "moons.safetensors"],
+        ["confusion", "model.safetensors", "digits"],
         ["digits", "model.safetensors", "digits"],
         ["weights", "model.safetensors"],
     ):

@@ -307,3 +307,131 @@ def test_a_model_of_another_network_or_data_is_kept(trained_digits, tmp_path, op
     text = succeed(tmp_path, "train", "--epochs", 1, *options, "--overwrite")
     assert "saved model.safetensors in place of the model that was there\n" in text
     assert (tmp_path / "model.safetensors").read_bytes() != before
+
+
+# --- class weights, metrics, logs, pictures, the learning rate
+
+
+def rare_csv(path, rows=1500):
+    """Two classes, the second one rare and overlapping the first."""
+    rng = np.random.default_rng(0)
+    yes = rng.random(rows) < 0.1
+    x = rng.standard_normal((rows, 2)) + 1.2 * yes[:, None]
+    lines = [f"{a:.4f},{b:.4f},{'yes' if t else 'no'}" for (a, b), t in zip(x, yes, strict=True)]
+    path.write_text("\n".join(["a,b,rare", *lines]))
+    return yes
+
+
+def test_class_weights_find_more_of_a_rare_class(tmp_path):
+    yes = rare_csv(tmp_path / "rare.csv")
+    run = ["train", "rare.csv", "--hidden", "8", "--epochs", 12, "--metric", "balanced_accuracy"]
+    plain = succeed(tmp_path, *run, "--save", "plain.safetensors")
+    text = succeed(tmp_path, *run, "--class-weight", "balanced", "--report", "report.json")
+    assert "class weights" not in plain
+    told = re.search(r"class weights: no=(.*), yes=(.*) \(balanced\)", text)
+    weights = json.loads((tmp_path / "report.json").read_text())["options"]["class_weight"]
+    assert float(told[1]) == pytest.approx(weights["no"], rel=5e-3)
+    assert float(told[2]) == pytest.approx(weights["yes"], rel=5e-3)
+    assert weights["yes"] == pytest.approx(0.5 / yes.mean(), rel=0.05)
+    scores = [figure(each.partition("\ntest ")[2], "balanced_accuracy") for each in (plain, text)]
+    assert scores[1] > scores[0] + 0.05
+
+
+def test_class_weights_are_those_that_are_named(tmp_path):
+    rare_csv(tmp_path / "rare.csv")
+    run = ["train", "rare.csv", "--hidden", "", "--epochs", 1]
+    text = succeed(tmp_path, *run, "--class-weight", "yes=5")
+    assert "class weights: no=1, yes=5\n" in text
+    succeed(tmp_path, *run, "--class-weight", "no=2,yes=10")
+    models = [nnxp.MLP.load(tmp_path / "model.safetensors").parameters[0][0]]
+    succeed(tmp_path, *run, "--class-weight", "yes=5")
+    models.append(nnxp.MLP.load(tmp_path / "model.safetensors").parameters[0][0])
+    np.testing.assert_allclose(*models, rtol=1e-5)  # weights have a mean of one
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("yse=3", "unknown class 'yse': did you mean 'yes'? known are no, yes"),
+        ("3", "unknown class '3': known are no, yes"),
+        ("yes=much", "--class-weight 'yes=much': 'much' is no weight"),
+        ("yes=-1", "'-1' is no weight; give a number, 0 or more"),
+        ("no=nan", "'nan' is no weight"),
+    ],
+)
+def test_a_class_weight_that_is_none_is_one_line(tmp_path, given, says):
+    rare_csv(tmp_path / "rare.csv")
+    assert says in fail(tmp_path, "train", "rare.csv", "--class-weight", given)
+
+
+def test_class_weights_are_for_classes(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{i},{i / 3}\n" for i in range(30)))
+    line = fail(tmp_path, "train", "t.csv", "--class-weight", "balanced")
+    assert "--class-weight is for classes, and the task is regress" in line
+
+
+def test_a_metric_stands_in_table_report_logs_and_picture(tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tensorboard")
+    text = succeed(
+        tmp_path, "train", "--epochs", 3, "--metric", "f1", "--early-stopping", 2, "--monitor",
+        "validation_metric", "--report", "report.json", "--csv-log", "log.csv", "--plot",
+        "picture.png", "--tensorboard", "runs/first",
+    )  # fmt: skip
+    assert "val. f1" in text
+    assert re.search(r"\ntest f1 0\.\d+, accuracy 0\.\d+, loss", text)
+    assert "saved picture.png\nlogged: tensorboard --logdir runs/first\n" in text
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["metric"] == "f1"
+    scores = [row["validation_metric"] for row in report["history"]]
+    assert report["best_epoch"] == 1 + int(np.argmax(scores))
+    header, *rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert header.split(",")[3] == "validation_f1"
+    assert [float(row.split(",")[3]) for row in rows] == scores
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list((tmp_path / "runs" / "first").iterdir())) == 1
+    # The figure of the report is that of the model that was kept.
+    again = succeed(tmp_path, "evaluate", "model.safetensors", "--metrics", "f1,roc_auc")
+    assert figure(again, "f1") == pytest.approx(report["test"]["f1"], abs=5e-5)
+    assert figure(again, "roc_auc") > 0.9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--metric", "f2"], "unknown metric 'f2'"),
+        (["--metric", "rmse"], "metric 'rmse' is for real values, and the targets are classes"),
+        (["--metric", "f1", "--validation", 0], "metric needs validation data"),
+        (["--csv-log", "other.csv"], "other.csv: is not a log of epochs, and would be lost"),
+        (["--csv-log", "nowhere/log.csv"], "--csv-log nowhere/log.csv"),
+        (["--tensorboard", "other.csv"], "other.csv: is no folder"),
+        (["--plot", "picture.gif"], "picture.gif: a picture is .png, .svg or .pdf"),
+        (["--plot", "a.png", "--epochs", 0], "--plot: there is nothing to draw of 0 epochs"),
+        (["--plot", "a.png", "--report", "a.png"], "would overwrite what --report writes"),
+    ],
+)
+def test_a_log_or_metric_that_cannot_be_is_one_line(tmp_path, arguments, says):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tensorboard")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    assert says in fail(tmp_path, "train", *arguments)
+    assert (tmp_path / "other.csv").read_text() == "a,b\n1,2\n"
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_learning_rate_is_found_instead_of_training(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "model.safetensors").write_text("a letter, which is not looked at")
+    text = succeed(tmp_path, "train", "--find-rate", "--plot", "rate.png", "--optimizer", "adam")
+    rate = re.search(r"\nlearning rate (\S+), of \d+ steps from 1e-06 to ", text)[1]
+    assert text.endswith(f"next: the same command with --learning-rate {rate}\n")
+    assert 1e-3 < float(rate) < 0.1
+    assert (tmp_path / "rate.png").read_bytes().startswith(b"\x89PNG")
+    there = {each.name for each in tmp_path.iterdir()} - {"cache"}
+    assert there == {"model.safetensors", "rate.png"}
+
+
+def test_no_learning_rate_is_one_line(tmp_path):
+    np.savez(tmp_path / "zeros.npz", x=np.zeros((200, 3)), y=np.arange(200.0) % 7 / 3)
+    line = fail(tmp_path, "train", "zeros.npz", "--find-rate", "--task", "regress")
+    assert "--find-rate: the loss falls at no rate" in line

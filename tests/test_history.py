@@ -6,7 +6,7 @@ import re
 import pytest
 
 import nnxp
-from nnxp.history import LONGEST_TABLE, Epoch, History, monitored
+from nnxp.history import LONGEST_TABLE, Epoch, History
 
 
 def history(count, metric="accuracy"):
@@ -59,8 +59,11 @@ def test_a_history_is_json_and_knows_its_loss(backend):
 
 
 def test_what_is_monitored_falls_as_training_gets_better():
-    (epoch,) = history(1).epochs
-    assert monitored(epoch, "loss") == 2
-    assert monitored(epoch, "validation_metric") == -0.25
+    of_accuracy, of_error = history(1), history(1, "rmse")
+    of_error.larger_is_better = False
+    (epoch,) = of_accuracy.epochs
+    assert of_accuracy.monitored(epoch, "loss") == 2
+    assert of_accuracy.monitored(epoch, "validation_metric") == -0.25
+    assert of_error.monitored(epoch, "validation_metric") == 0.25
     with pytest.raises(nnxp.InputError, match="validation_loss needs validation data"):
-        monitored(history(1, None).epochs[0], "validation_loss")
+        of_accuracy.monitored(history(1, None).epochs[0], "validation_loss")

@@ -223,6 +223,18 @@ def ulps(values, exact, dtype):
 
 
 @pytest.mark.parametrize("name", FORMULAS)
+def test_slopes_are_those_of_the_ends_however_large_the_number(library, name):
+    forward, backward = kernels.ACTIVATIONS[name]
+    slopes = []
+    for size in (1e4, 1e30):  # whose square overflows
+        z = library.asarray(np.array([-size, size], dtype=np.float32))
+        with np.errstate(over="ignore"):  # as in `NumPyBackend.context`
+            y = forward(z)
+            slopes.append(to_numpy(backward(z * 0 + 1, *kernels.saved(backward, y, z))))
+    np.testing.assert_allclose(slopes[1], slopes[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_activations_are_exact_to_four_ulp_and_finite_everywhere(library, name, dtype):
     formula = FORMULAS[name]

@@ -7,6 +7,7 @@ import pytest
 from nnxp import datasets, executors, names, options
 from nnxp.initializers import INITIALIZERS
 from nnxp.kernels import ACTIVATIONS
+from nnxp.metrics import METRICS
 from nnxp.objectives import LOSSES
 from nnxp.optimizers import OPTIMIZERS
 
@@ -18,6 +19,7 @@ from nnxp.optimizers import OPTIMIZERS
         (names.LossName, ["auto", *LOSSES]),
         (names.InitializerName, ["auto", *INITIALIZERS]),
         (names.OptimizerName, OPTIMIZERS),
+        (names.MetricName, ["auto", *METRICS]),
         (names.ExecutorName, ["auto", *(each.name for each in executors.EXECUTORS)]),
         (names.DTypeName, options.DTYPE.takes.split(" or ")),
         (names.TaskName, datasets.targets.TASKS),

@@ -275,3 +275,17 @@ def test_an_open_backend_on_another_device_is_refused():
     opened = backends.get("array-api-strict", "cpu")
     with pytest.raises(BackendError, match="open already: device 'device1' is another"):
         MLP([2, 2], backend=opened, device="device1")
+
+
+def test_what_is_assumed_to_be_finite_is_not_checked_but_outputs_are(backend):
+    network = MLP([2, 3, 2], hidden="sigmoid", backend=backend)
+    x = np.array([[0.5, 1.0], [2.0, 3.0]])
+    np.testing.assert_array_equal(network.predict(x, assume_finite=True), network.predict(x))
+    np.testing.assert_array_equal(
+        network.predict_classes(x, assume_finite=True), network.predict_classes(x)
+    )
+    x[1, 0] = np.nan
+    with pytest.raises(InputError, match="x holds nan at row 1"):
+        network.predict(x)
+    with pytest.raises(InputError, match="row 1"):
+        network.predict(x, assume_finite=True)

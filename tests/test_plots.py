@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from sklearn.metrics import confusion_matrix
 
 import nnxp
 from nnxp import datasets, plots
@@ -123,13 +124,13 @@ def test_history_shows_losses_and_metric_by_epoch(report):
     assert [panel.get_xlabel() for panel in figure.axes] == ["epoch", "epoch"]
     assert [panel.get_ylabel() for panel in figure.axes] == ["loss (nats)", "accuracy (%)"]
     for drawn, name in zip(
-        [*losses.lines, *metric.lines], ["loss", "validation_loss", "validation_metric"],
+        [*losses.lines[:2], metric.lines[0]], ["loss", "validation_loss", "validation_metric"],
         strict=True,
     ):  # fmt: skip
         assert drawn.get_xdata().tolist() == [1, 2, 3, 4]
         assert drawn.get_ydata().tolist() == [row[name] for row in report["history"]]
     assert [text.get_text() for text in losses.get_legend().get_texts()] == [
-        "training", "validation"
+        "training", "validation", "best epoch: 4"
     ]  # fmt: skip
     for word in ("digits", "64-30-20-10", "relu, softmax", "sgd", "rate 0.1", "of 32"):
         assert word in figure.get_suptitle()
@@ -169,6 +170,111 @@ def test_history_takes_what_train_returned(report):
     losses, _ = plots.history(nnxp.History("accuracy", epochs)).axes
     assert (losses.get_title(), losses.get_ylabel()) == ("Loss (per sample)", "loss")
     assert "no epochs" in line(plots.history, nnxp.History())
+
+
+def marked(figure):
+    """The epoch and the height of the ring in each panel."""
+    return [
+        tuple(float(each) for each in panel.lines[-1].get_xydata()[0])
+        for panel in figure.axes
+        if panel.lines[-1].get_marker() == "o" and len(panel.lines[-1].get_xydata()) == 1
+    ]
+
+
+def test_the_best_epoch_is_marked(report):
+    for row, loss in zip(report["history"], (0.9, 0.4, 0.6, 0.5), strict=True):
+        row["validation_loss"] = loss
+    metric = [row["validation_metric"] for row in report["history"]]
+    assert marked(plots.history(report)) == [(2, 0.4), (2, metric[1])]
+    # That of early stopping, which may watch another figure.
+    assert marked(plots.history(report | {"best_epoch": 4})) == [(4, 0.5), (4, metric[3])]
+    trained = nnxp.History("f1", [nnxp.Epoch(**epoch) for epoch in report["history"]])
+    trained.best_epoch = 3
+    figure = plots.history(trained)
+    assert marked(figure) == [(3, 0.6), (3, metric[2])]
+    assert titles(figure)[1] == "Validation F1 (1 is perfect)"
+    for row in report["history"]:
+        row |= {"validation_loss": None, "validation_metric": None}
+    assert marked(plots.history(report)) == []
+
+
+def test_a_report_names_its_metric(report):
+    report["metric"] = "rmse"
+    assert titles(plots.history(report))[1] == "Validation RMSE (unit of the targets)"
+    report["metric"] = "a_users_own"
+    panel = plots.history(report).axes[1]
+    assert (panel.get_title(), panel.get_ylabel()) == ("Validation a_users_own", "a_users_own")
+
+
+# --- learning rate
+
+
+def test_the_learning_rate_curve_marks_the_suggestion(digits, tmp_path):
+    network = nnxp.MLP([64, 16, 10], backend="numpy")
+    found = nnxp.find_learning_rate(network, digits.x, digits.y, batch_size=32)
+    figure = plots.learning_rate(found)
+    (panel,) = figure.axes
+    steps, smoothed, suggestion = panel.lines
+    np.testing.assert_array_equal(steps.get_xydata(), np.stack([found.rates, found.losses], 1))
+    np.testing.assert_array_equal(smoothed.get_ydata(), found.smoothed)
+    assert suggestion.get_xdata() == [found.suggestion] * 2
+    assert suggestion.get_label() == f"suggestion: {found.suggestion:g}"
+    assert panel.get_xscale() == "log"
+    low, high = panel.get_ylim()
+    assert low < found.losses.min()
+    assert found.losses[0] < high < 3 * found.losses[0]
+    plots.save(figure, tmp_path / "rate.png")
+
+
+# --- confusion matrix
+
+
+def cells(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_a_confusion_matrix_has_scikit_learns_counts(digits, tmp_path):
+    network = nnxp.MLP([64, 10], backend="numpy")
+    figure = plots.confusion_matrix(network, digits.x_test, digits.y_test)
+    predicted = network.predict_classes(digits.x_test)
+    expected = confusion_matrix(digits.y_test, predicted)
+    shares = confusion_matrix(digits.y_test, predicted, normalize="true")
+    panel = figure.axes[0]
+    np.testing.assert_allclose(panel.images[0].get_array(), shares)
+    for text, count, share in zip(cells(figure), expected.flat, shares.flat, strict=True):
+        assert text.split("\n")[0] == str(count)
+        if count:
+            assert float(text.split()[1]) == pytest.approx(100 * share, abs=0.05)
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("assigned class", "true class")
+    right = 100 * np.trace(expected) / 360
+    assert figure.get_suptitle() == f"64-10: {right:.2f} % of 360 samples are right"
+    one_hot = plots.confusion_matrix(network, digits.x_test, np.eye(10)[digits.y_test])
+    assert cells(one_hot) == cells(figure)
+    plots.save(figure, tmp_path / "confusion.png")
+
+
+def test_a_confusion_matrix_of_a_single_output_and_of_many_classes():
+    x = np.array([[-1.0], [-2.0], [1.0], [3.0]])
+    one = nnxp.MLP([1, 1], output="sigmoid", backend="numpy", parameters=[([[1.0]], [0.0])])
+    figure = plots.confusion_matrix(one, x, [0, 1, 1, 1], ["no", "a long name of a class"], "moons")
+    assert cells(figure) == ["1\n100 %", "0", "1\n33.3 %", "2\n66.7 %"]
+    panel = figure.axes[0]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["no", "a long name of a …"]
+    assert figure.get_suptitle() == "moons: 75.00 % of 4 samples are right"
+    for number, texts, ticks in ((20, 400, 20), (60, 0, 30)):
+        many = nnxp.MLP([1, number], backend="numpy")
+        figure = plots.confusion_matrix(many, x, [0, 1, 2, number - 1])
+        assert len(cells(figure)) == texts
+        assert len(figure.axes[0].get_xticks()) == ticks
+
+
+def test_a_confusion_matrix_needs_classes(digits):
+    network = nnxp.MLP([64, 10], output="sigmoid", backend="numpy")
+    both = np.eye(10)[digits.y] + np.eye(10)[0]
+    assert "one for each sample" in line(plots.confusion_matrix, network, digits.x, both)
+    assert "one for each sample" in line(plots.confusion_matrix, network, digits.x, both / 2)
+    assert "2 names" in line(plots.confusion_matrix, network, digits.x, digits.y, ["a", "b"])
+    assert "0 to 9" in line(plots.confusion_matrix, network, digits.x, digits.y + 1)
 
 
 def test_a_report_that_is_none_is_named_by_its_place(report):

@@ -51,6 +51,14 @@ def test_nothing_is_printed_unless_it_is_asked_for(digits, capsys):
         trained(digits, verbose=2)
 
 
+def test_a_resumed_training_has_a_heading(digits, capsys):
+    history = trained(digits, verbose=False)
+    trained(digits, resume=history)
+    _, heading, *rows = capsys.readouterr().out.splitlines()
+    assert heading.split()[0] == "epoch"
+    assert [row.split()[0] for row in rows] == ["3", "4"]
+
+
 def reads_a_value(z):
     return z * 0.5 if namespace(z).max(z) > 1e9 else namespace(z).tanh(z)
 

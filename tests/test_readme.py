@@ -7,7 +7,9 @@ import pytest
 from conftest import python, require
 
 from nnxp import backends, datasets, executors
+from nnxp.callbacks import Callback
 from nnxp.kernels import ACTIVATIONS
+from nnxp.metrics import METRICS
 from nnxp.objectives import LOSSES
 from nnxp.optimizers import OPTIMIZERS
 
@@ -76,7 +78,13 @@ def test_the_readme_says_what_each_executor_does():
 
 @pytest.mark.parametrize(
     ("heading", "pieces"),
-    [("activation", ACTIVATIONS), ("loss", LOSSES), ("optimizer", OPTIMIZERS)],
+    [
+        ("activation", ACTIVATIONS),
+        ("loss", LOSSES),
+        ("optimizer", OPTIMIZERS),
+        ("metric", METRICS),
+        ("callback", sorted(each.__name__ for each in Callback.__subclasses__())),
+    ],
 )
 def test_the_reference_has_a_line_for_each_name(heading, pieces):
     found = list(rows(heading, README.parent / "docs" / "pages" / "reference" / "names.md"))

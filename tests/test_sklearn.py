@@ -12,6 +12,7 @@ sklearn = pytest.importorskip("sklearn", minversion="1.9")
 
 from scipy import sparse  # noqa: E402
 from sklearn import neural_network as theirs  # noqa: E402
+from sklearn.base import clone  # noqa: E402
 from sklearn.datasets import load_diabetes, load_wine, make_multilabel_classification  # noqa: E402
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning  # noqa: E402
 from sklearn.metrics import make_scorer, recall_score  # noqa: E402
@@ -373,6 +374,33 @@ def test_validation_data_is_there_for_callbacks():
     assert model.n_iter_ < 50
     assert model.history_.metric == "accuracy"
     assert model.validation_scores_ is None
+
+
+def test_the_protocol_of_callbacks_holds_for_estimators(tmp_path):
+    calls = []
+
+    class Noted(nnxp.Callback):
+        def start(self, network, history):
+            calls.append(("start", len(history.epochs)))
+
+        def finish(self, network, history):
+            calls.append(("finish", len(history.epochs)))
+
+    x, t = WINE
+    log = nnxp.CSVLog(tmp_path / "log.csv")
+    model = clone(MLPClassifier(**SMALL | {"max_iter": 4}, callbacks=[Noted(), log]))
+    with pytest.warns(ConvergenceWarning):
+        model.fit(x[:100], t[:100], X_val=x[100:], y_val=t[100:])
+    assert calls == [("start", 0), ("finish", 4)]
+    header, *rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert "validation_accuracy" in header
+    assert len(rows) == 4
+    calls.clear()
+    model = MLPClassifier(**SMALL, callbacks=[Noted(), log])
+    for _ in range(2):  # each call is a training that goes on
+        model.partial_fit(x, t, classes=[0, 1, 2])
+    assert calls == [("start", 0), ("finish", 1), ("start", 1), ("finish", 2)]
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
 
 
 def test_partial_fits_stop_early():

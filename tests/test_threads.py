@@ -220,7 +220,7 @@ def test_cores_are_those_of_affinity_and_cgroups(monkeypatch, tmp_path, limits, 
 
 def test_what_cannot_be_told_its_threads_says_so():
     for wrong in (0, -1, 1.5, "many", True):
-        with pytest.raises(InputError, match="threads must be a whole number, 1 or more, or"):
+        with pytest.raises(InputError, match="threads must be a whole number, 1 or more, "):
             backends.get("numpy", threads=wrong)
     require("array-api-strict")
     with pytest.raises(BackendError, match="array-api-strict chooses its CPU threads itself"):
@@ -243,3 +243,14 @@ def test_torch_takes_a_number_and_gives_it_back():
     assert torch.get_num_threads() == before
     with pytest.raises(BackendError, match="torch does not measure its threads"):
         backends.get("torch", threads="auto")
+
+
+def test_all_leaves_the_number_to_the_library(monkeypatch):
+    def limited(number):
+        raise AssertionError("no limit is wanted")
+
+    monkeypatch.setattr(threads, "limited", limited)
+    network = nnxp.MLP([784, 64, 3], backend=backends.get("numpy", threads="all"))
+    x, t = np.ones((300, 784), dtype=np.float32), np.zeros(300, dtype=np.int64)
+    nnxp.train(network, x, t, epochs=2, batch_size=100)
+    network.predict(x)

@@ -78,8 +78,8 @@ DEVICE = options.optional(options.TEXT)
     tf32=options.optional(options.TRUTH),
     threads=options.optional(
         options.Rule(
-            'a whole number, 1 or more, or "auto"',
-            lambda value: value if value == "auto" else options.whole(1).convert(value),
+            'a whole number, 1 or more, "all" or "auto"',
+            lambda value: value if value in ("all", "auto") else options.whole(1).convert(value),
         )
     ),
 )
@@ -105,10 +105,11 @@ def get(
         tf32: whether float32 products on CUDA may be computed in TF32, which is several times as
             fast and keeps 10 of 23 bits. None means False, whatever the library's default is; for
             an open backend, None means the value that it was opened with.
-        threads: threads of the CPU, for numpy and torch: their number; or, for numpy, "auto", which
-            measures whether one or one per core is faster, and again if steps become slower.
-            None lets torch choose. With numpy it measures only if no bit of the results depends on
-            it; else large products use a thread per core and small ones a single thread.
+        threads: threads of the CPU, for numpy and torch: their number, or "all" for the number
+            that the library takes by itself; or, for numpy, "auto", which measures whether one or
+            one per core is faster, and again if steps become slower. None is "all" for torch. With
+            numpy it measures only if no bit of the results depends on it; else large products use
+            a thread per core and small ones a single thread.
 
     Raises:
         InputError: no backend has this name.

@@ -12,12 +12,13 @@ from nnxp.arrays import Array, device, is_array, namespace, to_numpy
 from nnxp.backends.staging import Layout, Staging
 from nnxp.errors import BackendError, NnxpError, first_line
 from nnxp.executors import Executor, Runner, State, Step
+from nnxp.nested import leaves, rebuilt
 
 log = logging.getLogger("nnxp")
 
-Threads = int | Literal["auto"] | None
-"""A number of threads; "auto" for the number that is faster at the time; None for the faster one
-where the results do not depend on it, else all for large products."""
+Threads = int | Literal["all", "auto"] | None
+"""A number of threads; "all" for the library's own; "auto" for the number that is faster at the
+time; None for the faster one where the results do not depend on it, else all for large products."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,15 @@ class Backend:
                 x = to_numpy(x)
             return self.xp.asarray(x, dtype=dtype, device=self.device, copy=copy)
 
+    def copied(self, arrays: Any) -> Any:
+        """Return a copy of nested lists and tuples of this backend's arrays."""
+        return rebuilt(arrays, [self.asarray(array, copy=True) for array in leaves(arrays)])
+
+    def read(self, scalars: list[Array]) -> Array:
+        """Read 0-d arrays from the device in one transfer; return NumPy's float64, (scalars,)."""
+        with self.active():
+            return to_numpy(self.xp.stack(scalars)).astype("float64")
+
     def holds(self, x: Array) -> bool:
         """Return whether `x` is already on this backend's device."""
         return namespace(x) is self.xp and device(x) == self.device
@@ -228,6 +238,9 @@ class Backend:
     def tuned(self, run: Runner) -> Runner:
         """Return `run` with the state's layout and the number of threads that are fastest."""
         return run
+
+    def flush_subnormals(self, state: Any) -> None:
+        """Set subnormal numbers of nested arrays to zero, in place, where they are slow."""
 
     @classmethod
     def check_threads(cls, threads: Threads) -> None:

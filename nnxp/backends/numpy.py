@@ -1,6 +1,6 @@
 """NumPy on the CPU."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -40,29 +40,28 @@ class NumPyBackend(Backend):
         pass
 
     def limit_threads(self, multiply_adds: int) -> AbstractContextManager[Any]:
+        if self.threads == "all":
+            return nullcontext()
         if isinstance(self.threads, int):
             return threads.limited(self.threads)
         return threads.limited(threads.chosen(multiply_adds))
 
     def tuned(self, run: Runner) -> Runner:
-        laid_out = False
+        weights: list[Array] = []  # of the first state: later ones have the same shapes
         chooser = threads.Chooser(self.threads)
 
         def tuned_run(
             state: State, data: tuple[Array, ...], order: Array, learning_rate: Any
         ) -> tuple[State, Array]:
-            nonlocal laid_out
+            nonlocal weights
             steps, batch = order.shape
-            weights = [array for array in leaves(state[0]) if array.ndim == 2]
-            weights = weights or [leaves(state[0])[0].reshape(-1, 1)]  # a perceptron's
-            if not laid_out:  # later states consist of the same arrays
+            if not weights:
+                weights = [array for array in leaves(state[0]) if array.ndim == 2]
+                weights = weights or [leaves(state[0])[0].reshape(-1, 1)]  # a perceptron's
                 largest = batch * max(weight.size for weight in weights)
                 state = _by_columns(state) if largest <= F_ORDER_MAX_MACS else state
-                laid_out = True
             with chooser.chunk(steps, batch, weights):
-                state, total = run(state, data, order, learning_rate)
-            _flush_subnormals(state[1:])
-            return state, total
+                return run(state, data, order, learning_rate)
 
         return tuned_run
 
@@ -70,6 +69,20 @@ class NumPyBackend(Backend):
         array = super().asarray(x, dtype, copy)
         # A copy is stored row by row, even if training stored the weights column by column.
         return np.ascontiguousarray(array) if copy and array.ndim else array
+
+    def flush_subnormals(self, state: Any) -> None:
+        # The moments of a weight whose gradient stays zero become subnormal, and a processor takes
+        # ten times as long for each subnormal number.
+        for array in leaves(state):
+            if array.ndim > 0 and array.dtype.kind == "f":
+                array[np.abs(array) < np.finfo(array.dtype).smallest_normal] = 0.0
+
+    def copied(self, arrays: Any) -> Any:
+        # As `asarray`, which takes longer to look at a small array than to copy it.
+        return rebuilt(arrays, [np.array(array, order="C") for array in leaves(arrays)])
+
+    def read(self, scalars: list[Array]) -> Array:
+        return np.array(scalars, dtype=np.float64)
 
     def settings(self) -> dict[str, Any]:
         build = np.show_config(mode="dicts")
@@ -94,14 +107,3 @@ def _by_columns(state: State) -> State:
         state,
         (np.asfortranarray(each) if each.shape in weights else each for each in leaves(state)),
     )
-
-
-def _flush_subnormals(state: State) -> None:
-    """Set subnormal numbers to zero, in place.
-
-    The moments of a weight whose gradient stays zero become subnormal, and a processor takes ten
-    times as long for each subnormal number.
-    """
-    for array in leaves(state):
-        if array.ndim > 0 and array.dtype.kind == "f":
-            array[np.abs(array) < np.finfo(array.dtype).smallest_normal] = 0.0

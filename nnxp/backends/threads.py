@@ -66,14 +66,16 @@ def most() -> int:
 
 def count() -> int | None:
     """Return the number of threads of NumPy's BLAS; None if threadpoolctl does not know it."""
-    return max((library.num_threads for library in _pools().lib_controllers), default=None)
+    return max((library.num_threads for library in _blas_libraries()), default=None)
 
 
 def chosen(multiply_adds: int) -> int:
     """Return the number of threads for products of this size: the measured one, or a rule's."""
+    number = _chosen.get(multiply_adds)
+    if number is None and multiply_adds < MULTITHREAD_MIN_MACS:
+        return 1
     several = most()
-    rule = several if multiply_adds >= MULTITHREAD_MIN_MACS else 1
-    return min(_chosen.get(multiply_adds, rule), several)
+    return several if number is None else min(number, several)
 
 
 @contextmanager
@@ -82,8 +84,13 @@ def limited(number: int) -> Iterator[None]:
     if not _shared_limit.users and number == (count() or 1):
         yield
         return
-    with _own_pools().limit(limits=number, user_api="blas"), _shared_limit.of(number):
-        yield
+    # `ThreadpoolController.limit` describes every library first, which takes longer than a step.
+    before = _set(_own_libraries(), number)
+    try:
+        with _shared_limit.of(number):
+            yield
+    finally:
+        _restore(before)
 
 
 class Chooser:
@@ -109,6 +116,9 @@ class Chooser:
             batch: samples per step.
             weights: the weight matrices.
         """
+        if self.threads == "all":
+            yield
+            return
         largest = batch * max(weight.size for weight in weights)
         trial = None
         if isinstance(self.threads, int):
@@ -261,14 +271,14 @@ class _SharedLimit:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.users = 0
-        self.limit: Any = None
+        self.before: list[tuple[Any, int]] = []
 
     @contextmanager
     def of(self, number: int) -> Iterator[None]:
         """Limit the pools to `number` threads, or to the number of the trainings that run."""
         with self.lock:
             if not self.users:
-                self.limit = _shared_pools().limit(limits=number, user_api="blas")
+                self.before = _set(_shared_libraries(), number)
                 _let_others_set()
             self.users += 1
         try:
@@ -277,7 +287,7 @@ class _SharedLimit:
             with self.lock:
                 self.users -= 1
                 if not self.users:
-                    self.limit.restore_original_limits()
+                    _restore(self.before)
                     _let_others_set()
 
 
@@ -286,26 +296,45 @@ _shared_limit = _SharedLimit()
 
 def _let_others_set() -> None:
     """Let a thread restore a limit that another one set; threadpoolctl 3.8 and later forbid it."""
-    for library in _shared_pools().lib_controllers:
-        if hasattr(library, "clear_controlling_thread"):
-            library.clear_controlling_thread()
+    for clear in _clearing():
+        clear()
 
 
 @cache
-def _pools() -> Any:
-    """Return the pools of BLAS, and not those of other libraries."""
-    return blas.thread_pools().select(user_api="blas")
+def _clearing() -> list[Callable[[], Any]]:
+    kinds = {type(library) for library in _shared_libraries()}
+    found = (getattr(kind, "clear_controlling_thread", None) for kind in kinds)
+    return [clear for clear in found if clear]
+
+
+def _set(libraries: list[Any], number: int) -> list[tuple[Any, int]]:
+    """Limit libraries to `number` threads; return each with the number that it had."""
+    before = [(library, library.num_threads) for library in libraries]
+    for library in libraries:
+        library.set_num_threads(number)
+    return before
+
+
+def _restore(before: list[tuple[Any, int]]) -> None:
+    for library, number in before:
+        library.set_num_threads(number)
 
 
 @cache
-def _shared_pools() -> Any:
-    """Return the pools whose limit is global to the process: OpenBLAS in NumPy's wheels."""
-    return blas.thread_pools().select(threading_layer="pthreads")
+def _blas_libraries() -> list[Any]:
+    """Return the libraries of BLAS, and not others that have threads."""
+    return [each for each in blas.thread_pools().lib_controllers if each.user_api == "blas"]
 
 
 @cache
-def _own_pools() -> Any:
-    """Return the pools with a limit for each calling thread: MKL and libraries on OpenMP."""
-    shared = [library.filepath for library in _shared_pools().lib_controllers]
-    paths = [library.filepath for library in blas.thread_pools().lib_controllers]
-    return blas.thread_pools().select(filepath=[path for path in paths if path not in shared])
+def _shared_libraries() -> list[Any]:
+    """Return those whose limit is global to the process: OpenBLAS in NumPy's wheels."""
+    return [
+        each for each in _blas_libraries() if getattr(each, "threading_layer", "") == "pthreads"
+    ]
+
+
+@cache
+def _own_libraries() -> list[Any]:
+    """Return those with a limit for each calling thread: MKL and libraries on OpenMP."""
+    return [each for each in _blas_libraries() if each not in _shared_libraries()]

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import nnxp
+from nnxp import reports
 from nnxp.backends import blas
 from nnxp.benchmark import process
 
@@ -32,7 +33,7 @@ def machine() -> dict[str, Any]:
     """
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "cpu": _cpu(),
+        "cpu": reports.processor(),
         "cores": os.cpu_count(),
         "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
         "busy_cores": busy_cores(),
@@ -105,17 +106,6 @@ def headline(found: dict[str, Any]) -> str:
         f"{found['cpu']}, {found['cores']} cores{load}{gpus}, {found['system']}, "
         f"Python {found['python']}, nnxp {found['nnxp']}"
     )
-
-
-def _cpu() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [
-                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
-            ]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _gpus() -> list[str]:

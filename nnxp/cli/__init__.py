@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "nnxp.cli.train:train",
     "evaluate": "nnxp.cli.models:evaluate",
     "predict": "nnxp.cli.models:predict",
+    "describe": "nnxp.cli.models:describe_model",
     "import-weights": "nnxp.cli.models:import_weights",
     "gradcheck": "nnxp.cli.models:gradcheck",
     "bench": "nnxp.cli.bench:bench",

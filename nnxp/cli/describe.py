@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
+from nnxp import datasets
 from nnxp.datasets import Dataset
 from nnxp.datasets.tables import finite_number
 from nnxp.history import Epoch
@@ -16,6 +17,35 @@ def network(network: MLP, loss: str) -> str:
     sizes = "-".join(map(str, network.sizes))
     hidden = ", ".join(dict.fromkeys(network.hidden)) or "no hidden layer"
     return f"{sizes}, {hidden}, {network.output} with {loss.replace('_', ' ')}"
+
+
+def origin(network: MLP) -> Iterator[str]:
+    """Describe the loss of a model and the data that it was trained on, line by line."""
+    known = datasets.described(network.metadata, network.sizes)
+    loss = network.loss.replace("_", " ")
+    data = network.metadata.get("data")
+    where = f"trained on {_name(data)}" if isinstance(data, str) else "trained on unknown data"
+    yield f"{where}; loss {loss}" + (f"; task {known['task']}" if "task" in known else "")
+    for key, heading in (("classes", "classes"), ("features", "features"), ("target", "target")):
+        if value := known.get(key):
+            yield f"{heading}: {_several([value] if isinstance(value, str) else value)}"
+    if preprocessing := known.get("preprocessing"):
+        yield f"preprocessing of the features: {preprocessing['kind']}"
+    if network.target_scaling is not None:
+        yield f"targets are scaled: {network.target_scaling.describe()}"
+
+
+def _several(names: Sequence[str]) -> str:
+    """Join names, the first ten if there are more."""
+    more = f", ... ({len(names):,})" if len(names) > 10 else ""
+    return ", ".join(_name(str(name)) for name in names[:10]) + more
+
+
+def class_weights(weights: Mapping[str, float], given: str) -> str:
+    """Describe the weights of classes."""
+    told = ", ".join(f"{_name(name)}={weight:.3g}" for name, weight in list(weights.items())[:10])
+    more = ", ..." if len(weights) > 10 else ""
+    return f"class weights: {told}{more}" + (" (balanced)" if given.lower() == "balanced" else "")
 
 
 def figures(figures: dict[str, float]) -> str:

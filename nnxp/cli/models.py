@@ -1,4 +1,4 @@
-"""`nnxp evaluate`, `predict`, `import-weights` and `gradcheck`: commands on a model."""
+"""`nnxp evaluate`, `predict`, `describe`, `import-weights`, `gradcheck`: commands on a model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import typer
 from nnxp import backends, datasets, files, objectives, predictions
 from nnxp import gradcheck as check_gradients
 from nnxp.cli import describe, inputs, options, outputs
-from nnxp.cli.options import DATA, NETWORK, OUTPUT, TRAINING
+from nnxp.cli.options import DATA, NETWORK, OUTPUT, TRAINING, either
 from nnxp.cli.outputs import console
 from nnxp.errors import DataError, GradientError, InputError
 from nnxp.gradient_check import TOLERANCE, Check
 from nnxp.network import MLP
+from nnxp.optimizers import OPTIMIZERS
 from nnxp.randomness import Purpose, generator
 
 
@@ -32,6 +33,7 @@ def evaluate(
             metavar="SHARE",
         ),
     ] = None,
+    metrics: options.Metrics = "auto",
     backend: options.Backend = "auto",
     device: options.Device = None,
     tf32: options.TF32 = False,
@@ -56,7 +58,10 @@ def evaluate(
         )
         raise DataError(f"{data}: nothing to test on: {why}")
     inputs.check_width(network, dataset.x_test, model, data)
-    figures = describe.figures(network.evaluate(dataset.x_test, dataset.y_test))
+    wanted = [name.strip() for name in metrics.split(",")]
+    figures = describe.figures(
+        network.evaluate(dataset.x_test, dataset.y_test, metrics=wanted)  # type: ignore[arg-type]
+    )
     if header := describe.header(dataset):
         console.print(header)
     where = network.backend.describe()
@@ -95,6 +100,29 @@ def predict(
     else:
         files.write(output, text.encode())
         console.print(f"wrote {len(x):,} predictions to {output}")
+
+
+def describe_model(
+    model: options.Model,
+    batch_size: Annotated[
+        int, options.whole(TRAINING, "Samples in a batch, for the memory of a training.")
+    ] = 32,
+    optimizer: Annotated[
+        str,
+        options.text(
+            TRAINING,
+            "NAME",
+            f"Optimizer, for the memory of its state: {either(OPTIMIZERS)}.",
+            **options.names(OPTIMIZERS),
+        ),
+    ] = "sgd",
+) -> None:
+    """Describe a model: what it was trained on, its layers, its parameters and its memory."""
+    network = MLP.load(model, "numpy", "cpu")
+    for line in describe.origin(network):
+        console.print(line)
+    summary = network.summary(batch_size, optimizer)  # type: ignore[arg-type]
+    console.print(f"\n{summary!r}")
 
 
 def import_weights(

@@ -15,7 +15,7 @@ from typing import Annotated, Any, cast, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from nnxp import backends, datasets, optimizers
+from nnxp import backends, datasets, metrics, optimizers
 from nnxp.errors import InputError, shown
 from nnxp.kernels import ACTIVATIONS
 from nnxp.names import ActivationName, DTypeName, LossName
@@ -42,7 +42,7 @@ def text(panel: str, metavar: str, help: str, *names: str, **settings: Any) -> A
     return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, **settings)
 
 
-def names(registry: Registry, *also: str) -> Any:
+def names(registry: Iterable[str], *also: str) -> Any:
     """Return the shell's completion of a name; of several names, that of the last one."""
 
     def complete(incomplete: str) -> list[str]:
@@ -82,7 +82,7 @@ def _number(value: str) -> float:
 
 
 def _threads(value: str) -> int | str:
-    return value if value == "auto" else _whole(value)
+    return value if value in ("all", "auto") else _whole(value)
 
 
 REGISTRIES = (ACTIVATIONS, LOSSES, optimizers.OPTIMIZERS, backends.BACKENDS)
@@ -251,9 +251,9 @@ ThreadCount = Annotated[
     text(
         DEVICE,
         "N",
-        "Threads of the CPU on numpy and torch. auto, on numpy, measures whether one or one per "
-        "core is faster, again and again. If not given: on numpy, measured where no bit of the "
-        "results depends on it.",
+        "Threads of the CPU on numpy and torch; all leaves them to the library. auto, on numpy, "
+        "measures whether one or one per core is faster, again and again. If not given: on numpy, "
+        "measured where no bit of the results depends on it.",
         "--threads",
         parser=_threads,
     ),
@@ -264,6 +264,18 @@ Save = Annotated[
 ]
 Overwrite = Annotated[bool, flag(OUTPUT, "Replace any other model, too.", "--overwrite")]
 Picture = Annotated[str, text(OUTPUT, "FILE", "File for the picture: .png, .svg or .pdf.")]
+
+
+Metrics = Annotated[
+    str,
+    text(
+        OUTPUT,
+        "NAMES",
+        f"Metrics to compute, joined by commas: {either(metrics.METRICS)}; auto is accuracy, and "
+        "for real values r2, rmse, mae.",
+        **names(metrics.METRICS, "auto"),
+    ),
+]
 
 
 # --- values that several commands read

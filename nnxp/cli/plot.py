@@ -66,6 +66,27 @@ def boundary(
 
 
 @app.command(cls=options.Command)
+def confusion(
+    model: options.Model,
+    data: options.Data = "digits",
+    data_dir: options.DataDir = None,
+    backend: options.Backend = "auto",
+    device: options.Device = None,
+    save: options.Picture = "confusion.png",
+) -> None:
+    """Draw how many test samples of each class the network assigns to each class."""
+    _check(save, [model, data])
+    network, dataset = inputs.model_and_data(model, data, data_dir, backend, device)
+    if not len(dataset.x_test):
+        raise DataError(f"{data}: has no test samples that the model was not trained on")
+    name = f"{Path(data).name}, {'-'.join(map(str, network.sizes))}"
+    figure = plots.confusion_matrix(
+        network, dataset.x_test, dataset.y_test, dataset.classes, name=name
+    )
+    _save(figure, save)
+
+
+@app.command(cls=options.Command)
 def digits(
     model: options.Model,
     data: options.Data = "digits",

@@ -10,14 +10,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from rich.console import Console
+
 import nnxp
-from nnxp import backends, datasets, executors, files, objectives, optimizers, reports, schedules
-from nnxp.callbacks import EarlyStopping
+from nnxp import (
+    backends,
+    datasets,
+    executors,
+    files,
+    metrics,
+    objectives,
+    optimizers,
+    reports,
+    schedules,
+)
+from nnxp import options as rules
+from nnxp.callbacks import Callback, CSVLog, EarlyStopping, TensorBoardLog
+from nnxp.class_weights import class_weights, sample_weights
 from nnxp.cli import describe, options, outputs, signals
 from nnxp.cli.options import DATA, DEVICE, NETWORK, OUTPUT, REGULARISATION, TRAINING, either
 from nnxp.data import batches
 from nnxp.datasets import Dataset
-from nnxp.errors import InputError, shown
+from nnxp.errors import InputError, shown, unknown_name
 from nnxp.history import MONITORS, History
 from nnxp.initializers import INITIALIZERS
 from nnxp.kernels import ACTIVATIONS
@@ -25,6 +39,7 @@ from nnxp.names import (
     ActivationName,
     ExecutorName,
     InitializerName,
+    MetricName,
     PreprocessName,
     TaskName,
 )
@@ -32,6 +47,7 @@ from nnxp.network import MLP
 from nnxp.optimizers import OPTIMIZERS
 from nnxp.progress import EpochTable, new_console
 from nnxp.regularization import Regularization
+from nnxp.resuming import Checkpoints
 
 _DEFAULT_RATES = ", ".join(
     f"{OPTIMIZERS[name]().learning_rate:g} for {name}" for name in OPTIMIZERS.own
@@ -103,6 +119,16 @@ class TrainOptions:
         ),
     ] = None
 
+    class_weight: Annotated[
+        str | None,
+        options.text(
+            DATA,
+            "WEIGHTS",
+            "Weights of the classes in the loss: balanced, so that all classes count the same, or "
+            "CLASS=WEIGHT,... with 1 for the others.",
+        ),
+    ] = None
+
     hidden: Annotated[
         str, options.text(NETWORK, "SIZES", "Sizes of the hidden layers; '' for none.")
     ] = "128,64"
@@ -158,6 +184,25 @@ class TrainOptions:
             "cosine,warmup=5.",
         ),
     ] = "constant"
+    find_rate: Annotated[
+        bool,
+        options.flag(
+            TRAINING,
+            "Find a learning rate instead of training, by steps whose rate grows; --plot draws "
+            "their loss.",
+            "--find-rate",
+        ),
+    ] = False
+    metric: Annotated[
+        MetricName,
+        options.text(
+            TRAINING,
+            "NAME",
+            f"Metric on the validation and the test rows: {either(metrics.METRICS)}; auto is "
+            "accuracy, or r2 for real values.",
+            **options.names(metrics.METRICS, "auto"),
+        ),
+    ] = "auto"
     epochs: Annotated[int, options.whole(TRAINING, "Number of passes over the data.")] = 40
     batch_size: Annotated[
         str, options.text(TRAINING, "SIZE", "Samples in a batch; 'all' for one batch.")
@@ -206,7 +251,8 @@ class TrainOptions:
         options.text(
             REGULARISATION,
             "NAME",
-            f"Figure that early stopping watches: {either(MONITORS)}.",
+            f"Figure that early stopping watches: {either(MONITORS)}; the last is that of "
+            "--metric.",
         ),
     ] = "validation_loss"
 
@@ -237,6 +283,39 @@ class TrainOptions:
     report: Annotated[
         str | None, options.text(OUTPUT, "FILE", "File for options and history, as JSON.")
     ] = None
+    plot: Annotated[
+        str | None,
+        options.text(OUTPUT, "FILE", "File for a picture of losses and metric by epoch."),
+    ] = None
+    checkpoint: Annotated[
+        str | None,
+        options.text(OUTPUT, "FOLDER", "Folder to save the running training in."),
+    ] = None
+    every: Annotated[
+        str,
+        options.text(
+            OUTPUT,
+            "STEPS",
+            "How often to do so: after a number of steps, a time as in 30s, 5m or 1h, or epoch.",
+        ),
+    ] = "epoch"
+    resume: Annotated[
+        str | None,
+        options.text(
+            OUTPUT,
+            "FOLDER",
+            "Go on with the training that is saved there, given the same data and options, and "
+            "save it there again.",
+        ),
+    ] = None
+    csv_log: Annotated[
+        str | None,
+        options.text(OUTPUT, "FILE", "File for a table of the epochs, a line as each one ends."),
+    ] = None
+    tensorboard: Annotated[
+        str | None,
+        options.text(OUTPUT, "FOLDER", "Folder for logs that tensorboard --logdir FOLDER shows."),
+    ] = None
     diagnose: Annotated[
         bool,
         options.flag(
@@ -257,42 +336,96 @@ class TrainOptions:
 @options.from_record
 def train(given: TrainOptions) -> None:
     """Train a network: nnxp train mnist --hidden 128 --backend torch."""
-    outputs.check({"--save": given.save, "--report": given.report}, [given.data])
-    outputs.check_model(given.save)
+    written = {"--report": given.report, "--csv-log": given.csv_log, "--plot": given.plot}
+    outputs.check({"--save": None if given.find_rate else given.save, **written}, [given.data])
+    if given.plot is not None:
+        nnxp.plots.check(given.plot)
     arguments = _arguments(given)
-    stopping = _early_stopping(given)
+    if not given.find_rate:
+        outputs.check_model(given.save)
+    arguments |= _checkpoints(given)
+    stopping, logs = _early_stopping(given), _logs(given)
     backend = backends.get(given.backend, given.device, given.executor, given.tf32, given.threads)
     dataset = _dataset(given)
     network = _network(given, dataset, backend)
-    replaces = outputs.replaces(given.save, network, given.overwrite)
+    weights = _class_weights(given, dataset)
+    if weights is not None:
+        arguments["sample_weight"] = sample_weights(weights, dataset.y, dataset.classes or ())
     console = new_console(quiet=True) if given.quiet else outputs.console
+    if given.find_rate:
+        _find_rate(given, dataset, network, arguments, console)
+        return
+    replaces = outputs.replaces(given.save, network, given.overwrite)
     validated = len(batches.split(batches.strata(dataset.y), given.validation, given.seed)[1])
-    for line in _introduction(given, dataset, network, validated):
+    for line in _introduction(given, dataset, network, validated, weights):
         console.print(line)
 
-    stop, path, test = _Stop(), given.save, {}
+    stop, path, test = _Stop(given.resume or given.checkpoint), given.save, {}
     with signals.handled(stop.receive):
         table = EpochTable(console, given.epochs, log=given.verbose, after_chunk=stop.check)
         table.expect(len(dataset.x) - validated)
-        history = _history(network, dataset, arguments, table, stopping, stop)
+        history = _history(network, dataset, arguments, table, [*stopping, *logs], stop)
         if given.diagnose and history.epochs:
             console.print(describe.layers(history.epochs[-1]))
         for each in stopping:
             console.print(f"\nthe parameters are those of epoch {each.best_epoch}, the best")
         if stop.number is None and len(dataset.x_test):
-            test = network.evaluate(dataset.x_test, dataset.y_test)
+            test = network.evaluate(dataset.x_test, dataset.y_test, metrics=[given.metric, "auto"])
         if stop.number is not None and replaces and not given.overwrite:
             # An interrupted training must not replace a finished one.
             path, replaces = _interrupted_path(path), False
         network.save(path)
+        report = _report(given, arguments, dataset, network, history, test, weights)
         if given.report is not None:
-            _write_report(given.report, given, arguments, dataset, network, history, test)
+            files.write(given.report, json.dumps(report, indent=2).encode())
+        if given.plot is not None:
+            nnxp.plots.save(nnxp.plots.history(report), given.plot)
     if test:
         console.print(f"\ntest {describe.figures(test)}")
     console.print(outputs.saved(path, replaces))
+    if given.plot is not None:
+        console.print(f"saved {given.plot}")
+    if given.tensorboard is not None:
+        console.print(f"logged: {shlex.join(['tensorboard', '--logdir', given.tensorboard])}")
     if stop.number is not None:
-        raise stop.after(history, given.epochs, path)
+        raise stop.after(history, given.epochs, path, given.resume or given.checkpoint)
     console.print(f"next: {_next_command(given, bool(test))}")
+
+
+def _find_rate(
+    given: TrainOptions,
+    dataset: Dataset,
+    network: MLP,
+    arguments: dict[str, Any],
+    console: Console,
+) -> None:
+    """Find a learning rate for a training with these options; print and draw it.
+
+    Raises:
+        InputError: the loss falls at no rate.
+    """
+    console.print(describe.network(network, objectives.get(given.loss, network.output).loss))
+    console.print(f"on {network.backend.describe()}, {given.dtype}; {len(dataset.x):,} samples")
+    console.print(describe.task(dataset))
+    of_epochs = ("epochs", "validation", "schedule", "metric", "diagnose")
+    of_steps = {name: value for name, value in arguments.items() if name not in of_epochs}
+    found = nnxp.find_learning_rate(network, dataset.x, dataset.y, **of_steps)
+    if given.plot is not None:
+        nnxp.plots.save(nnxp.plots.learning_rate(found), given.plot)
+        console.print(f"saved {given.plot}")
+    low, high = found.rates[0], found.rates[-1]
+    if found.suggestion is None:
+        raise InputError(
+            f"--find-rate: the loss falls at no rate from {low:.2g} to {high:.2g}: "
+            "nnxp train --diagnose says what keeps a network from learning"
+        )
+    console.print(
+        f"\nlearning rate {found.suggestion:g}, of {len(found.rates)} steps from "
+        f"{low:.2g} to {high:.2g}"
+    )
+    if found.still_falls:
+        console.print("the loss still falls there: a higher rate may be better")
+    console.print(f"next: the same command with --learning-rate {found.suggestion:g}")
 
 
 def _arguments(given: TrainOptions) -> dict[str, Any]:
@@ -303,6 +436,8 @@ def _arguments(given: TrainOptions) -> dict[str, Any]:
     """
     if given.epochs < 0:
         raise InputError(f"--epochs must be 0 or more, not {given.epochs}")
+    if given.plot is not None and not given.epochs:
+        raise InputError("--plot: there is nothing to draw of 0 epochs")
     if not 0 <= given.validation < 1:
         raise InputError(f"--validation must be a share in [0, 1), not {given.validation:g}")
     batch_size = _batch_size(given.batch_size)
@@ -320,6 +455,7 @@ def _arguments(given: TrainOptions) -> dict[str, Any]:
         "schedule": schedules.get(given.schedule),
         "regularization": regularization,
         "clip_norm": given.clip_norm,
+        "metric": metrics.METRIC("--metric", given.metric),
         "diagnose": given.diagnose,
         "stream": given.stream,
         "scale_targets": "auto" if given.scale_targets is None else given.scale_targets,
@@ -344,6 +480,73 @@ def _early_stopping(given: TrainOptions) -> list[EarlyStopping]:
     if given.early_stopping is None:
         return []
     return [EarlyStopping(given.monitor, given.early_stopping)]
+
+
+def _logs(given: TrainOptions) -> list[CSVLog | TensorBoardLog]:
+    """Return the callbacks that log each epoch.
+
+    Raises:
+        InputError: a file is in the way, or tensorboard is not installed.
+    """
+    logs: list[CSVLog | TensorBoardLog] = []
+    if given.csv_log is not None:
+        logs.append(CSVLog(given.csv_log))
+    if given.tensorboard is not None:
+        logs.append(TensorBoardLog(given.tensorboard))
+    for each in logs:
+        each.check()
+    return logs
+
+
+def _class_weights(given: TrainOptions, dataset: Dataset) -> dict[str, float] | None:
+    """Return the weight of each class by name; None if none are given.
+
+    Raises:
+        InputError: the targets are no classes, a name is none of a class, or a weight is no number.
+    """
+    if given.class_weight is None:
+        return None
+    if dataset.classes is None:
+        raise InputError(f"--class-weight is for classes, and the task is {dataset.task}")
+    asked: str | dict[str, float] = given.class_weight
+    if given.class_weight.lower() != "balanced":
+        asked = {}
+        for part in given.class_weight.split(","):
+            name, _, weight = (text.strip() for text in part.rpartition("="))
+            if name not in dataset.classes:
+                raise unknown_name("class", name or part, dataset.classes)
+            try:
+                asked[name] = rules.NOT_NEGATIVE.convert(float(weight))
+            except ValueError:
+                raise InputError(
+                    f"--class-weight {part.strip()!r}: {shown(weight)} is no weight; give a "
+                    "number, 0 or more"
+                ) from None
+    by_class = class_weights(asked, dataset.y, dataset.classes)
+    return dict(zip(dataset.classes, by_class.tolist(), strict=True))
+
+
+def _checkpoints(given: TrainOptions) -> dict[str, Any]:
+    """Return the arguments of `nnxp.train` that save a training and go on with one.
+
+    Raises:
+        InputError: an option has a wrong value or no use.
+    """
+    if given.checkpoint is not None and given.resume is not None:
+        raise InputError("--resume FOLDER also saves there: leave --checkpoint out")
+    folder = given.resume or given.checkpoint
+    if folder is None:
+        if given.every != "epoch":
+            raise InputError("--every is for --checkpoint FOLDER: name one")
+        return {}
+    return {"checkpoint": Checkpoints(folder, given.every), "resume": given.resume}
+
+
+def _go_on(folder: str | None) -> str:
+    """Return the end of a line about a training that ended early: how to go on."""
+    if folder is None:
+        return ""
+    return f"; to go on, give the same command with {shlex.join(['--resume', folder])}"
 
 
 def _batch_size(text: str) -> int | None:
@@ -396,7 +599,11 @@ def _default_output(task: TaskName, loss: str) -> ActivationName:
 
 
 def _introduction(
-    given: TrainOptions, dataset: Dataset, network: MLP, validated: int
+    given: TrainOptions,
+    dataset: Dataset,
+    network: MLP,
+    validated: int,
+    weights: dict[str, float] | None,
 ) -> Iterator[str]:
     """Describe the network, the device, the data and what was guessed, line by line."""
     yield describe.network(network, objectives.get(given.loss, network.output).loss)
@@ -410,6 +617,8 @@ def _introduction(
     if header := describe.header(dataset):
         yield header
     yield from describe.missing_rows(dataset, validated, given.validation)
+    if weights is not None:
+        yield describe.class_weights(weights, str(given.class_weight))
     yield ""
     if given.verbose:
         yield f"steps: {network.backend.executor}"
@@ -423,6 +632,11 @@ class _Stop(signals.Deferred):
 
     history: History | None = None
 
+    def __init__(self, folder: str | None) -> None:
+        super().__init__()
+        self.folder = folder
+        """Where checkpoints are, if any."""
+
     def __call__(self, network: MLP, history: History) -> bool:
         """Remember the history after an epoch, and return whether a signal came: a callback."""
         self.history = history
@@ -431,17 +645,21 @@ class _Stop(signals.Deferred):
     def trained(self, interrupted: signals.Interrupted) -> History:
         """Return the history so far; raise the signal again if no epoch is complete."""
         if self.history is None:
-            message = f"{interrupted} before the first epoch was complete: nothing is saved"
+            message = f"{interrupted} before the first epoch was complete: "
+            message += (
+                f"saved {self.folder}{_go_on(self.folder)}" if self.folder else "nothing is saved"
+            )
             raise signals.Interrupted(interrupted.number, message)
         return self.history
 
-    def after(self, history: History, epochs: int, path: str) -> signals.Interrupted:
-        """Return the signal with a message that names the last epoch and the saved file."""
+    def after(
+        self, history: History, epochs: int, path: str, folder: str | None
+    ) -> signals.Interrupted:
+        """Return the signal with a message that names the last epoch and the saved files."""
         assert self.number is not None
         word, done = signals.NAMES[signal.Signals(self.number)], len(history.epochs)
-        return signals.Interrupted(
-            self.number, f"{word} after epoch {done} of {epochs}: saved {path}"
-        )
+        message = f"{word} after epoch {done} of {epochs}: saved {path}"
+        return signals.Interrupted(self.number, message + _go_on(folder))
 
 
 def _history(
@@ -449,7 +667,7 @@ def _history(
     dataset: Dataset,
     arguments: dict[str, Any],
     table: EpochTable,
-    stopping: list[EarlyStopping],
+    callbacks: list[Callback],
     stop: _Stop,
 ) -> History:
     """Train until the end or a signal; return the history of the complete epochs."""
@@ -459,15 +677,12 @@ def _history(
                 network,
                 dataset.x,
                 dataset.y,
-                callbacks=[table.row, *stopping, stop],
+                callbacks=[table.row, *callbacks, stop],
                 progress=table,
                 **arguments,
             )
     except signals.Interrupted as interrupted:
-        history = stop.trained(interrupted)
-        for each in stopping:
-            each.finish(network, history)
-        return history
+        return stop.trained(interrupted)
 
 
 def _interrupted_path(save: str) -> str:
@@ -476,27 +691,40 @@ def _interrupted_path(save: str) -> str:
     return str(path.with_name(f"{path.stem}.interrupted{path.suffix}"))
 
 
-def _write_report(
-    path: str,
+def _report(
     given: TrainOptions,
     arguments: dict[str, Any],
     dataset: Dataset,
     network: MLP,
     history: History,
     test: dict[str, float],
-) -> None:
-    of_this_run = ("data", "report", "quiet", "verbose")
+    weights: dict[str, float] | None,
+) -> dict[str, Any]:
+    """Return the report of the training, which JSON can hold."""
+    of_this_run = (
+        "data",
+        "report",
+        "resume",
+        "checkpoint",
+        "csv_log",
+        "every",
+        "plot",
+        "tensorboard",
+        "find_rate",
+        "quiet",
+        "verbose",
+    )
     used = {name: value for name, value in asdict(given).items() if name not in of_this_run}
     used |= {
         "learning_rate": arguments["optimizer"].learning_rate,
         "weight_decay": getattr(arguments["optimizer"], "weight_decay", given.weight_decay),
         "batch_size": arguments["batch_size"],
+        "class_weight": weights,
         "task": dataset.task,
         "task_guessed": dataset.task_guessed,
         "test_share": dataset.split.share if dataset.split else None,
     }
-    content = reports.training(network, history, data=given.data, options=used, test=test)
-    files.write(path, json.dumps(content, indent=2).encode())
+    return reports.training(network, history, data=given.data, options=used, test=test)
 
 
 def _next_command(given: TrainOptions, tested: bool) -> str:

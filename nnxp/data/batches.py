@@ -65,17 +65,26 @@ def ordered(
     return order.astype(np.int64, copy=False)
 
 
-def chunks(order: np.ndarray, batch_size: int, most: int = STEPS_PER_CHUNK) -> Iterator[np.ndarray]:
+def chunks(
+    order: np.ndarray, batch_size: int, most: int = STEPS_PER_CHUNK, done: int = 0
+) -> Iterator[np.ndarray]:
     """Cut `order` into chunks of full mini-batches, (steps, batch_size), of at most `most` steps.
 
     The chunks differ by at most one step in length, so a backend that compiles for a length
     compiles at most twice. If the samples do not divide evenly, the last, smaller batch is a chunk
-    of its own.
+    of its own. The first `done` steps are left out.
     """
+    for chunk in _all_chunks(order, batch_size, most):
+        if done < len(chunk):
+            yield chunk[done:]
+        done = max(0, done - len(chunk))
+
+
+def _all_chunks(order: np.ndarray, batch_size: int, most: int) -> Iterator[np.ndarray]:
     steps = len(order) // batch_size
     if steps:
         full = order[: steps * batch_size].reshape(steps, batch_size)
-        yield from np.array_split(full, -(-steps // most))
+        yield from np.array_split(full, -(-steps // most)) if steps > most else [full]
     if rest := len(order) - steps * batch_size:
         yield order[-rest:].reshape(1, rest)
 

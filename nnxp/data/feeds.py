@@ -46,22 +46,33 @@ class Feed:
         self.samples: int = data[0].shape[0] if train_rows is None else len(train_rows)
         self.batch_size = min(int(batch_size or self.samples), self.samples)
         self.steps = steps or batches.STEPS_PER_CHUNK
+        self.index_dtype = index_dtype(backend.xp)
 
-    def chunks(self, order: np.ndarray) -> Iterator[Chunk]:
-        """Yield an epoch's chunks; `order` is a permutation of the rows to train on."""
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of steps of an epoch, its last, smaller batch included."""
+        return -(-self.samples // self.batch_size)
+
+    def chunks(self, order: np.ndarray, done: int = 0) -> Iterator[Chunk]:
+        """Yield an epoch's chunks.
+
+        Args:
+            order: a permutation of the rows to train on, (samples,).
+            done: the number of steps to leave out, at the start.
+        """
         raise NotImplementedError
 
-    def _rows(self, order: np.ndarray) -> Iterator[np.ndarray]:
+    def _rows(self, order: np.ndarray, done: int) -> Iterator[np.ndarray]:
         order = order if self.train_rows is None else self.train_rows[order]
-        return batches.chunks(order, self.batch_size, self.steps)
+        return batches.chunks(order, self.batch_size, self.steps, done)
 
 
 class Resident(Feed):
     """Data that is on the device as a whole."""
 
-    def chunks(self, order: np.ndarray) -> Iterator[Chunk]:
-        indices = index_dtype(self.backend.xp)
-        for rows in self._rows(order):
+    def chunks(self, order: np.ndarray, done: int = 0) -> Iterator[Chunk]:
+        indices = self.index_dtype
+        for rows in self._rows(order, done):
             yield self.data, self.backend.asarray(rows, dtype=indices)
 
 
@@ -102,15 +113,15 @@ class Streamed(Feed):
         self._places: list[Staging] = []
         self._positions: dict[tuple[int, ...], Array] = {}
 
-    def chunks(self, order: np.ndarray) -> Iterator[Chunk]:
-        """Yield an epoch's chunks; `order` is a permutation of the rows to train on.
+    def chunks(self, order: np.ndarray, done: int = 0) -> Iterator[Chunk]:
+        """Yield an epoch's chunks; see `Feed.chunks`.
 
         The chunks alternate between two sets of arrays on the device. The last chunk stays
         unchanged until the next epoch begins.
         """
         pending = None
         try:
-            for number, rows in enumerate(self._rows(order)):
+            for number, rows in enumerate(self._rows(order, done)):
                 # Chunk n - 1 is pending: reuse chunk n - 2's buffer once the device is done.
                 place = self._place(number % 2)
                 self._send(place, rows.reshape(-1))
@@ -143,8 +154,7 @@ class Streamed(Feed):
     def _arrived(self, place: Staging, shape: tuple[int, ...]) -> Chunk:
         if shape not in self._positions:
             positions = np.arange(shape[0] * shape[1]).reshape(shape)
-            indices = index_dtype(self.backend.xp)
-            self._positions[shape] = self.backend.asarray(positions, dtype=indices)
+            self._positions[shape] = self.backend.asarray(positions, dtype=self.index_dtype)
         with self.backend.active():
             return place.device(), self._positions[shape]
 

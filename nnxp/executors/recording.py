@@ -160,9 +160,10 @@ class Program:
     def load_state(self, state: State, learning_rate: Rate) -> None:
         """Set the state and the learning rate, and set the sum of the losses to 0."""
         copyto = self._library.module.copyto
-        for target, source in zip(self.leaves, leaves(state), strict=True):
-            if source is not target:
-                copyto(target, source)
+        if state is not self.state:
+            for target, source in zip(self.leaves, leaves(state), strict=True):
+                if source is not target:
+                    copyto(target, source)
         self.learning_rate[...] = learning_rate
         self.total[...] = 0
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from nnxp.errors import described
 from nnxp.executors import Host, Rate, Report, Runner, State, Step, eager
 from nnxp.executors.fusion import Group, groups
 from nnxp.executors.recording import ArrayOps, Call, Made, Program, UnrecordableError
-from nnxp.nested import leaves
+from nnxp.nested import leaves, shapes
 
 _Calls = list[Made]
 
@@ -32,6 +33,8 @@ _MIN_BLOCKED_CALLS = 6
 def runner(step: Step, backend: Host, report: Report) -> Runner:
     """Return a function like `eager.run` that records `step` and replays it."""
     programs: dict[Hashable, tuple[Program, _Calls] | None] = {}
+    last: State = None
+    last_shapes: Any = None
 
     def run(
         state: State, data: tuple[Array, ...], order: Array, learning_rate: Rate
@@ -40,7 +43,10 @@ def runner(step: Step, backend: Host, report: Report) -> Runner:
             return eager.run(step, state, data, order, learning_rate)
         # One program for full batches and one for the last, smaller batch of an epoch. Both work
         # on the arrays of the first state, which every returned state consists of.
-        key = (order.shape[1], *(array.shape for array in (*leaves(state), *data)))
+        nonlocal last, last_shapes
+        if state is not last:
+            last, last_shapes = state, shapes(state)
+        key = (order.shape[1], last_shapes, *(array.shape for array in data))
         if key not in programs:
             try:
                 programs[key] = _program(step, state, data, order)

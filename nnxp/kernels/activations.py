@@ -228,12 +228,13 @@ def gelu(z: Array) -> Array:
 def gelu_backward(dy: Array, y: Array, z: Array) -> Array:
     """dz = dy (s + y (1 - s) 2 sqrt(2/pi) (1 + 3 0.044715 z^2)), s being the sigmoid of `gelu`."""
     s = sigmoid(_gelu_argument(z))
-    slope = z * z
-    slope *= 3.0 * GELU_CUBIC * GELU_SLOPE
-    slope += GELU_SLOPE
-    dz = 1.0 - s
-    dz *= y
-    dz *= slope
+    bend = 1.0 - s
+    bend *= y  # 0 for large |z|, before it meets a z^2 that overflows
+    dz = bend * z
+    dz *= z
+    dz *= 3.0 * GELU_CUBIC * GELU_SLOPE
+    bend *= GELU_SLOPE
+    dz += bend
     dz += s
     dz *= dy
     return dz

@@ -316,7 +316,11 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
         """Return the backend that was asked for; without any, that of X."""
         if p.backend is None and p.device is None and is_array(X) and not isinstance(X, np.ndarray):
             return backends.of(X)
-        return backends.get(p.backend, p.device)
+        backend = backends.get(p.backend, p.device)
+        if backend.name != "numpy" or isinstance(p.backend, Backend):
+            return backend
+        # As many threads as in scikit-learn: those of BLAS, which joblib divides among processes.
+        return type(backend)(backend.device_name, backend.executor, threads="all")
 
     def _scale_targets(self, p: SimpleNamespace) -> Any:
         """Return `scale_targets` of `nnxp.train`: a scaling stays while a training goes on."""
@@ -379,8 +383,8 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
             return float(scorer(self, X, arrays.like(y, X), **weights))
 
-    def _predict(self, method: str, X: Any, predict: Callable[[MLP, Array], Array]) -> Array:
-        """Return predict(network, X) for a method, in the library of X and on its device."""
+    def _predict(self, method: str, X: Any, predict: Callable[..., Array]) -> Array:
+        """Return predict(network, X, assume_finite=True) for a method, on the device of X."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", reset=False, dtype=arrays.float_dtypes(X))
         if (place := arrays.place(X)) != self._fitted_on:
@@ -389,10 +393,10 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
                 f"and device as those passed to fit(): {' on '.join(self._fitted_on)}, not "
                 f"{' on '.join(place)}"
             )
+        predict = partial(predict, self.network_, assume_finite=True)  # scikit-learn checked it
         if not hasattr(X, "toarray"):
-            return predict(self.network_, X)
-        blocks = [predict(self.network_, block) for block in arrays.dense_blocks(X, self.network_)]
-        return np.concatenate(blocks)
+            return predict(X)
+        return np.concatenate(list(map(predict, arrays.dense_blocks(X, self.network_))))
 
     def _outputs(self, method: str, X: Any) -> Array:
         """Return the outputs for a method's X, (samples, outputs), in X's dtype."""
@@ -447,8 +451,8 @@ def _weights(sample_weight: Any, y: np.ndarray) -> np.ndarray | None:
     return checks.sample_weight(weight, y.shape[0])
 
 
-def _outputs(network: MLP, X: Array) -> Array:
-    y = network.predict(X)
+def _outputs(network: MLP, X: Array, assume_finite: bool) -> Array:
+    y = network.predict(X, assume_finite=assume_finite)
     return namespace(y).astype(y, X.dtype, copy=False)
 
 

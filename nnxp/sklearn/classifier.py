@@ -8,12 +8,11 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target, unique_labels
-from sklearn.utils.validation import check_is_fitted
 
 from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_numpy
+from nnxp.class_weights import sample_weights
 from nnxp.names import ActivationName
 from nnxp.network import MLP
 from nnxp.sklearn.base import BaseMLP, Samples, set_parameters
@@ -37,7 +36,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             a list with a dictionary for each label. They multiply `sample_weight`.
         initializer: one of `nnxp.MLP`; "auto" is scikit-learn's.
         dropout: the share of each hidden layer's units to drop, one or a list.
-        callbacks: see `nnxp.train`.
+        callbacks: see `nnxp.train`; each `partial_fit` is a training that they start and finish.
         scoring: the score on which early stopping depends: a scorer or its name; None for accuracy.
 
     Attributes:
@@ -147,9 +146,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def predict(self, X: Any) -> Array:
         """Return the class of each row, (samples,), or its labels, (samples, labels)."""
-        check_is_fitted(self)
-        binarizer = self._label_binarizer
-        if binarizer.y_type_.startswith("multilabel"):
+        binarizer = getattr(self, "_label_binarizer", None)  # none yet is an error below
+        if binarizer is not None and binarizer.y_type_.startswith("multilabel"):
             y = self._outputs("predict", X)
             if isinstance(y, np.ndarray):
                 return binarizer.inverse_transform(y)
@@ -246,8 +244,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 "of a part say little about all. Use compute_class_weight of "
                 "sklearn.utils.class_weight on all classes, and give its weights as a dictionary"
             )
-        by_class = compute_sample_weight(self.class_weight, data.y)
+        by_class = self._class_weights(data.y)
         return by_class if data.weight is None else data.weight * by_class
+
+    def _class_weights(self, y: np.ndarray) -> np.ndarray:
+        """Return the weight of each sample's class, (samples,); of several labels, the product."""
+        binarizer, weights = self._label_binarizer, self.class_weight
+        if not binarizer.y_type_.startswith("multilabel"):
+            return sample_weights(weights, np.searchsorted(self.classes_, y), self.classes_)
+        labels = self._encode(y)
+        each = [weights] * labels.shape[1] if isinstance(weights, str) else weights
+        if not isinstance(each, (list, tuple)) or len(each) != labels.shape[1]:
+            raise ValueError(
+                f"class_weight must be 'balanced' or a list of {labels.shape[1]} dictionaries, one "
+                f"for each label, not {weights!r}"
+            )
+        columns = zip(each, labels.T, strict=True)
+        return np.prod([sample_weights(one, column, (0, 1)) for one, column in columns], axis=0)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -103,8 +102,7 @@ class Convergence:
         progress.no_improvement = 0 if improved else progress.no_improvement + 1
         if score > progress.best_score:
             progress.best_score = score
-            copied = partial(network.backend.asarray, copy=True)
-            progress.best_parameters = [tuple(map(copied, each)) for each in network.parameters]
+            progress.best_parameters = network.backend.copied(network.parameters)
 
     def _ends(self) -> bool:
         """Return whether training should end; divide an adaptive rate instead."""

@@ -1,29 +1,34 @@
-"""Callbacks for `nnxp.train`."""
+"""Early stopping."""
 
 from __future__ import annotations
 
 import math
-from functools import partial
+from typing import Any
 
 from nnxp import options
-from nnxp.history import MONITOR, History, monitored
+from nnxp.arrays import to_numpy
+from nnxp.callbacks.callback import Callback
+from nnxp.history import MONITOR, History
 from nnxp.network import MLP
 from nnxp.optimizers import Parameters
 
 
-class EarlyStopping:
+class EarlyStopping(Callback):
     """A callback that ends training when `monitor` stops improving.
 
-    At the end of training, early or not, the network gets the parameters of its best epoch.
+    At the end of training, also of one that is interrupted or diverges, the network gets the
+    parameters of its best epoch. A training that is resumed begins anew: of the epochs before, the
+    parameters are gone.
 
     Args:
-        monitor: "loss" or "validation_loss", which improve when they fall, or
-            "validation_metric", which improves when it rises.
+        monitor: "loss", "validation_loss" or "validation_metric"; the last improves when it rises
+            or, as RMSE and MAE do, when it falls.
         patience: the number of epochs without an improvement after which training ends, 1 or more.
         min_delta: the change that an improvement must exceed, not negative.
 
     Attributes:
-        best_epoch: the number of the best epoch so far; None before the first epoch.
+        best_epoch: the number of the best epoch so far; None before the first epoch. At the end
+            it is also `History.best_epoch`.
 
     Raises:
         InputError: a value is out of its range; in training, there is no validation data.
@@ -49,28 +54,42 @@ class EarlyStopping:
         self.monitor = monitor
         self.patience = patience
         self.min_delta = min_delta
-        self._start()
+        self._reset()
 
-    def _start(self) -> None:
+    def _reset(self) -> None:
         self.best_epoch: int | None = None
         self._best = math.inf
         self._parameters: Parameters = []
 
+    def start(self, network: MLP, history: History) -> None:
+        """Forget the training before."""
+        self._reset()
+
+    def state(self) -> dict[str, Any]:
+        """Return the best epoch so far, for a checkpoint."""
+        parameters = [list(map(to_numpy, layer)) for layer in self._parameters]
+        best = self._best if math.isfinite(self._best) else None
+        return {"best_epoch": self.best_epoch, "best": best, "parameters": parameters}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from the best epoch of a checkpoint."""
+        best = state["best"]
+        self.best_epoch, self._best = state["best_epoch"], math.inf if best is None else best
+        self._parameters = [tuple(layer) for layer in state["parameters"]]
+
     def __call__(self, network: MLP, history: History) -> bool:
         """Return whether training should end."""
         epoch = history.epochs[-1].epoch
-        if epoch == 1:  # a new training begins
-            self._start()
-        value = monitored(history.epochs[-1], self.monitor)
+        value = history.monitored(history.epochs[-1], self.monitor)
         if self.best_epoch is None or value < self._best - self.min_delta:
             self.best_epoch, self._best = epoch, value
             # Copy them: other callbacks may write into the network's own arrays.
-            copied = partial(network.backend.asarray, copy=True)
-            self._parameters = [tuple(map(copied, layer)) for layer in network.parameters]
+            self._parameters = network.backend.copied(network.parameters)
         return epoch - self.best_epoch >= self.patience
 
     def finish(self, network: MLP, history: History) -> None:
         """Restore the best epoch's parameters."""
-        parameters, self._parameters = self._parameters, []  # the next training has its own
+        parameters, self._parameters = self._parameters, []  # free their memory
         if parameters:
             network.parameters = parameters
+            history.best_epoch = self.best_epoch

@@ -1,0 +1,278 @@
+"""Checkpoints of a training: going on from any of them comes to the same bits."""
+
+import hashlib
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from command_line import environment, fail, succeed
+from conftest import require, started
+
+import nnxp
+from nnxp import resuming
+from nnxp.arrays import to_numpy
+from nnxp.errors import DivergenceError, InputError, ModelError
+from nnxp.nested import leaves
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((203, 6)).astype(np.float32)
+T = RNG.integers(0, 3, 203)
+HOW = {
+    "sgd": {"optimizer": nnxp.SGD(0.1)},
+    "momentum": {"optimizer": nnxp.SGD(0.1, momentum=0.9)},
+    "adam, dropout, plateau": {
+        "optimizer": nnxp.Adam(0.01),
+        "regularization": nnxp.Regularization(dropout=0.3, l2=1e-3),
+        "schedule": "plateau,patience=1",
+    },
+    "early stopping, diagnosed": {"optimizer": nnxp.Adam(0.05), "diagnose": True, "stops": True},
+    "cosine, streamed, weighted": {
+        "optimizer": nnxp.RMSprop(0.01),
+        "schedule": "cosine,warmup=1",
+        "stream": True,
+        "sample_weight": np.linspace(0.0, 2.0, 203),
+    },
+}
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def short_chunks(monkeypatch):
+    monkeypatch.setattr("nnxp.data.placement.NetworkSpec.chunk_steps", lambda *_: 7)
+
+
+def training(backend, folder=None, *, epochs=4, kill_after=None, stops=False, every=1, **how):
+    """Train; with `kill_after`, end by an error after that chunk. Return network and history."""
+    network = nnxp.MLP([6, 8, 3], backend=backend, seed=1)
+    chunks = []
+
+    def progress(samples):
+        chunks.append(samples)
+        if len(chunks) == kill_after:
+            raise Killed
+
+    callbacks = [nnxp.EarlyStopping(patience=2)] if stops else []
+    checkpoint = None if folder is None else nnxp.Checkpoints(folder, every)
+    how = {"batch_size": 8, "validation": 0.2, "callbacks": callbacks} | how
+    history = nnxp.train(
+        network, X, T, epochs=epochs, checkpoint=checkpoint, progress=progress, **how
+    )
+    return network, history, len(chunks)
+
+
+def digest(network, history):
+    """The hash of parameters, optimizer, steps and the figures of every epoch."""
+    found = hashlib.sha256()
+    for array in (*leaves(network.parameters), *leaves(history.resumable)):
+        found.update(to_numpy(array).tobytes())
+    for each in history.epochs:
+        figures = each.loss, each.validation_loss, each.validation_metric, each.learning_rate
+        found.update(repr((figures, each.diagnosis)).encode())
+    return found.hexdigest()
+
+
+@pytest.mark.parametrize("name", HOW)
+def test_a_training_that_was_killed_goes_on_to_the_same_bits(backend, tmp_path, name):
+    *whole, chunks = training(backend, **HOW[name])
+    step = 7 if backend.name != "numpy" else 1 if "dropout" in name else 3
+    for kill_after in range(1, chunks, step):
+        folder = tmp_path / str(kill_after)
+        with pytest.raises(Killed):
+            training(backend, folder, kill_after=kill_after, **HOW[name])
+        *resumed, rest = training(backend, resume=folder, **HOW[name])
+        assert digest(*resumed) == digest(*whole), kill_after
+        # The end of an epoch's last chunk is no place of its own: it is trained again.
+        assert rest in (chunks - kill_after, chunks - kill_after + 1)
+
+
+def test_more_epochs_of_a_training_that_ended_are_those_of_one_long_training(backend, tmp_path):
+    how = HOW["momentum"]
+    *whole, _ = training(backend, epochs=6, **how)
+    training(backend, tmp_path, epochs=3, every="epoch", **how)
+    *resumed, _ = training(backend, tmp_path, epochs=6, resume=tmp_path, every="epoch", **how)
+    assert digest(*resumed) == digest(*whole)
+    *again, chunks = training(backend, epochs=6, resume=tmp_path, **how)
+    assert chunks == 0
+    assert digest(*again) == digest(*whole)
+
+
+@pytest.mark.parametrize("other", ["torch", "jax", "array-api-strict"])
+def test_a_checkpoint_of_one_backend_goes_on_on_another(tmp_path, other, caplog):
+    require(other)
+    how = HOW["adam, dropout, plateau"]
+    network, history, _ = training("numpy", **how)
+    with pytest.raises(Killed):
+        training("numpy", tmp_path, kill_after=6, **how)
+    resumed, again, _ = training(other, resume=tmp_path, **how)
+    for one, two in zip(leaves(resumed.parameters), leaves(network.parameters), strict=True):
+        np.testing.assert_allclose(to_numpy(one), two, atol=1e-4)
+    assert [each.epoch for each in again.epochs] == [each.epoch for each in history.epochs]
+    assert f"backend is {other}" in caplog.text
+
+
+def test_the_newest_two_stay_and_are_models_of_the_last_complete_epoch(tmp_path):
+    network, _, _ = training("numpy", tmp_path, **HOW["sgd"])
+    files = sorted(os.listdir(tmp_path))
+    assert files == ["checkpoint-000000000083.safetensors", "checkpoint-000000000084.safetensors"]
+    loaded = nnxp.MLP.load(tmp_path / files[1], "numpy")
+    np.testing.assert_array_equal(loaded.predict(X), network.predict(X))
+
+
+@pytest.mark.parametrize(
+    ("every", "steps", "seconds", "within", "due"),
+    [("epoch", 9, 9.0, True, False), ("epoch", 9, 9.0, False, True), (10, 9, 9.0, False, False),
+     (10, 10, 0.0, True, True), ("30s", 9, 29.0, False, False), ("30s", 9, 30.0, True, True),
+     ("1.5m", 9, 89.0, True, False), ("1h", 9, 3600.0, True, True)],
+)  # fmt: skip
+def test_when_a_checkpoint_is_due(every, steps, seconds, within, due):
+    assert nnxp.Checkpoints("runs", every).is_due(steps, seconds, within) is due
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "never", "30 s", "", 1.5])
+def test_another_interval_is_one_line(wrong):
+    with pytest.raises(InputError, match='every must be a number of steps, 500, a time, "30s"'):
+        nnxp.Checkpoints("runs", wrong)
+
+
+def test_other_data_networks_and_rows_are_refused_with_their_names(tmp_path):
+    training("numpy", tmp_path, epochs=1, **HOW["momentum"])
+
+    def refused(match, *, sizes=(6, 8, 3), x=X, **how):
+        network = nnxp.MLP(sizes, backend="numpy", seed=1)
+        how = {"batch_size": 8, "validation": 0.2, **HOW["momentum"], **how}
+        with pytest.raises(InputError, match=match):
+            nnxp.train(network, x, T, epochs=2, resume=tmp_path, **how)
+
+    refused(r"sizes \(6, 8, 3\), not \(6, 9, 3\)", sizes=(6, 9, 3))
+    changed = X.copy()
+    changed[7, 2] += 1e-6
+    refused("is of a training on other data", x=changed)
+    refused("is of a training on other data", sample_weight=np.ones(203))
+    refused("its batch size was 8, not 16", batch_size=16)
+    refused("its seed was 0, not 1", seed=1)
+    refused("its validation was 0.2, not 0.1", validation=0.1)
+    refused("of another optimizer", optimizer=nnxp.Adam())
+
+
+def test_what_may_change_is_said(tmp_path, caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "nnxp")
+    training("numpy", tmp_path, epochs=1, **HOW["momentum"])
+    monkeypatch.setattr(resuming.reports, "processor", lambda: "another")
+    training("numpy", epochs=2, resume=tmp_path, optimizer=nnxp.SGD(0.2, momentum=0.9))
+    said = {each.levelname: each.getMessage() for each in caplog.records}
+    assert "learning_rate=0.2" in caplog.text
+    assert said["WARNING"].startswith("processor is another, and was ")
+
+
+def test_a_damaged_checkpoint_is_skipped_and_said(tmp_path, caplog):
+    *whole, _ = training("numpy", epochs=3, **HOW["sgd"])
+    training("numpy", tmp_path, epochs=2, **HOW["sgd"])
+    first, newest = sorted(tmp_path.iterdir())
+    newest.write_bytes(newest.read_bytes()[:-1])
+    *resumed, _ = training("numpy", epochs=3, resume=tmp_path, **HOW["sgd"])
+    assert digest(*resumed) == digest(*whole)
+    assert f"{newest}: damaged" in caplog.text
+    first.write_bytes(b"")
+    with pytest.raises(ModelError, match="no checkpoint is whole"):
+        training("numpy", resume=tmp_path)
+
+
+def test_a_folder_without_a_checkpoint_is_one_line(tmp_path):
+    with pytest.raises(ModelError, match="has no checkpoint of a training"):
+        training("numpy", resume=tmp_path)
+    with pytest.raises(ModelError, match="nowhere: No such file or directory"):
+        training("numpy", resume=tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is no folder; name one for the checkpoints"):
+        training("numpy", tmp_path / "file")
+    nnxp.MLP([6, 3], backend="numpy").save(tmp_path / "checkpoint-000000000001.safetensors")
+    with pytest.raises(ModelError, match="is a model, not a checkpoint of a training"):
+        training("numpy", resume=tmp_path)
+
+
+def test_a_training_that_diverges_keeps_the_last_good_checkpoint(tmp_path):
+    network = nnxp.MLP([6, 8, 3], backend="numpy", output="identity")
+    with pytest.raises(DivergenceError):
+        nnxp.train(
+            network, X, np.eye(3)[T], epochs=50, batch_size=8, optimizer=nnxp.SGD(5.0),
+            loss="quadratic", checkpoint=nnxp.Checkpoints(tmp_path, 1),
+        )  # fmt: skip
+    for path in tmp_path.iterdir():
+        nnxp.MLP.load(path, "numpy")  # which refuses what is not finite
+
+
+def test_the_command_line_goes_on(tmp_path):
+    how = ["train", "moons", "--hidden", 8, "--optimizer", "adam", "--validation", 0.2]
+    succeed(tmp_path, *how, "--epochs", 6, "--save", "whole.safetensors")
+    succeed(tmp_path, *how, "--epochs", 4, "--checkpoint", "runs", "--save", "part.safetensors")
+    done = succeed(tmp_path, *how, "--epochs", 6, "--resume", "runs", "--save", "six.safetensors")
+    rows = [line.split()[0] for line in done.splitlines() if line[:5].strip().isdigit()]
+    assert rows == ["5", "6"]
+    ours, whole = (nnxp.MLP.load(tmp_path / f"{name}.safetensors") for name in ("six", "whole"))
+    for one, two in zip(leaves(ours.parameters), leaves(whole.parameters), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert "--every is for --checkpoint" in fail(tmp_path, *how, "--every", "5s")
+    assert "leave --checkpoint out" in fail(
+        tmp_path, *how, "--resume", "runs", "--checkpoint", "runs"
+    )
+    assert "no checkpoint of a training" in fail(tmp_path, *how, "--resume", ".")
+
+
+@pytest.mark.slow
+def test_a_training_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
+    """By SIGKILL, again and again, each going on from the one before."""
+    how = ["train", "digits", "--hidden", "16", "--epochs", "300", "--momentum", "0.9"]
+    how += ["--learning-rate", "0.01", "--overwrite", "--quiet"]
+    command = [sys.executable, "-m", "nnxp", *how]
+    rng, kills = random.Random(0), 0
+    options = ["--checkpoint", "runs", "--every", "3"]
+    while True:
+        with started(
+            [*command, *options], cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE
+        ) as process:
+            begun = (tmp_path / "runs").exists()
+            while not (tmp_path / "runs").exists() or not any((tmp_path / "runs").iterdir()):
+                assert process.poll() is None
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0.8, 2.0) if begun else rng.uniform(0.0, 0.3))
+            if process.poll() is not None:
+                break
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        kills += 1
+        resuming.load(tmp_path / "runs")
+        options = ["--resume", "runs", "--every", "3"]
+        if kills == 12:  # and then to the end
+            subprocess.run(
+                [*command, "--resume", "runs"], cwd=tmp_path, env=environment(tmp_path), check=True
+            )
+            break
+    (tmp_path / "whole").mkdir()
+    subprocess.run(command, cwd=tmp_path / "whole", env=environment(tmp_path), check=True)
+    ours, whole = (nnxp.MLP.load(tmp_path / name / "model.safetensors") for name in (".", "whole"))
+    for one, two in zip(leaves(ours.parameters), leaves(whole.parameters), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_ctrl_c_leaves_the_history_with_the_network(tmp_path):
+    network = nnxp.MLP([6, 8, 3], backend="numpy")
+
+    def interrupt(network, history):
+        if len(history.epochs) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        nnxp.train(network, X, T, epochs=5, batch_size=8, callbacks=[interrupt])
+    assert [each.epoch for each in network.history.epochs] == [1, 2]
+    history = nnxp.train(network, X, T, epochs=1, batch_size=8)
+    assert len(history.epochs) == 1
+    assert network.history is None
