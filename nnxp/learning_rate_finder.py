@@ -118,8 +118,9 @@ def find_learning_rate(
 
     Args:
         network: the network, which is not changed.
-        x, targets, batch_size, loss, optimizer, seed, sample_weight, regularization, clip_norm,
-            stream, scale_targets: see `nnxp.train`. The optimizer's own rate is not used.
+        x, targets, batch_size, loss, optimizer, seed: see `nnxp.train`. The optimizer's own rate is
+            not used.
+        sample_weight, regularization, clip_norm, stream, scale_targets: see `nnxp.train`.
         lowest, highest: the first and the last rate.
         steps: the number of steps, 20 or more.
 
