@@ -31,5 +31,5 @@ class PythonParser(PythonDocTestOrCodeBlockParser):
 pytest_collect_file = Sybil(
     parsers=[PythonParser(doctest_optionflags=ELLIPSIS)],
     path="pages",
-    pattern="**/*.md",
+    pattern="*.md",
 ).pytest()
