@@ -38,3 +38,6 @@ TaskName = Literal["classify", "multilabel", "regress"]
 
 PreprocessName = Literal["auto", "none", "standardize", "pca", "zca"]
 """`nnxp.datasets.PREPROCESS`: what is done to features first."""
+
+ImputeName = Literal["mean", "median", "most_frequent"]
+"""`nnxp.datasets.features.STRATEGIES`: what missing values are filled in with."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -64,24 +65,19 @@ class EpochTable:
         )
         self._task = self._bar.add_task("", total=None)
         self._status.update = partial(self._bar.update, self._task)
-        self._log = logging.getLogger("nnxp") if log else None
-        self._printer = _Printer(console)
+        self._log = log
+        self._printing = ExitStack()
         self._headed = False
         self._found: set[tuple[str, int | None]] = set()
 
     def __enter__(self) -> EpochTable:
-        if self._log:
-            self._level = self._log.level
-            self._log.setLevel(min(self._log.getEffectiveLevel(), logging.INFO))
-            self._log.addHandler(self._printer)
+        self._printing.enter_context(log_lines(self.console, self._log))
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-        if self._log:
-            self._log.removeHandler(self._printer)
-            self._log.setLevel(self._level)
+        self._printing.close()
 
     def expect(self, samples: int) -> None:
         """Set the number of samples in each epoch, for the bar."""
@@ -192,6 +188,23 @@ def _clock(seconds: float | None) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@contextmanager
+def log_lines(console: Console, wanted: bool = True) -> Iterator[None]:
+    """Print the lines that the logger "nnxp" gets at INFO or above, if `wanted`."""
+    if not wanted:
+        yield
+        return
+    log, printer = logging.getLogger("nnxp"), _Printer(console)
+    level = log.level
+    log.setLevel(min(log.getEffectiveLevel(), logging.INFO))
+    log.addHandler(printer)
+    try:
+        yield
+    finally:
+        log.removeHandler(printer)
+        log.setLevel(level)
 
 
 class _Printer(logging.Handler):

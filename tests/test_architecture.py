@@ -124,7 +124,8 @@ def test_what_all_libraries_share_names_none_of_them(module):
 
 def test_import_nnxp_is_light():
     heavy = ("torch", "jax", "cupy", "array_api_strict", "typer", "rich", "pooch", "requests",
-             "safetensors", "sklearn", "matplotlib", "tensorboard")  # fmt: skip
+             "safetensors", "sklearn", "matplotlib", "tensorboard", "pyarrow", "pandas",
+             "polars")  # fmt: skip
     code = (
         "import sys, nnxp; [getattr(nnxp, name) for name in nnxp.__all__];"
         f"print([m for m in {heavy} if m in sys.modules])"

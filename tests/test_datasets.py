@@ -128,8 +128,8 @@ def test_moons_depend_on_the_seed_alone():
         ("target", 4, "a string, or None"),
         ("data_dir", 5, "a string or a path, or None"),
         ("like", "model.safetensors", "a model's metadata, a dict"),
-        ("name_or_path", 5, "a string or a path"),
-        ("name_or_path", b"moons", "a string or a path"),
+        ("name_or_path", 5, "a string, a path or a DataFrame"),
+        ("name_or_path", b"moons", "a string, a path or a DataFrame"),
     ],
 )
 def test_an_option_of_the_wrong_kind_is_one_line_that_names_it(option, value, takes):
@@ -172,7 +172,7 @@ def test_a_missing_file_is_named(tmp_path, name):
 
 def test_a_file_of_another_kind_is_told_which_are_read(tmp_path):
     (tmp_path / "data.xlsx").write_bytes(b"PK")
-    with pytest.raises(DataError, match=r"\.csv and \.npz.*\.xlsx"):
+    with pytest.raises(DataError, match=r"\.csv, .*\.parquet and \.npz, not .\.xlsx"):
         datasets.load(tmp_path / "data.xlsx")
 
 
@@ -645,7 +645,8 @@ BAD_CSV = {
     "header and blank lines": ("a,b,y\n\n\n", "no rows"),
     "header of numbers": ("1,2,3\n4,5,6\n", ":1: all numbers"),
     "one column": ("y\n1\n2\n", ":1: one column"),
-    "semicolons": ("a;b;y\n1;2;u\n", ":1: one column"),
+    "spaces": ("a b y\n1 2 u\n", ":1: one column"),
+    "two delimiters": ("a,b;c,d\n1,2;3,4\n", ":1: its delimiter may be comma or semicolon"),
     "two columns of one name": ("a,a,y\n1,2,u\n", ":1: .*'a'"),
     "feature called as the target": ("a,y,y\n1,2,u\n", ":1: .*'y'"),
     "row too short": ("a,b,y\n1,2,u\n3,v\n", ":3: 2 fields.* 3"),

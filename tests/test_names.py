@@ -24,6 +24,7 @@ from nnxp.optimizers import OPTIMIZERS
         (names.DTypeName, options.DTYPE.takes.split(" or ")),
         (names.TaskName, datasets.targets.TASKS),
         (names.PreprocessName, datasets.PREPROCESS),
+        (names.ImputeName, datasets.features.STRATEGIES),
     ],
 )
 def test_a_type_has_the_names_that_are_taken(literal, taken):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from nnxp import datasets
-from nnxp.datasets import Dataset
-from nnxp.datasets.tables import finite_number
+from nnxp.datasets import Dataset, tables
+from nnxp.datasets.texts import finite_number
 from nnxp.history import Epoch
 from nnxp.metrics import format_figure
 from nnxp.network import MLP
@@ -73,6 +73,36 @@ def header(dataset: Dataset) -> str:
     if any(finite_number(name) is not None for name in dataset.header):
         line += "; it has numbers: if it is data, put a line of names above it"
     return line
+
+
+def table(dataset: Dataset) -> Iterator[str]:
+    """Describe how a table was read: its delimiter, the features made of its columns, and what was
+    filled in; nothing for what goes without saying.
+    """
+    if dataset.delimiter not in (None, ","):
+        name = tables.DELIMITERS.get(dataset.delimiter, repr(dataset.delimiter))
+        yield f"delimiter {name}" + (", decimal comma" if dataset.decimal == "," else "")
+    if found := categories(dataset):
+        yield (
+            f"{dataset.x_test.shape[1]} features from {len(dataset.features or ())} columns; "
+            f"categories: {_listed(found)}"
+        )
+    if dataset.filled:
+        yield f"missing values filled in: {_listed(dataset.filled)}"
+
+
+def categories(dataset: Dataset) -> dict[str, int]:
+    """Return the number of categories of each column that is one-hot encoded."""
+    if dataset.encoding is None or dataset.features is None:
+        return {}
+    pairs = zip(dataset.features, dataset.encoding.categories, strict=True)
+    return {name: len(each) for name, each in pairs if each is not None}
+
+
+def _listed(counts: dict[str, int]) -> str:
+    """List the first counts: "age 177, port 2, ..."."""
+    first = [f"{_name(name)} {count:,}" for name, count in list(counts.items())[:8]]
+    return ", ".join(first + ["..."] * (len(counts) > 8))
 
 
 def _name(text: str) -> str:

@@ -25,6 +25,7 @@ def evaluate(
     data: options.Data = "digits",
     data_dir: options.DataDir = None,
     target: options.Target = None,
+    delimiter: options.Delimiter = None,
     test_share: Annotated[
         float | None,
         options.number(
@@ -48,8 +49,9 @@ def evaluate(
     network = MLP.load(model, backends.get(backend, device, tf32=tf32, threads=threads))
     known = datasets.described(network.metadata, network.sizes)
     dataset = datasets.load(
-        data, data_dir, target=target, test_share=test_share, like=known, test_only=True
-    )
+        data, data_dir, target=target, test_share=test_share, like=known, test_only=True,
+        delimiter=delimiter,
+    )  # fmt: skip
     if not len(dataset.x_test):
         why = (
             "every row was trained on"
@@ -62,8 +64,9 @@ def evaluate(
     figures = describe.figures(
         network.evaluate(dataset.x_test, dataset.y_test, metrics=wanted)  # type: ignore[arg-type]
     )
-    if header := describe.header(dataset):
-        console.print(header)
+    for line in (describe.header(dataset), *describe.table(dataset)):
+        if line:
+            console.print(line)
     where = network.backend.describe()
     console.print(f"{data}: {figures} ({describe.tested_on(dataset)}, {where})")
 
@@ -74,6 +77,7 @@ def predict(
         str, typer.Argument(help=f"{options.DATA_HELP[:-1]}; a file needs no targets.")
     ],
     data_dir: options.DataDir = None,
+    delimiter: options.Delimiter = None,
     backend: options.Backend = "auto",
     device: options.Device = None,
     tf32: options.TF32 = False,
@@ -89,7 +93,8 @@ def predict(
     outputs.check({"--output": output}, [model, data])
     network = MLP.load(model, backends.get(backend, device, tf32=tf32, threads=threads))
     known = datasets.described(network.metadata, network.sizes)
-    x = datasets.load_features(data, data_dir, like=known, count=network.sizes[0])
+    count = network.sizes[0]
+    x = datasets.load_features(data, data_dir, like=known, count=count, delimiter=delimiter)
     inputs.check_width(network, x, model, data)
     text = predictions.to_csv(
         network.predict(x), known.get("classes"), task=known.get("task", "classify")

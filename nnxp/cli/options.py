@@ -6,6 +6,7 @@ is read and explained. Help lists the names in the registries.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable
@@ -173,7 +174,8 @@ class Group(_PlainHelp, TyperGroup):
 
 # --- options that several commands have
 
-DATA_HELP = f"Data to use: {', '.join(datasets.NAMES)}, FILE.csv or FILE.npz."
+_FILES = [f"FILE{suffix}" for suffix in datasets.FILES]
+DATA_HELP = f"Data to use: {', '.join((*datasets.NAMES, *_FILES[:-1]))} or {_FILES[-1]}."
 Data = Annotated[str, typer.Argument(help=DATA_HELP)]
 Model = Annotated[str, typer.Argument(help="Model file that 'nnxp train' saved.")]
 DataDir = Annotated[
@@ -182,7 +184,17 @@ DataDir = Annotated[
 ]
 Target = Annotated[
     str | None,
-    text(DATA, "COLUMN", "Target column of a csv file. If not given: the last one.", "--target"),
+    text(DATA, "COLUMN", "Target column of a table. If not given: the last one.", "--target"),
+]
+Delimiter = Annotated[
+    str | None,
+    text(
+        DATA,
+        "CHARACTER",
+        "Delimiter of a csv file, or tab. If not given, it is found: "
+        f"{_joined(datasets.tables.DELIMITERS.values())}.",
+        "--delimiter",
+    ),
 ]
 Activation = Annotated[
     str,  # a name or several
@@ -279,6 +291,11 @@ Metrics = Annotated[
 
 
 # --- values that several commands read
+
+
+def columns(text: str | None) -> list[str]:
+    """Read the names of columns, in quotes where one has a comma."""
+    return [name.strip() for name in next(csv.reader([text or ""], skipinitialspace=True), [])]
 
 
 def activations(text: str) -> ActivationName | list[ActivationName]:

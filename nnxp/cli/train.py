@@ -45,7 +45,8 @@ from nnxp.names import (
 )
 from nnxp.network import MLP
 from nnxp.optimizers import OPTIMIZERS
-from nnxp.progress import EpochTable, new_console
+from nnxp.options import from_text
+from nnxp.progress import EpochTable, log_lines, new_console
 from nnxp.regularization import Regularization
 from nnxp.resuming import Checkpoints
 
@@ -77,6 +78,31 @@ class TrainOptions:
     data: options.Data = "digits"
     data_dir: options.DataDir = None
     target: options.Target = None
+    drop: Annotated[
+        str | None, options.text(DATA, "COLUMNS", "Columns of a table to leave out: id,name.")
+    ] = None
+    one_hot: Annotated[
+        bool,
+        options.flag(DATA, "Make a feature of each category of each column of text.", "--one-hot"),
+    ] = False
+    one_hot_columns: Annotated[
+        str | None,
+        options.text(
+            DATA, "COLUMNS", "Columns to do that with whether they are text or numbers: month,day."
+        ),
+    ] = None
+    impute: Annotated[
+        Any,
+        options.text(
+            DATA,
+            "NAME|NUMBER",
+            "What fills missing values in: a number, or a column's "
+            f"{either(datasets.features.STRATEGIES)} value in the rows to train on. Text is filled "
+            "with its most frequent. If not given, missing values are refused.",
+            parser=from_text,
+        ),
+    ] = None
+    delimiter: options.Delimiter = None
     task: Annotated[
         TaskName | None,
         options.text(
@@ -346,12 +372,13 @@ def train(given: TrainOptions) -> None:
     arguments |= _checkpoints(given)
     stopping, logs = _early_stopping(given), _logs(given)
     backend = backends.get(given.backend, given.device, given.executor, given.tf32, given.threads)
-    dataset = _dataset(given)
+    console = new_console(quiet=True) if given.quiet else outputs.console
+    with log_lines(console, given.verbose):
+        dataset = _dataset(given)
     network = _network(given, dataset, backend)
     weights = _class_weights(given, dataset)
     if weights is not None:
         arguments["sample_weight"] = sample_weights(weights, dataset.y, dataset.classes or ())
-    console = new_console(quiet=True) if given.quiet else outputs.console
     if given.find_rate:
         _find_rate(given, dataset, network, arguments, console)
         return
@@ -572,6 +599,11 @@ def _dataset(given: TrainOptions) -> Dataset:
         given.data,
         given.data_dir,
         target=given.target,
+        drop=options.columns(given.drop),
+        one_hot=given.one_hot,
+        one_hot_columns=options.columns(given.one_hot_columns),
+        impute=given.impute,
+        delimiter=given.delimiter,
         task=given.task,
         preprocess=given.preprocess,
         test_share=given.test_share,
@@ -616,6 +648,7 @@ def _introduction(
     yield describe.task(dataset)
     if header := describe.header(dataset):
         yield header
+    yield from describe.table(dataset)
     yield from describe.missing_rows(dataset, validated, given.validation)
     if weights is not None:
         yield describe.class_weights(weights, str(given.class_weight))
@@ -722,6 +755,11 @@ def _report(
         "class_weight": weights,
         "task": dataset.task,
         "task_guessed": dataset.task_guessed,
+        "delimiter": dataset.delimiter,
+        "decimal": dataset.decimal,
+        "columns": dataset.features,
+        "categories": describe.categories(dataset),
+        "filled": dataset.filled,
         "test_share": dataset.split.share if dataset.split else None,
     }
     return reports.training(network, history, data=given.data, options=used, test=test)
@@ -730,4 +768,5 @@ def _report(
 def _next_command(given: TrainOptions, tested: bool) -> str:
     verb = "evaluate" if tested else "predict"
     where = ["--data-dir", given.data_dir] if given.data_dir else []
+    where += ["--delimiter", given.delimiter] if given.delimiter else []
     return shlex.join(["nnxp", verb, given.save, given.data, *where])

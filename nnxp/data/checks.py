@@ -153,7 +153,27 @@ def unit_mean(weight: np.ndarray, train_rows: np.ndarray | None = None) -> np.nd
     return scaled
 
 
+def _frame(frame: Any, name: str) -> np.ndarray:
+    """Convert a DataFrame by columns, because NumPy makes objects of one with several dtypes."""
+    columns = []
+    names = frame.column_names if hasattr(frame, "column_names") else frame.columns
+    for i, column in enumerate(names):
+        series = frame.iloc[:, i] if hasattr(frame, "iloc") else frame[column]
+        try:
+            values = np.asarray(series)
+            if any(isinstance(value, str) for value in values.flat):  # NumPy would parse it
+                raise TypeError
+            columns.append(values.astype(np.float64))
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{name} has a column {column!r} that is not of numbers, or misses some: leave it "
+                "out, or see one_hot and impute of nnxp.datasets.load, which takes a DataFrame"
+            ) from None
+    return np.column_stack(columns)
+
+
 def _host(x: Any, name: str) -> np.ndarray:
+    given = x
     if hasattr(x, "toarray"):
         raise InputError(f"{name} is sparse: give {name}.toarray()")
     _check_unmasked(x, name)
@@ -166,6 +186,8 @@ def _host(x: Any, name: str) -> np.ndarray:
             raise InputError(f"{name} is ragged: its rows differ in length") from None
         except TypeError as error:
             raise InputError(f"{name} does not convert to NumPy: {error}") from None
+    if x.dtype.kind == "O" and hasattr(given, "columns"):
+        x = _frame(given, name)
     if x.dtype.kind not in "buif":
         raise InputError(
             f"{name} must be numbers, not {x.dtype.name}"

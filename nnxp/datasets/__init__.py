@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nnxp import options
-from nnxp.datasets import digits, mnist, moons, tables, targets
+from nnxp.datasets import digits, features, frames, mnist, moons, npz_files, tables, targets
+from nnxp.datasets.features import Encoding
+from nnxp.datasets.metadata import described
 from nnxp.datasets.raw import Raw
-from nnxp.datasets.splits import Split, content_hash, is_split
-from nnxp.errors import DataError, InputError, ModelError, shown, unknown_name
-from nnxp.names import PreprocessName, TaskName
-from nnxp.preprocessing import KINDS, Preprocessing, pixels, standardize, whiten
+from nnxp.datasets.splits import Split, content_hashes
+from nnxp.errors import DataError, InputError, shown, unknown_name
+from nnxp.names import ImputeName, PreprocessName, TaskName
+from nnxp.preprocessing import Preprocessing, pixels, standardize, whiten
 
-__all__ = ["NAMES", "Dataset", "load", "load_features"]
+__all__ = ["FILES", "NAMES", "Dataset", "described", "load", "load_features"]
 
 NAMES = ("digits", "moons", "mnist", "fashion-mnist")
-"""The named sets; any other string is the path of a .csv or .npz file."""
+"""The named sets; any other string is the path of a file of `FILES`."""
+
+FILES = (*tables.FILES, ".npz")
+"""The suffixes of files that are read."""
 
 PREPROCESS = ("auto", "none", "standardize", "pca", "zca")
 """The choices for the preprocessing of features; see `load`."""
@@ -50,13 +55,17 @@ class Dataset:
         classes: the name of each class; None for other tasks.
         shape: the shape of one sample before it was flattened: (28, 28), (4,).
         preprocessing: the preprocessing of the features.
-        features: the name of each feature, if the file names them.
+        features: the name of each column that features are made of, if the file names them.
         target: the name of the target column, if the file names it.
         header: the first line of a csv, which is read as the columns' names.
         task_guessed: whether the task was guessed from the targets, which also allow another.
         split: how the test rows were chosen; None if the data has its own test part.
         trained_on: for data without a test part that was loaded `like` a model's: whether the
             model was trained on rows of it, which are then not in `x_test`. None if unknown.
+        encoding: the categories of text features and what missing values are filled with; None if
+            there are neither.
+        delimiter, decimal: the character between the fields of a csv and the decimal sign.
+        filled: the number of values that were filled in, of each column that had any missing.
 
     Example:
         >>> import nnxp
@@ -80,6 +89,10 @@ class Dataset:
     task_guessed: bool = False
     split: Split | None = None
     trained_on: bool | None = None
+    encoding: Encoding | None = None
+    delimiter: str | None = None
+    decimal: str | None = None
+    filled: dict[str, int] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, Any]:
         """Return the metadata, for JSON, that a model needs to be used on other data."""
@@ -90,6 +103,7 @@ class Dataset:
             "shape": self.shape,
             "features": self.features,
             "target": self.target,
+            "encoding": asdict(self.encoding) if self.encoding else None,
             "preprocessing": asdict(self.preprocessing),
             "split": asdict(self.split) if self.split else None,
         }
@@ -114,11 +128,35 @@ def _path(value: Any) -> str:
     return path
 
 
+def _source(value: Any) -> Any:
+    return value if frames.is_frame(value) else _path(value)
+
+
+def _delimiter(value: Any) -> str:
+    value = {"tab": "\t", "\\t": "\t"}.get(options.TEXT.convert(value), value)
+    if len(value) != 1 or not value.isascii() or value.isalnum() or value in '"\r\n\0.+-_':
+        raise ValueError
+    return value
+
+
+def _impute(value: Any) -> str | float:
+    if not isinstance(value, str):
+        return float(options.FINITE.convert(value))
+    name = value.lower().replace("-", "_")
+    if name not in features.STRATEGIES:
+        raise unknown_name("impute", value, [*features.STRATEGIES, "a number"])
+    return name
+
+
 PATH = options.Rule("a string or a path", _path)
+SOURCE = options.Rule("a string, a path or a DataFrame", _source)
+DELIMITER = options.Rule('one character such as ";", or "tab"', _delimiter)
+IMPUTE = options.Rule(f"{', '.join(features.STRATEGIES)} or a finite number", _impute)
+COLUMNS = options.several(options.TEXT, least=0)
 
 
 @options.checked(
-    name_or_path=PATH,
+    name_or_path=SOURCE,
     data_dir=options.optional(PATH),
     target=options.optional(options.TEXT),
     task=options.optional(options.name("task", targets.TASKS)),
@@ -129,9 +167,14 @@ PATH = options.Rule("a string or a path", _path)
     seed=options.whole(0),
     like=options.optional(options.instance(dict, "a model's metadata, a dict")),
     test_only=options.TRUTH,
+    drop=COLUMNS,
+    one_hot=options.TRUTH,
+    one_hot_columns=COLUMNS,
+    impute=options.optional(IMPUTE),
+    delimiter=options.optional(DELIMITER),
 )
 def load(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: str | os.PathLike[str] | Any,
     data_dir: str | os.PathLike[str] | None = None,
     *,
     target: str | None = None,
@@ -143,20 +186,26 @@ def load(
     seed: int = 0,
     like: dict[str, Any] | None = None,
     test_only: bool = False,
+    drop: Collection[str] = (),
+    one_hot: bool = False,
+    one_hot_columns: Collection[str] = (),
+    impute: ImputeName | float | None = None,
+    delimiter: str | None = None,
 ) -> Dataset:
     """Load a data set, split it into training and test data and preprocess it.
 
-    Assumptions (a csv's header, the task, fewer test rows than requested) are logged by "nnxp" at
-    level INFO.
+    Assumptions (a csv's header and delimiter, the task, fewer test rows than requested) and what
+    is done to text and missing values are logged by "nnxp" at level INFO.
 
     Args:
         name_or_path: "digits" (8x8 handwritten digits, bundled), "moons" (two interleaving
-            half circles, generated), "mnist", "fashion-mnist", or the path of a file:
-            `.npz` with arrays `x, y` and optionally `x_test, y_test`, or `.csv`, whose first line
-            is read as the columns' names.
+            half circles, generated), "mnist", "fashion-mnist", the path of a file, or a DataFrame
+            of pandas or polars. Files are `.npz` with arrays `x, y` and optionally
+            `x_test, y_test`, `.csv` (or `.tsv`), whose first line is read as the columns' names,
+            and `.parquet`, which needs pyarrow.
         data_dir: the first place to look for a folder with the set's name, before
             `$NNXP_DATA_DIR`, Debian's folder, the download cache and the public mirrors.
-        target: the csv's target column; the last by default.
+        target: the target column of a table; the last by default.
         task: "classify", "regress" or "multilabel". By default it is guessed from the targets.
             Text is classes. Whole numbers are classes if there are two distinct ones, or up to 20
             with an average of two rows or more each. Other numbers are regressed on. Rows of 0
@@ -176,6 +225,19 @@ def load(
             `x_test` has all rows.
         test_only: whether to leave the training part out and save its memory, with empty `x` and
             `y`; needs `like`.
+        drop: the columns of a table to leave out.
+        one_hot: whether each column of text becomes as many features as it has categories in all
+            rows, each 1 in the rows of its category and 0 in the others. They are not
+            standardised, but whitened as all features are.
+        one_hot_columns: columns for which that is done whether they are text or numbers.
+        impute: what missing values are replaced by: the "mean", the "median" or the
+            "most_frequent" value of their column in the training part, or a number. Text is
+            replaced by the most frequent one. In a column of numbers of a text file, words such as
+            NA, null and ? are missing (`nnxp.datasets.texts.MISSING`), in one of text only empty
+            fields. Missing targets are refused.
+        delimiter: the character between the fields of a csv. By default the comma, semicolon, tab
+            or vertical bar that divides the header and the first rows into equally many fields.
+            Where it is not the comma, numbers may have decimal commas if none has a point.
 
     Raises:
         InputError: no set has this name, or an option has a wrong value.
@@ -192,7 +254,12 @@ def load(
         raise InputError("test_only needs like: what is done to features is learnt in training")
     if new and test_share == 1:
         raise InputError("test_share must be less than 1: no rows would be left to train on")
-    raw = _read(name_or_path, data_dir, target, n, noise, seed, like, test_only=test_only)
+    if not new and (drop or one_hot or one_hot_columns or impute is not None):
+        raise InputError(
+            "drop, one_hot, one_hot_columns and impute are those of the model, where like is given"
+        )
+    reading = _Reading(target, tuple(drop), one_hot, tuple(one_hot_columns), impute, delimiter)
+    raw = _read(name_or_path, data_dir, reading, (n, noise, seed), like, test_only=test_only)
     if raw.y is None:
         column = (like or {}).get("target")
         what = f"column {column!r}" if column else "targets"
@@ -220,13 +287,23 @@ def load(
             f"{raw.name}: only one class, {classes[0]!r}: there is nothing to tell apart"
         )
 
-    preprocessing = _fit_preprocessing(raw, x, preprocess) if new else _saved_or_pixels(raw, like)
     if test_only:
         x, y = x[:0], y[:0]
+    saved = features.from_metadata(like.get("encoding"))
+    encoding = _fit_encoding(raw, x, impute) if new else saved
+    filled = _filled(raw, encoding, x, x_test)
+    x, x_test = (_encode(raw, encoding, part) for part in (x, x_test))
+    if new:
+        preprocessing = _fit_preprocessing(raw, x, preprocess, encoding)
+    else:
+        preprocessing = _saved_or_pixels(raw, like)
     dataset = Dataset(
-        raw.name, _apply(raw, preprocessing, x), y, _apply(raw, preprocessing, x_test), y_test,
-        task, classes, raw.shape, preprocessing, raw.features, raw.target, raw.header,
-        guessed and new, split, trained_on,
+        raw.name,
+        _apply(raw, encoding, preprocessing, x), y,
+        _apply(raw, encoding, preprocessing, x_test), y_test,
+        task, classes, raw.shape if encoding is None else (encoding.features,), preprocessing,
+        raw.features, raw.target, raw.header, guessed and new, split, trained_on,
+        encoding, raw.delimiter, raw.decimal, filled,
     )  # fmt: skip
     if dataset.task_guessed:
         log.info("%s: %s (guessed; see task)", raw.name, dataset.describe_task())
@@ -238,110 +315,27 @@ def load(
     return dataset
 
 
-def described(network_metadata: dict[str, Any], sizes: Sequence[int]) -> dict[str, Any]:
-    """Check the entries of a model's metadata that `Dataset.metadata` writes; return those present.
-
-    Args:
-        network_metadata: the model's metadata.
-        sizes: the sizes of its network's layers.
-
-    Raises:
-        ModelError: a value has a wrong type or does not fit the network, so another program wrote
-            the file.
-    """
-    values = {key: network_metadata.get(key) for key in _DESCRIPTION}
-    for key, fits in _DESCRIPTION.items():
-        if values[key] is not None and not fits(values[key]):
-            raise ModelError(
-                f"the model's metadata has {key} {shown(values[key])}: not one of nnxp's"
-            )
-    classes = values["classes"]
-    if classes is not None and len(classes) != sizes[-1]:
-        raise ModelError(f"the model names {len(classes)} classes for {sizes[-1]} outputs")
-    columns = _columns(values["preprocessing"])
-    if columns not in (None, sizes[0]):
-        raise ModelError(
-            f"the model's preprocessing makes {columns} features for {sizes[0]} inputs"
-        )
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _is_preprocessing(value: Any) -> bool:
-    if not (
-        isinstance(value, dict)
-        and {"kind", "shift", "scale"} <= set(value) <= {"kind", "shift", "scale", "matrix"}
-        and value["kind"] in KINDS
-    ):
-        return False
-    shift, scale, matrix = _finite(value["shift"]), _finite(value["scale"]), value.get("matrix")
-    if shift is None or scale is None or shift.shape != scale.shape:
-        return False
-    if value["kind"] in ("none", "pixels"):
-        with np.errstate(over="ignore", under="ignore"):
-            scale = scale.astype(np.float32)  # the dtype in which `Preprocessing.apply` divides
-    if not (np.isfinite(scale) & (scale > 0)).all():
-        return False
-    whitens = value["kind"] in ("pca", "zca")
-    return _is_matrix(matrix, shift.shape) if whitens else matrix is None
-
-
-def _finite(value: Any) -> np.ndarray | None:
-    """Convert a finite number or a list of them to float64, 0-d or 1-d; else return None."""
-    return np.asarray(_FIGURES.convert(value)) if _FIGURES.accepts(value) else None
-
-
-def _is_matrix(value: Any, features: tuple[int, ...]) -> bool:
-    return (
-        isinstance(value, np.ndarray)
-        and value.ndim == 2
-        and value.dtype.kind == "f"
-        and value.shape[:1] == features
-    )
-
-
-def _columns(preprocessing: dict[str, Any] | None) -> int | None:
-    """Return the number of features after preprocessing; None if it takes any number."""
-    if preprocessing is None:
-        return None
-    if preprocessing.get("matrix") is not None:
-        return int(preprocessing["matrix"].shape[1])
-    shift = preprocessing["shift"]
-    return len(shift) if isinstance(shift, (list, tuple)) else None
-
-
-_FIGURES = options.one_or_each(options.FINITE)
-_STRINGS = options.several(options.TEXT, least=0)
-_LENGTHS = options.several(options.whole(1), least=0)
-_DESCRIPTION = {
-    "task": targets.TASKS.__contains__,
-    "classes": _STRINGS.accepts,
-    "features": _STRINGS.accepts,
-    "target": lambda value: isinstance(value, str),
-    "shape": _LENGTHS.accepts,
-    "preprocessing": _is_preprocessing,
-    "split": is_split,
-}
-
-
 @options.checked(
-    name_or_path=PATH,
+    name_or_path=SOURCE,
     data_dir=options.optional(PATH),
     like=options.instance(dict, "a model's metadata, a dict"),
     count=options.optional(options.whole(1)),
+    delimiter=options.optional(DELIMITER),
 )
 def load_features(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: str | os.PathLike[str] | Any,
     data_dir: str | os.PathLike[str] | None = None,
     *,
     like: dict[str, Any],
     count: int | None = None,
+    delimiter: str | None = None,
 ) -> np.ndarray:
-    """Load the features of a set's test part or of a whole file, preprocessed for a trained model.
+    """Load the features of a set's test part or of a whole table, preprocessed for a trained model.
 
-    A file needs no targets.
+    A table needs no targets. What is filled in is logged, as `load` does.
 
     Args:
-        name_or_path, data_dir: see `load`.
+        name_or_path, data_dir, delimiter: see `load`.
         like: the model's `metadata`.
         count: the number of features of the model; a csv with this many columns has no target.
 
@@ -356,14 +350,19 @@ def load_features(
         ...     nnxp.datasets.load_features(path, like={}, count=2)
         array([[1.5, 2. ]], dtype=float32)
     """
-    saved = _saved_preprocessing(like)
-    if saved is not None and saved.features is not None:
+    saved, encoding = _saved_preprocessing(like), features.from_metadata(like.get("encoding"))
+    if encoding is not None:
+        count = len(encoding.categories)
+    elif saved is not None and saved.features is not None:
         count = saved.features
-    raw = _read(name_or_path, data_dir, None, moons.N, moons.NOISE, 0, like, count, test_only=True)
+    moon = (moons.N, moons.NOISE, 0)
+    reading = _Reading(delimiter=delimiter)
+    raw = _read(name_or_path, data_dir, reading, moon, like, count, test_only=True)
     x = raw.x if raw.x_test is None else raw.x_test
     if raw.x_test is None and raw.classes is not None and raw.y is not None:
         x = x[_split(raw, like, None, 0, new=False)[0].rows(raw.y)[1]]
-    return _apply(raw, _saved_or_pixels(raw, like), x)
+    _filled(raw, encoding, x)
+    return _apply(raw, encoding, _saved_or_pixels(raw, like), _encode(raw, encoding, x))
 
 
 def _encoded(
@@ -375,7 +374,9 @@ def _encoded(
     model_classes = like.get("classes")
     if raw.classes is None:
         numbered = not new and not model_classes
-        return targets.encode(raw.name, parts, like.get("task", task), model_classes, numbered)
+        written = None if raw.y_text is None else [raw.y_text]
+        given = like.get("task", task)
+        return targets.encode(raw.name, parts, given, model_classes, numbered, written)
     # The classes of a named set are numbered already.
     if target is not None or task not in (None, "classify"):
         raise InputError(f"{raw.name} has classes: a target or another task is for files")
@@ -384,38 +385,117 @@ def _encoded(
     return targets.Encoded("classify", raw.classes, parts, guessed=False)
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """The options of `load` that say what to read of a table."""
+
+    target: str | None = None
+    drop: tuple[str, ...] = ()
+    one_hot: bool = False
+    one_hot_columns: tuple[str, ...] = ()
+    impute: str | float | None = None
+    delimiter: str | None = None
+
+    def refuse(self, name: str, *allowed: str) -> None:
+        """Raise InputError if an option is given that is not one of `allowed`."""
+        for option, value in asdict(self).items():
+            if option not in allowed and value is not None and value is not False and value != ():
+                raise InputError(f"{option} {shown(value)} is for tables, and {name} is none")
+
+
 def _read(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: Any,
     data_dir: str | os.PathLike[str] | None,
-    target: str | None,
-    n: int,
-    noise: float,
-    seed: int,
+    reading: _Reading,
+    moon: tuple[int, float, int],
     like: dict[str, Any] | None,
     count: int | None = None,
     *,
     test_only: bool = False,
 ) -> Raw:
+    if frames.is_frame(name_or_path):
+        reading.refuse("a DataFrame", "target", "drop", "one_hot", "one_hot_columns", "impute")
+        return _read_table(tables.open_frame(name_or_path), reading, like, count)
     name = str(name_or_path)
-    if name == "digits":
-        return digits.read()
-    if name == "moons":
-        return moons.read(n, noise, seed)
-    if name in mnist.SETS:
-        return mnist.read(name, data_dir, test_only)
+    if name in NAMES:
+        reading.refuse(name, "target")  # `_encoded` refuses this
+        if name == "digits":
+            return digits.read()
+        return moons.read(*moon) if name == "moons" else mnist.read(name, data_dir, test_only)
     path = Path(name)
-    if path.suffix.lower() == ".csv":
-        model = like or {}
-        return tables.read_csv(path, target or model.get("target"), model.get("features"), count)
-    if path.suffix.lower() == ".npz":
-        if target is not None:
-            raise InputError(f"{name}: an npz has its targets in y; target {target!r} is for csv")
-        return tables.read_npz(path, like is not None)
+    suffix = path.suffix.lower()
+    if suffix in tables.FILES:
+        if suffix == ".parquet":
+            reading.refuse(name, "target", "drop", "one_hot", "one_hot_columns", "impute")
+        return _read_table(tables.open_file(path, reading.delimiter), reading, like, count)
+    if suffix == ".npz":
+        if reading.target is not None:
+            raise InputError(
+                f"{name}: an npz has its targets in y; target {reading.target!r} is for tables"
+            )
+        reading.refuse(name, "impute")
+        fills = reading.impute is not None or bool((like or {}).get("encoding"))
+        return npz_files.read(path, like is not None, fills)
     if name and path.exists():
-        raise DataError(f"{name}: know how to read .csv and .npz, not {path.suffix or 'this'!r}")
+        known = f"{', '.join(FILES[:-1])} and {FILES[-1]}"
+        raise DataError(f"{name}: know how to read {known}, not {path.suffix or 'this'!r}")
     if path.suffix or path.parent != Path(".") or not name:
         raise DataError(f"{name or repr(name)}: no such file")
-    raise unknown_name("data set", name, [*NAMES, "FILE.csv", "FILE.npz"])
+    raise unknown_name("data set", name, [*NAMES, *(f"FILE{suffix}" for suffix in FILES)])
+
+
+def _read_table(
+    table: tables.Table, reading: _Reading, like: dict[str, Any] | None, count: int | None
+) -> Raw:
+    if table.delimiter not in (None, ",") and reading.delimiter is None:
+        commas = ", and numbers have decimal commas" if table.decimal == "," else ""
+        log.info(
+            "%s: a %s divides fields%s (found; see delimiter)",
+            table.name, tables.DELIMITERS[table.delimiter], commas,
+        )  # fmt: skip
+    if like is None:
+        return tables.read(
+            table, reading.target, drop=reading.drop, one_hot=reading.one_hot,
+            one_hot_columns=reading.one_hot_columns, impute=reading.impute is not None,
+        )  # fmt: skip
+    encoding = features.from_metadata(like.get("encoding"))
+    target = reading.target or like.get("target")
+    return tables.read_like(table, target, like.get("features"), encoding, count)
+
+
+def _fit_encoding(raw: Raw, x: np.ndarray, impute: str | float | None) -> Encoding | None:
+    """Fit what is done to text and missing values on the training features `x`."""
+    if raw.categories is None and impute is None:
+        return None
+    columns = range(x.shape[1])
+    categories = raw.categories or (None,) * x.shape[1]
+    names = raw.features or tuple(f"feature {i}" for i in columns)
+    encoding = features.fit(x, categories, impute, names, raw.name)
+    for i, texts in enumerate(categories):
+        if texts is not None:
+            unseen = len(texts) - len(np.unique(x[~np.isnan(x[:, i]), i]))
+            log.info(
+                "%s: %r has %d categories%s", raw.name, names[i], len(texts),
+                f", {unseen} of which are in no row to train on" if unseen else "",
+            )  # fmt: skip
+    return encoding
+
+
+def _filled(raw: Raw, encoding: Encoding | None, *parts: np.ndarray) -> dict[str, int]:
+    """Count the values that are filled in, of each column; log them."""
+    if encoding is None:
+        return {}
+    missing = sum(np.isnan(x).sum(axis=0) for x in parts)
+    rows = sum(map(len, parts))
+    filled = {}
+    for i in np.flatnonzero(missing):
+        name = raw.features[i] if raw.features else f"feature {i}"
+        filled[name] = int(missing[i])
+        log.info(
+            "%s: filled in %d of %d values of %r with %s", raw.name, missing[i], rows, name,
+            features.described_fill(encoding.fill[i]),
+        )  # fmt: skip
+    return filled
 
 
 def _saved_or_pixels(raw: Raw, like: dict[str, Any]) -> Preprocessing:
@@ -424,18 +504,37 @@ def _saved_or_pixels(raw: Raw, like: dict[str, Any]) -> Preprocessing:
     return saved or (pixels(raw.largest_pixel) if raw.largest_pixel else Preprocessing())
 
 
-def _apply(raw: Raw, preprocessing: Preprocessing, x: np.ndarray) -> np.ndarray:
-    if preprocessing.features not in (None, x.shape[1]):
+def _encode(raw: Raw, encoding: Encoding | None, x: np.ndarray) -> np.ndarray:
+    if encoding is None:
+        return x
+    _check_width(raw, x, len(encoding.categories))
+    if raw.features is None and any(encoding.categories):
         raise DataError(
-            f"{raw.name} has {x.shape[1]} features a sample, the model takes "
-            f"{preprocessing.features}: it was trained on other data"
+            f"{raw.name}: has no names of columns, and the model has categories of some: give a "
+            "table"
         )
+    return encoding.apply(x)
+
+
+def _check_width(raw: Raw, x: np.ndarray, width: int | None) -> None:
+    if width not in (None, x.shape[1]):
+        raise DataError(
+            f"{raw.name} has {x.shape[1]} features a sample, the model takes {width}: it was "
+            "trained on other data"
+        )
+
+
+def _apply(
+    raw: Raw, encoding: Encoding | None, preprocessing: Preprocessing, x: np.ndarray
+) -> np.ndarray:
+    _check_width(raw, x, preprocessing.features)
+    names = encoding.names(raw.features) if encoding and raw.features else raw.features
     prepared = preprocessing.apply(x)
     if raw.from_file and not np.isfinite(prepared).all():
         row, column = (int(i) for i in np.argwhere(~np.isfinite(prepared))[0])
         if preprocessing.matrix is not None:
             column = int(np.argmax(np.abs(preprocessing.standardized(x[row]))))
-        name = repr(raw.features[column]) if raw.features else f"feature {column}"
+        name = repr(names[column]) if names else f"feature {column}"
         raise DataError(
             f"{raw.name}: {name} of sample {row} is {x[row, column]:g}, more than float32 holds: "
             "scale it"
@@ -447,9 +546,9 @@ def _split(
     raw: Raw, like: dict[str, Any], share: float | None, seed: int, new: bool
 ) -> tuple[Split, bool | None]:
     """Return the split, and whether a model was trained on the data; see `Dataset`."""
-    content = content_hash(raw)
+    content, *others = content_hashes(raw)
     saved = Split(**like["split"]) if like.get("split") else None
-    if saved and saved.content == content:
+    if saved and saved.content in (content, *others):
         return saved, True
     if share is None:
         share = TEST_SHARE if new else 1.0
@@ -460,12 +559,23 @@ def _saved_preprocessing(like: dict[str, Any]) -> Preprocessing | None:
     return Preprocessing(**like["preprocessing"]) if like.get("preprocessing") else None
 
 
-def _fit_preprocessing(raw: Raw, x: np.ndarray, kind: str) -> Preprocessing:
-    """Fit the preprocessing on the training features `x`; `kind` is one of `PREPROCESS`."""
+def _fit_preprocessing(
+    raw: Raw, x: np.ndarray, kind: str, encoding: Encoding | None
+) -> Preprocessing:
+    """Fit the preprocessing on encoded training features; `kind` is one of `PREPROCESS`."""
     if kind == "auto":
         if raw.largest_pixel:
             return pixels(raw.largest_pixel)
         kind = "standardize" if raw.from_file else "none"
-    if kind == "standardize":
-        return standardize(x, raw.largest_pixel or 1.0)
-    return whiten(x, kind, raw.largest_pixel) if kind in ("pca", "zca") else Preprocessing()
+    if kind == "none":
+        return Preprocessing()
+    if kind != "standardize":
+        return whiten(x, kind, raw.largest_pixel)
+    fitted = standardize(x, raw.largest_pixel or 1.0)
+    if encoding is None:
+        return fitted
+    # A rare category would become a large number.
+    shift = np.where(encoding.one_hot, 0.0, fitted.shift)
+    return Preprocessing(
+        kind, shift.tolist(), np.where(encoding.one_hot, 1.0, fitted.scale).tolist()
+    )

@@ -27,3 +27,10 @@ class Raw:
     target: str | None = None
     header: tuple[str, ...] | None = None
     """The first line of a csv, which names its columns."""
+    categories: tuple[tuple[str, ...] | None, ...] | None = None
+    """The categories of each column of text, whose numbers `x` has; None if no column is text."""
+    y_text: np.ndarray | None = None
+    """The targets as a text file has them, if `y` has them as numbers: "01" may be a class."""
+    delimiter: str | None = None
+    decimal: str | None = None
+    """How a csv was written."""

@@ -7,6 +7,7 @@ even if the file has another name.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ class Split:
     """The share of test rows, from 0 to 1."""
     seed: int
     content: str
-    """`content_hash` of the data."""
+    """The first of `content_hashes` of the data."""
 
     def rows(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows to train on and the rows to test on, both in ascending order.
@@ -64,15 +65,32 @@ def is_split(value: Any) -> bool:
     )
 
 
-def content_hash(raw: Raw) -> str:
-    """Return the SHA-256 of features and targets, in hexadecimal; equal for equal values."""
+def content_hashes(raw: Raw) -> list[str]:
+    """Return the SHA-256 of features and targets, in hexadecimal; equal for equal values.
+
+    A second hash is of the targets as they are written, as models of earlier versions have it.
+    """
     assert raw.y is not None
     digest = hashlib.sha256(repr((raw.x.shape, raw.y.shape)).encode())
-    for array in (raw.x, raw.y):
-        if array.dtype.kind == "U":
-            digest.update("\0".join(array.tolist()).encode())
-            continue
-        rows = max(1, _BLOCK_ELEMENTS * len(array) // max(array.size, 1))
-        for start in range(0, len(array), rows):
-            digest.update(np.ascontiguousarray(array[start : start + rows], dtype="<f8").data)
-    return digest.hexdigest()
+    if raw.categories is not None:  # a column has their numbers alone
+        digest.update(json.dumps(raw.categories).encode())
+    _add(digest, raw.x)
+    hashes = []
+    for y in (raw.y, raw.y_text):
+        if y is not None:
+            whole = digest.copy()
+            _add(whole, y)
+            hashes.append(whole.hexdigest())
+    return hashes
+
+
+def _add(digest: hashlib._Hash, array: np.ndarray) -> None:
+    if array.dtype.kind in "UO":
+        digest.update("\0".join(array.tolist()).encode())
+        return
+    rows = max(1, _BLOCK_ELEMENTS * len(array) // max(array.size, 1))
+    for start in range(0, len(array), rows):
+        part = np.ascontiguousarray(array[start : start + rows], dtype="<f8")
+        if np.isnan(part).any():
+            part = np.where(np.isnan(part), np.nan, part)  # whatever bits a missing value has
+        digest.update(part.data)

@@ -1,95 +1,360 @@
-"""Users' own tables: .csv with a header, and .npz with arrays x and y."""
+"""Tables with named columns, from files or DataFrames: which are features, and which the target."""
 
 from __future__ import annotations
 
-import csv
-import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, Protocol
 
 import numpy as np
 
-from nnxp import npz
+from nnxp.datasets import parquet
+from nnxp.datasets.csv_files import DELIMITERS, CsvFile
+from nnxp.datasets.features import Encoding
+from nnxp.datasets.frames import Frame
 from nnxp.datasets.raw import Raw
+from nnxp.datasets.targets import MOST_CLASSES, ROWS_PER_CLASS, amounts_with_text
+from nnxp.datasets.texts import MISSING, as_objects, finite_number, finite_numbers
 from nnxp.errors import DataError
 
-LONGEST_LINE = 2**24
-"""Bytes: a file with a longer line is not a table, and the line is not read into memory."""
+__all__ = ["DELIMITERS", "FILES", "Table", "open_file", "open_frame", "read", "read_like"]
+
+FILES = (".csv", ".tsv", ".parquet")
+"""The suffixes of files with named columns."""
+
+MOST_CATEGORIES = 1000
+"""The most categories of a column: each becomes a feature."""
 
 
-def read_csv(
-    path: Path,
+class Table(Protocol):
+    """What has named columns: a `CsvFile` or a `Frame`."""
+
+    name: str
+    names_place: str
+    header: tuple[str, ...]
+    typed: bool
+    """Whether a column is of numbers or text by itself; the fields of a csv are all text."""
+
+    @property
+    def delimiter(self) -> str | None:
+        """The character between the fields of a text file."""
+
+    @property
+    def decimal(self) -> str | None:
+        """The decimal sign in a text file."""
+
+    def read(self, names: Sequence[str], as_text: Collection[str]) -> dict[str, np.ndarray]:
+        """Read columns: numbers, NaN where one is missing, or text, empty where one is."""
+
+    def locate(self, row: int, name: str) -> tuple[str, str]:
+        """Return the place of a row, and what it has in a column."""
+
+
+def open_file(path: Path, delimiter: str | None = None) -> Table:
+    """Open a file of a suffix in `FILES`; `delimiter` is for text files.
+
+    Raises:
+        InputError: the file needs a library that is not installed.
+        DataError: the file is missing or damaged.
+    """
+    return (
+        parquet.open_file(path) if path.suffix.lower() == ".parquet" else CsvFile(path, delimiter)
+    )
+
+
+def open_frame(frame: Any) -> Table:
+    """Open a DataFrame."""
+    return Frame(frame)
+
+
+def read(
+    table: Table,
     target: str | None = None,
-    features: Sequence[str] | None = None,
-    count: int | None = None,
+    *,
+    drop: Collection[str] = (),
+    one_hot: bool = False,
+    one_hot_columns: Collection[str] = (),
+    impute: bool = False,
 ) -> Raw:
-    """Read a csv file: a header, then one sample per line.
+    """Read a table to train on.
 
     Args:
-        path: UTF-8 text, comma-separated, quoted as spreadsheets do.
+        table: the table.
         target: the target column; the last by default.
-        features: the columns that a model was trained on. Only these are read, in this order, and
-            the target may be absent.
-        count: the number of features, if they have no names: a file with this many columns has no
+        drop: the columns to leave out.
+        one_hot: whether text features are allowed. Their categories are those of all rows.
+        one_hot_columns: columns whose numbers are categories too.
+        impute: whether features may be missing.
+
+    Raises:
+        DataError: names the place, the column and the value.
+    """
+    _check_names(table)
+    columns = set(table.header)
+    target = target if target is not None else table.header[-1]
+    for name in (target, *drop, *one_hot_columns):
+        if name not in columns:
+            known = ", ".join(table.header[:20])
+            raise DataError(f"{table.names_place}: no column {name!r}; there are {known}")
+    for name in (*drop, *one_hot_columns):
+        if name == target:
+            raise DataError(f"{table.names_place}: {name!r} is the target, and no feature")
+    names = [name for name in table.header if name not in {target, *drop}]
+    if not names:
+        raise DataError(f"{table.names_place}: one column only: features and a target are needed")
+    found = _columns(table, names, target, one_hot_columns)
+    categories: dict[str, tuple[str, ...] | None] = dict.fromkeys(names)
+    for name in names:
+        if found[name].dtype == object and (one_hot or name in one_hot_columns):
+            categories[name] = _categories(table, name, found[name], name in one_hot_columns)
+    return _raw(table, found, target, categories, set(names) if impute else set())
+
+
+def read_like(
+    table: Table,
+    target: str | None,
+    features: Sequence[str] | None,
+    encoding: Encoding | None,
+    count: int | None = None,
+) -> Raw:
+    """Read a table for a trained model; the target may be absent.
+
+    Args:
+        table: the table.
+        target: the target column; for a model without names of features, by default the last.
+        features: the columns that the model was trained on, of which alone are read; None if they
+            have no names.
+        encoding: how the model takes text and missing values.
+        count: the number of features, if they have no names: a table with this many columns has no
             target.
 
     Raises:
-        DataError: `file:line: what is wrong`, or the column.
+        DataError: names the place, the column and the value.
     """
-    try:
-        with path.open("rb") as file:
-            return _read_csv(file, path, target, features, count)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
+    _check_names(table)
+    if features is None:
+        if count != len(table.header):
+            return read(table, target, impute=encoding is not None)
+        features, target = table.header, None
+    columns = set(table.header)
+    for name in features:
+        if name not in columns:
+            raise DataError(
+                f"{table.names_place}: no column {name!r}, which the model was trained on"
+            )
+    target = target if target in columns else None
+    categories: dict[str, tuple[str, ...] | None] = dict.fromkeys(features)
+    fillable: set[str] = set()
+    if encoding is not None:
+        categories = dict(zip(features, encoding.categories, strict=True))
+        fillable = {
+            name for name, fill in zip(features, encoding.fill, strict=True) if fill is not None
+        }
+    encoded = [name for name, each in categories.items() if each is not None]
+    if target is not None and not table.typed:
+        encoded.append(target)  # "01" may be one of the model's classes
+    found = _columns(table, features, target, encoded)
+    return _raw(table, found, target, categories, fillable, trained=True)
 
 
-def _read_csv(
-    file: BinaryIO,
-    path: Path,
+def _check_names(table: Table) -> None:
+    (common, times), *_ = Counter(table.header).most_common(1) or [("", 0)]
+    if not times:
+        raise DataError(f"{table.names_place}: has no columns")
+    if times > 1:
+        cure = "rename one" if finite_number(common) is None else "the first line must name them"
+        raise DataError(f"{table.names_place}: two columns are called {common!r}: {cure}")
+
+
+def _columns(
+    table: Table, names: Sequence[str], target: str | None, as_text: Collection[str]
+) -> dict[str, np.ndarray]:
+    """Read the features and the target."""
+    if target is None:
+        return table.read(names, as_text)
+    columns = table.read([*names, target], as_text)
+    y = columns[target]
+    if not table.typed and y.dtype != object and not np.isfinite(y).all():
+        # In targets, words such as NA are no missing numbers: they may be classes.
+        columns |= table.read([target], {target})
+    return columns
+
+
+def _raw(
+    table: Table,
+    columns: dict[str, np.ndarray],
     target: str | None,
-    features: Sequence[str] | None,
-    count: int | None,
+    categories: dict[str, tuple[str, ...] | None],
+    fillable: set[str],
+    trained: bool = False,
 ) -> Raw:
-    rows = csv.reader(_lines(file, path), strict=True)
-    try:
-        header = [name.strip() for name in next(rows, [])]
-        names, target = _columns(header, path, target, features, count)
-        place = {name: i for i, name in enumerate(header)}
-        wanted, target_place = [place[name] for name in names], place.get(target)
-        x, y, lines = [], [], []
-        for row in rows:
-            if not row:
-                continue
-            line = f"{path}:{rows.line_num}"
-            if len(row) != len(header):
-                raise DataError(f"{line}: {len(row)} fields, the header has {len(header)}")
-            x.append([_number(row[i], line, header[i]) for i in wanted])
-            if target_place is not None:
-                y.append(row[target_place].strip())
-                lines.append(line)
-    except csv.Error as error:
-        raise DataError(f"{path}:{rows.line_num}: {error}") from None
-    if not x:
-        raise DataError(f"{path}: has no rows under its header")
-    _check_targets(y, lines, target)
+    """Check columns and put them together.
+
+    Args:
+        table: the table.
+        columns: the features and the target.
+        target: the name of the target, if there is one.
+        categories: the categories of each feature; None for numbers.
+        fillable: the features that may have missing values.
+        trained: whether the categories are those of a trained model.
+    """
+    numbers = {
+        name: columns[name] if each is None else _numbers_of(columns[name], each)
+        for name, each in categories.items()
+    }
+    _check_features(table, columns, numbers, categories, fillable, trained)
+    y = y_text = None
+    if target is not None:
+        y, y_text = _targets(table, columns[target], target)
+    encoded = any(each is not None for each in categories.values())
     return Raw(
-        str(path), np.array(x), np.array(y) if y else None, (len(names),), from_file=True,
-        features=tuple(names), target=target, header=tuple(header),
+        table.name, _side_by_side(list(numbers.values())), y, (len(numbers),), from_file=True,
+        features=tuple(numbers), target=target, header=None if table.typed else table.header,
+        categories=tuple(categories.values()) if encoded else None,
+        y_text=y_text, delimiter=table.delimiter, decimal=table.decimal,
     )  # fmt: skip
 
 
-def _check_targets(y: list[str], lines: list[str], target: str) -> None:
-    """Check that no target is empty and, if all are numbers, that all are finite."""
-    numbers = all(_is_number(text) for text in y if text)
-    for text, line in zip(y, lines, strict=True):
-        if not text or (numbers and finite_number(text) is None):
-            what = text or "empty"
-            raise DataError(f"{line}: {target!r} is {what}: fill it in, or leave the row out")
+def _targets(table: Table, y: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return targets as numbers if all are, else as text; and as text if they were read as that."""
+    if y.dtype == object and table.decimal == ",":
+        y = as_objects([_with_point(text) for text in y])
+    _check_target(table, y, name)
+    if y.dtype != object:
+        return y, None
+    numbers = None if table.typed else finite_numbers(y)
+    return (np.array(y.tolist()), None) if numbers is None else (numbers, y)
 
 
-def _is_number(text: str) -> bool:
+def _with_point(text: str) -> str:
+    """Write a number with a decimal point in place of a comma; leave other text as it is."""
+    changed = text.replace(",", ".")
+    return text if finite_number(changed) is None else changed
+
+
+def _numbers_of(texts: np.ndarray, categories: tuple[str, ...]) -> np.ndarray:
+    """Number texts by their categories: NaN for a missing one, infinity for one of no category."""
+    numbers = {category: float(i) for i, category in enumerate(categories)} | {"": np.nan}
+    index = defaultdict(lambda: np.inf, numbers)
+    return np.fromiter(map(index.__getitem__, texts), np.float64, len(texts))
+
+
+def _side_by_side(columns: list[np.ndarray]) -> np.ndarray:
+    """Return columns as a matrix; by blocks, which the processor's cache holds."""
+    x = np.empty((len(columns[0]), len(columns)))
+    rows = max(1, 2**16 // len(columns))
+    for start in range(0, len(x), rows):
+        part = [column[start : start + rows] for column in columns]
+        np.stack(part, axis=1, out=x[start : start + rows])
+    return x
+
+
+def _categories(table: Table, name: str, texts: np.ndarray, named: bool) -> tuple[str, ...]:
+    """Return the categories of a column, in order."""
+    counts = Counter(texts.tolist())
+    if not named and _amounts_with_text(table, counts):
+        row = next(
+            i for i, text in enumerate(texts) if text not in MISSING and not _is_number(table, text)
+        )
+        raise _refusal(
+            table, row, name,
+            "and most others are numbers: fill it in, leave the column out (drop, --drop), or name "
+            "it (one_hot_columns, --one-hot-columns)",
+        )  # fmt: skip
+    categories = sorted(set(counts) - {""})
+    if len(categories) > MOST_CATEGORIES:
+        problem = f"more than the {MOST_CATEGORIES:,} that become features"
+    elif not named and len(categories) > max(MOST_CLASSES, len(texts) / ROWS_PER_CLASS):
+        problem = "which tell rows apart more than categories"
+    else:
+        return tuple(categories)
+    raise DataError(
+        f"{table.names_place}: {name!r} has {len(categories):,} different texts in {len(texts):,} "
+        f"rows, {problem}: leave it out (drop, --drop)"
+        + ("" if named else ", or name it (one_hot_columns, --one-hot-columns)")
+    )
+
+
+def _check_features(
+    table: Table,
+    columns: dict[str, np.ndarray],
+    numbers: dict[str, np.ndarray],
+    categories: dict[str, tuple[str, ...] | None],
+    fillable: set[str],
+    trained: bool,
+) -> None:
+    """Raise DataError for the first row with a value that cannot be trained on."""
+    found = []
+    for place, (name, values) in enumerate(numbers.items()):
+        if values.dtype == object:  # text where numbers are needed
+            wrong = np.array([not _is_number(table, text) for text in values])
+            missing = np.array([text in _missing(table) for text in values])
+        else:
+            wrong = ~np.isfinite(values)
+            missing = np.isnan(values)
+        if name in fillable:
+            wrong &= ~missing
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            found.append((row, place, name, bool(missing[row])))
+    if not found:
+        return
+    row, _, name, missing_there = min(found)
+    known = categories[name]
+    if missing_there:
+        cure = "the model was trained to fill no value in" if trained else "impute, --impute"
+        problem = f"missing: fill it in ({cure}), or leave row or column out"
+    elif known is not None:
+        among = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
+        problem = f"none of the categories that the model knows, {among}"
+    elif numbers[name].dtype != object:
+        problem = "not a finite number: fill it in, or leave row or column out"
+    elif trained:
+        problem = "not a finite number, and the model was trained on numbers there"
+    elif not table.typed and _amounts_with_text(table, Counter(columns[name])):
+        problem = "not a finite number: fill it in, or leave row or column out (drop, --drop)"
+    else:
+        what = "text" if table.typed else "not a finite number"
+        problem = (
+            f"{what}: one-hot encode it (one_hot, --one-hot), or leave the column out "
+            "(drop, --drop)"
+        )
+    raise _refusal(table, row, name, problem)
+
+
+def _is_number(table: Table, text: str) -> bool:
+    return not table.typed and finite_number(text, table.decimal or ".") is not None
+
+
+def _missing(table: Table) -> Collection[str]:
+    """Return what stands for a missing number where a column has text too."""
+    return {""} if table.typed else MISSING
+
+
+def _amounts_with_text(table: Table, counts: Mapping[str, int]) -> bool:
+    """Return whether a column of text has amounts, but for a few texts and missing values."""
+    point = _with_point if table.decimal == "," else str
+    return amounts_with_text(
+        {point(text): count for text, count in counts.items() if text not in MISSING}
+    )
+
+
+def _check_target(table: Table, y: np.ndarray, name: str) -> None:
+    """Check that no target is missing and, if all are numbers, that all are finite."""
+    if y.dtype != object:
+        wrong = ~np.isfinite(y)
+    elif finite_numbers(y) is not None:
+        return
+    else:
+        numbers = all(_parses(text) for text in y if text)
+        wrong = np.array([not text or (numbers and finite_number(text) is None) for text in y])
+    if wrong.any():
+        problem = "not a finite number: fill it in, or leave the row out"
+        raise _refusal(table, int(np.argmax(wrong)), name, problem)
+
+
+def _parses(text: str) -> bool:
     try:
         float(text)
     except ValueError:
@@ -97,123 +362,11 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _lines(file: BinaryIO, path: Path) -> Iterator[str]:
-    number = 0
-    while line := file.readline(LONGEST_LINE):
-        number += 1
-        if len(line) == LONGEST_LINE:
-            raise DataError(f"{path}:{number}: longer than {LONGEST_LINE:,} bytes: not a table")
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError:
-            raise DataError(f"{path}:{number}: not UTF-8 text: save the file as UTF-8") from None
-        if "\0" in text:
-            raise DataError(f"{path}:{number}: holds a NUL character: not text")
-        yield text
-
-
-def _columns(
-    header: list[str],
-    path: Path,
-    target: str | None,
-    features: Sequence[str] | None,
-    count: int | None,
-) -> tuple[list[str], str]:
-    """Return the names of the feature columns and the target; "" if the target may be absent."""
-    if not header:
-        raise DataError(f"{path}: is empty")
-    if all(finite_number(name) is not None for name in header):
-        raise DataError(f"{path}:1: all numbers: the first line must name the columns")
-    (common, times), *_ = Counter(header).most_common(1)
-    if times > 1:
-        cure = "rename one" if finite_number(common) is None else "the first line must name them"
-        raise DataError(f"{path}:1: two columns are called {common!r}: {cure}")
-    columns = set(header)
-    if features is not None:
-        for name in features:
-            if name not in columns:
-                raise DataError(f"{path}:1: no column {name!r}, which the model was trained on")
-        return list(features), target or ""
-    if count == len(header):
-        return header, ""
-    target = target if target is not None else header[-1]
-    if target not in columns:
-        raise DataError(f"{path}:1: no column {target!r}; there are {', '.join(header[:20])}")
-    if len(header) < 2:
-        raise DataError(f"{path}:1: one column only: features and a target are needed")
-    return [name for name in header if name != target], target
-
-
-def finite_number(text: str) -> float | None:
-    """Parse a finite number; return None for any other text, such as "nan", "inf" or "1_000"."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and "_" not in text else None
-
-
-def _number(text: str, line: str, column: str) -> float:
-    number = finite_number(text)
-    if number is None:
-        what = f"{text.strip()[:40]!r}, not a finite number" if text.strip() else "empty"
-        raise DataError(f"{line}: {column!r} is {what}: fill it in, or leave row or column out")
-    return number
-
-
-def read_npz(path: Path, features_only: bool = False) -> Raw:
-    """Read an npz archive with `x`, (samples, ...), `y`, and optionally `x_test`, `y_test`.
-
-    Loading runs no code: pickled objects are refused.
-
-    Args:
-        path: the archive.
-        features_only: whether `y` may be absent.
-
-    Raises:
-        DataError: the archive is damaged, an array is missing or has a wrong shape, or a value is
-            not finite.
-    """
-    arrays = npz.load(path)
-    needed = ("x",) if features_only else ("x", "y")
-    for name in needed:
-        if name not in arrays:
-            raise DataError(f"{path}: has no array {name!r}; it has {', '.join(arrays) or 'none'}")
-    if ("x_test" in arrays) != ("y_test" in arrays):
-        raise DataError(f"{path}: x_test and y_test go together: one of them is missing")
-    for x_name, y_name in (("x", "y"), ("x_test", "y_test")):
-        if x_name in arrays:
-            _check_pair(path, arrays, x_name, y_name)
-    x, x_test = arrays["x"], arrays.get("x_test")
-    if x_test is not None and x_test.shape[1:] != x.shape[1:]:
-        raise DataError(
-            f"{path}: x is {x.shape}, x_test {x_test.shape}: their rows differ in length"
-        )
-    return Raw(
-        str(path), x.reshape(len(x), -1), arrays.get("y"), x.shape[1:],
-        None if x_test is None else x_test.reshape(len(x_test), -1), arrays.get("y_test"),
-        from_file=True,
-    )  # fmt: skip
-
-
-def _check_pair(path: Path, arrays: dict[str, np.ndarray], x_name: str, y_name: str) -> None:
-    x, y = arrays[x_name], arrays.get(y_name)
-    if x.dtype.kind not in "buif" or x.ndim < 2 or x.size == 0:
-        raise DataError(
-            f"{path}: {x_name} is {x.dtype} {x.shape}; it must be numbers, (samples, features)"
-        )
-    for name, array in ((x_name, x), (y_name, y)):
-        if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
-            place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            raise DataError(f"{path}: {name}{list(place)} is {array[place]}: fill it in")
-    if y is not None:
-        text = y.dtype.kind == "U"
-        if y.dtype.kind not in "buifU" or y.ndim not in ((1,) if text else (1, 2)) or not y.size:
-            raise DataError(
-                f"{path}: {y_name} is {y.dtype} {y.shape}; it must be classes or text, (samples,), "
-                "or numbers, (samples, outputs)"
-            )
-        if len(x) != len(y):
-            raise DataError(f"{path}: {x_name} has {len(x)} rows, {y_name} has {len(y)}")
-        if y.shape[1:] != arrays["y"].shape[1:]:
-            raise DataError(f"{path}: y is {arrays['y'].shape}, {y_name} {y.shape}: unlike rows")
+def _refusal(table: Table, row: int, name: str, problem: str) -> DataError:
+    """Return the error for a value: its place, the column, the value and what is wrong with it."""
+    place, text = table.locate(row, name)
+    if not text:
+        problem = problem.partition(": ")[2]
+    return DataError(
+        f"{place}: {name!r} is {repr(text[:40]) + ',' if text else 'empty:'} {problem}"
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from nnxp.datasets.tables import finite_number
+from nnxp.datasets.texts import finite_number, finite_numbers, written
 from nnxp.errors import DataError
 from nnxp.names import TaskName
 
@@ -37,6 +38,7 @@ def encode(
     task: TaskName | None = None,
     known_classes: Sequence[str] | None = None,
     numbered: bool = False,
+    texts: Sequence[np.ndarray] | None = None,
 ) -> Encoded:
     """Find the task and the class names, and convert the targets to numbers.
 
@@ -52,12 +54,14 @@ def encode(
         known_classes: the class names of a trained model; other labels are refused.
         numbered: whether a trained model has numbers for its classes and no names: whole numbers
             are then classes.
+        texts: the targets as they are written, for `known_classes`; by default `parts`.
 
     Raises:
         DataError: a target does not fit the task or is none of the known classes; or no task is
             given, and there is text among numbers to regress on.
     """
     flat = [part.reshape(-1) if part.shape[1:] == (1,) else part for part in parts]
+    texts = flat if texts is None else texts
     parts = [_numbers_or_text(part) for part in flat]
     guessed = False
     if task is None:
@@ -68,7 +72,9 @@ def encode(
             return Encoded(task, None, [_as_numbered(name, part) for part in parts], guessed)
         classes = tuple(known_classes or map(_class_name, np.unique(parts[0])))
         if known_classes:  # "01" is a class of its own if the model learnt it as text
-            parts = [part if part.ndim == 1 else new for part, new in zip(flat, parts, strict=True)]
+            parts = [
+                part if part.ndim == 1 else new for part, new in zip(texts, parts, strict=True)
+            ]
         parts = [_number_classes(name, part, classes) for part in parts]
         return Encoded(task, classes, parts, guessed)
     for part in parts:
@@ -98,8 +104,8 @@ def _numbers_or_text(y: np.ndarray) -> np.ndarray:
     """Convert targets to float64 if all are numbers; else return them as text."""
     if y.dtype.kind != "U":
         return y.astype(np.float64)
-    numbers = [finite_number(text) for text in y]
-    return y if None in numbers else np.array(numbers, dtype=np.float64)
+    numbers = finite_numbers(y.tolist())
+    return y if numbers is None else numbers
 
 
 def _guess_task(name: str, parts: list[np.ndarray]) -> tuple[TaskName, bool]:
@@ -119,20 +125,35 @@ def _guess_task(name: str, parts: list[np.ndarray]) -> tuple[TaskName, bool]:
 
 def _are_classes(whole: np.ndarray) -> bool:
     """Return whether whole numbers, (samples,), have few enough values to be classes."""
-    distinct = len(np.unique(whole))
-    few = distinct <= MOST_CLASSES and ROWS_PER_CLASS * distinct <= len(whole)
+    return _few(len(np.unique(whole)), len(whole))
+
+
+def _few(distinct: int, rows: int) -> bool:
+    few = distinct <= MOST_CLASSES and ROWS_PER_CLASS * distinct <= rows
     return distinct <= 2 or few
 
 
+def amounts_with_text(counts: Mapping[str, int]) -> bool:
+    """Return whether texts are numbers to regress on with others such as "n/a" among them.
+
+    They would be classes, or categories, for one mistake.
+
+    Args:
+        counts: how often there is each text.
+    """
+    values = {text: finite_number(text) for text in counts}
+    numbers = {number for number in values.values() if number is not None}
+    rows = sum(counts[text] for text, number in values.items() if number is not None)
+    few = all(number.is_integer() for number in numbers) and _few(len(numbers), rows)
+    return None in values.values() and 2 * rows >= sum(counts.values()) and not few
+
+
 def _check_text(name: str, y: np.ndarray) -> None:
-    """Refuse numbers to regress on with text such as "n/a" among them, which makes them classes."""
-    values = [finite_number(str(text)) for text in y]
-    numbers = np.array([value for value in values if value is not None])
-    whole = (numbers == np.floor(numbers)).all()
-    if 2 * len(numbers) >= len(y) and None in values and not (whole and _are_classes(numbers)):
-        row = values.index(None)
+    texts = [str(text) for text in y]
+    if amounts_with_text(Counter(texts)):
+        row = next(row for row, text in enumerate(texts) if finite_number(text) is None)
         raise DataError(
-            f"{name}: target {row} is {str(y[row])!r}, and most others are numbers: fill it in, "
+            f"{name}: target {row} is {texts[row]!r}, and most others are numbers: fill it in, "
             "leave the row out, or give the task classify"
         )
 
@@ -144,7 +165,7 @@ def _value(label: object) -> object:
 
 
 def _class_name(label: object) -> str:
-    return f"{label:.17g}" if isinstance(label, float) else str(label)
+    return written(label) if isinstance(label, float) else str(label)
 
 
 def _number_classes(name: str, y: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
