@@ -1,6 +1,6 @@
 """Reproduces the results of Nielsen's book: every row is an `nnxp train mnist` command.
 
-    python bench/accuracy.py --seeds 0,1,2          # all rows: writes results and docs/accuracy.md
+    python bench/accuracy.py --seeds 0,1,2          # all rows: writes results and the page
     python bench/accuracy.py --rows a,c             # some rows: prints their table, writes nothing
     python bench/accuracy.py --seeds 0,1,2 --resume     # what today's results still lack
 
@@ -215,7 +215,7 @@ def main() -> None:
         print(f"{name}: {ROWS[name].goal:.4f} {f'reached by seed {who}' if who else 'missed'}")
     same_seeds = len({len(found) for found in rows.values()}) == 1
     if writes and same_seeds and set(rows) == set(ROWS):
-        page = ROOT / "docs" / "accuracy.md"
+        page = ROOT / "docs" / "pages" / "accuracy.md"
         files.write(page, insert(page.read_text("utf-8"), table(results), BEGIN, END).encode())
         print(f"\nwrote {path} and the table in {page}")
 

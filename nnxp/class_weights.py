@@ -58,5 +58,11 @@ def sample_weights(
     """Return the weight of each sample's class, (samples,), float64; see `class_weights`.
 
     `nnxp.train` takes them as `sample_weight`.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnxp.class_weights import sample_weights
+        >>> sample_weights({"no": 2.0, "yes": 0.5}, np.array([0, 1, 1]), ["no", "yes"]).tolist()
+        [2.0, 0.5, 0.5]
     """
     return class_weights(class_weight, y, classes)[y]

@@ -45,7 +45,19 @@ _SLOPES: dict[str, tuple[_Slope, float]] = {
 
 @dataclass(frozen=True)
 class Layer:
-    """The measurements of one layer in one epoch."""
+    """The measurements of one layer in one epoch.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> history = nnxp.train(
+        ...     nnxp.MLP([64, *[30] * 10, 10], "sigmoid"), data.x, data.y, epochs=1, batch_size=32,
+        ...     diagnose=True,
+        ... )
+        >>> layer = history.epochs[-1].diagnosis.layers[0]
+        >>> layer.activation, layer.dead, layer.gradient < 1e-3
+        ('sigmoid', None, True)
+    """
 
     activation: str
     dead: float | None
@@ -61,7 +73,19 @@ class Layer:
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem that a diagnosis found."""
+    """A problem that a diagnosis found.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> history = nnxp.train(
+        ...     nnxp.MLP([64, *[30] * 10, 10], "sigmoid"), data.x, data.y, epochs=1, batch_size=32,
+        ...     diagnose=True,
+        ... )
+        >>> finding = history.epochs[-1].diagnosis.findings[0]
+        >>> finding.kind, finding.layer
+        ('vanishing', None)
+    """
 
     kind: str
     """"dead", "saturated", "large update", "vanishing" or "exploding"."""
@@ -73,7 +97,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The measurements of one epoch and the problems found in them."""
+    """The measurements of one epoch and the problems found in them.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> history = nnxp.train(
+        ...     nnxp.MLP([64, *[30] * 10, 10], "sigmoid"), data.x, data.y, epochs=1, batch_size=32,
+        ...     diagnose=True,
+        ... )
+        >>> diagnosis = history.epochs[-1].diagnosis
+        >>> diagnosis.gradient_ratio < 1e-3
+        True
+    """
 
     layers: tuple[Layer, ...]
     gradient_ratio: float | None

@@ -5,35 +5,108 @@ from collections.abc import Iterable
 
 
 class NnxpError(Exception):
-    """The base class of all errors that nnxp raises about its input or environment."""
+    """The base class of all errors that nnxp raises about its input or environment.
+
+    Example:
+        >>> import nnxp
+        >>> try:
+        ...     nnxp.MLP([2, 1], backend="nunpy")
+        ... except nnxp.NnxpError as error:
+        ...     print(str(error).partition(" known")[0])
+        unknown backend 'nunpy': did you mean 'numpy'?
+    """
 
 
 class InputError(NnxpError, ValueError):
-    """An argument has a wrong value, shape or type."""
+    """An argument has a wrong value, shape or type.
+
+    Example:
+        >>> import nnxp
+        >>> try:
+        ...     nnxp.MLP([2, 1]).predict([[1.0, 2.0, 3.0]])
+        ... except ValueError as error:  # it is a ValueError, too
+        ...     print(error)
+        x has shape (1, 3), the network takes (samples, 2)
+    """
 
 
 class DataError(NnxpError, ValueError):
-    """A data file is missing, damaged or cannot be trained on."""
+    """A data file is missing, damaged or cannot be trained on.
+
+    Example:
+        >>> import nnxp
+        >>> try:
+        ...     nnxp.datasets.load("missing.csv")
+        ... except nnxp.DataError as error:
+        ...     print(error)
+        missing.csv: No such file or directory
+    """
 
 
 class ModelError(NnxpError, ValueError):
-    """A model file is missing, damaged or not written by nnxp."""
+    """A model file is missing, damaged or not written by nnxp.
+
+    Example:
+        >>> import nnxp
+        >>> try:
+        ...     nnxp.MLP.load("missing.safetensors")
+        ... except nnxp.ModelError as error:
+        ...     print(error)
+        missing.safetensors: No such file or directory
+    """
 
 
 class BackendError(NnxpError, RuntimeError):
-    """A requested backend or device cannot be used here."""
+    """A requested backend or device cannot be used here.
+
+    Example:
+        >>> import nnxp
+        >>> try:
+        ...     nnxp.backends.get("numpy", "cuda")
+        ... except nnxp.BackendError as error:
+        ...     print(str(error).partition(";")[0])
+        backend 'numpy' has no device 'cuda' here
+    """
 
 
 class DivergenceError(NnxpError, ArithmeticError):
-    """The loss or a parameter became infinite or NaN in training."""
+    """The loss or a parameter became infinite or NaN in training.
+
+    Example:
+        >>> import nnxp
+        >>> network = nnxp.MLP([1, 1], output="identity")
+        >>> try:
+        ...     nnxp.train(
+        ...         network, [[9.0]], [[1.0]], optimizer=nnxp.SGD(9.0), epochs=50, batch_size=None,
+        ...         scale_targets=False,
+        ...     )
+        ... except nnxp.DivergenceError as error:
+        ...     print(error)
+        the loss is inf in epoch 8: lower the learning rate (9), or scale the inputs
+    """
 
 
 class GradientError(NnxpError, ArithmeticError):
-    """The gradients of backpropagation differ from finite differences."""
+    """The gradients of backpropagation differ from finite differences.
+
+    Example:
+        >>> import nnxp
+        >>> issubclass(nnxp.GradientError, ArithmeticError)  # `nnxp gradcheck` raises it
+        True
+    """
 
 
 class NotSeparableError(NnxpError, ArithmeticError):
-    """The perceptron rule found no weights that put every sample in its class."""
+    """The perceptron rule found no weights that put every sample in its class.
+
+    Example:
+        >>> import nnxp
+        >>> try:
+        ...     nnxp.Perceptron(2).train([[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0])
+        ... except nnxp.NotSeparableError as error:
+        ...     print(str(error).partition(",")[0])
+        the weights after epoch 3 are those after epoch 2
+    """
 
 
 def first_line(error: Exception) -> str:

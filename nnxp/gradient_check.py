@@ -20,7 +20,14 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Check:
-    """The comparison of one parameter array."""
+    """The comparison of one parameter array.
+
+    Example:
+        >>> import nnxp
+        >>> check = nnxp.gradcheck(nnxp.MLP([2, 3, 1], "tanh", "sigmoid"), [[0.1, 0.2]], [1])[0]
+        >>> check.name, check.shape, check.checked, check.passed
+        ('layers.0.weight', (2, 3), 6, True)
+    """
 
     name: str
     """"layers.0.weight", "layers.0.bias", ..."""
@@ -84,6 +91,13 @@ def gradcheck(
         BackendError: the backend cannot compute in float64.
 
     Source: Nielsen, chapter 2, equation 46, with central differences.
+
+    Example:
+        >>> import nnxp
+        >>> network = nnxp.MLP([3, 4, 2], "tanh")
+        >>> checks = nnxp.gradcheck(network, [[0.1, 0.2, 0.3], [0.3, -0.2, 0.1]], [0, 1])
+        >>> [(check.name, check.passed) for check in checks][:2]
+        [('layers.0.weight', True), ('layers.0.bias', True)]
     """
     precise = MLP(
         network.sizes, network.hidden, network.output,

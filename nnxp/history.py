@@ -24,7 +24,16 @@ LONGEST_TABLE = 40
 
 @dataclass(frozen=True)
 class Epoch:
-    """The figures of one epoch."""
+    """The figures of one epoch.
+
+    Example:
+        >>> import nnxp
+        >>> network = nnxp.MLP([2, 1], output="sigmoid")
+        >>> history = nnxp.train(network, [[0, 1], [1, 0]], [0, 1], epochs=3, batch_size=1)
+        >>> last = history.epochs[-1]
+        >>> last.epoch, last.learning_rate, last.validation_loss
+        (3, 0.1, None)
+    """
 
     epoch: int
     """1, 2, 3, ..."""
@@ -82,6 +91,15 @@ class History:
     """All epochs of a training.
 
     A notebook shows it as a table, and `nnxp.plots.history` draws it.
+
+    Example:
+        >>> import nnxp
+        >>> network = nnxp.MLP([2, 1], output="sigmoid")
+        >>> history = nnxp.train(network, [[0, 1], [1, 0]], [0, 1], epochs=3, batch_size=1)
+        >>> [round(epoch.loss, 2) for epoch in history.epochs]
+        [0.94, 0.89, 0.85]
+        >>> history.to_list()[0]["samples_per_second"] > 0
+        True
     """
 
     metric: str | None = None

@@ -48,6 +48,13 @@ class LearningRateCurve:
         smoothed: the losses without the noise of batches, (steps,).
         suggestion: a rate to train with, of two digits; None if the loss falls at no rate.
         has_diverged: whether the loss rose so far that larger rates were not tried.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> curve = nnxp.find_learning_rate(nnxp.MLP([64, 10]), data.x, data.y, batch_size=32)
+        >>> bool(curve.rates[0] < curve.suggestion < curve.rates[-1])
+        True
     """
 
     rates: np.ndarray
@@ -111,8 +118,9 @@ def find_learning_rate(
 
     Args:
         network: the network, which is not changed.
-        x, targets, batch_size, loss, optimizer, seed, sample_weight, regularization, clip_norm,
-            stream, scale_targets: see `nnxp.train`. The optimizer's own rate is not used.
+        x, targets, batch_size, loss, optimizer, seed: see `nnxp.train`. The optimizer's own rate is
+            not used.
+        sample_weight, regularization, clip_norm, stream, scale_targets: see `nnxp.train`.
         lowest, highest: the first and the last rate.
         steps: the number of steps, 20 or more.
 

@@ -41,6 +41,12 @@ def vector_norm(
 
     Source: Golub and Van Loan, Matrix Computations, 4th edition, section 2.2; the scaling:
     Blue, A portable Fortran program to find the Euclidean norm of a vector, 1978.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnxp.linalg import vector_norm
+        >>> float(vector_norm(np.array([3.0, 0.0, -4.0])))
+        5.0
     """
     xp = _floating(x, "vector_norm", 0)
     if order not in (0, 1, 2, inf, -inf):
@@ -80,6 +86,12 @@ def matrix_norm(x: Array, order: str | float = "fro") -> Array:
             and "nuc", the library has no linalg extension.
 
     Source: Golub and Van Loan, section 2.3.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnxp.linalg import matrix_norm
+        >>> float(matrix_norm(np.array([[3.0, 0.0], [4.0, 5.0]]), 1))
+        7.0
     """
     xp = _floating(x, "matrix_norm", 2)
     if order == "fro":
@@ -116,6 +128,13 @@ def gram_schmidt(a: Array) -> tuple[Array, Array]:
 
     Source: Golub and Van Loan, section 5.2.8; Giraud, Langou and Rozloznik, The loss of
     orthogonality in the Gram-Schmidt orthogonalization process, 2005.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnxp.linalg import gram_schmidt
+        >>> q, rank = gram_schmidt(np.array([[3.0, 1.0], [4.0, 7.0]]))
+        >>> np.allclose(q.T @ q, np.eye(2)), int(rank)
+        (True, 2)
     """
     xp = _floating(a, "gram_schmidt", 2)
     m, n = a.shape[-2:]
@@ -175,6 +194,14 @@ def whitening(x: Array, method: str = "pca", epsilon: float = 0.0) -> tuple[Arra
             extension.
 
     Source: Kessy, Lewin and Strimmer, Optimal whitening and decorrelation, 2018.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnxp.linalg import whitening
+        >>> x = np.random.default_rng(0).normal(size=(100, 2)) @ [[2.0, 1.0], [0.0, 0.5]]
+        >>> mean, matrix = whitening(x)
+        >>> np.allclose(np.cov(((x - mean) @ matrix).T), np.eye(2))
+        True
     """
     xp = _floating(x, "whitening", 2)
     samples, features = x.shape[-2:]

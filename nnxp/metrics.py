@@ -127,7 +127,14 @@ class Metric:
 
 
 def accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
-    """Return the share of rows that are right in every column."""
+    """Return the share of rows that are right in every column.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnxp.metrics import accuracy
+        >>> accuracy(np.array([0, 1, 2, 2]), np.array([0, 1, 2, 1]))
+        0.75
+    """
     right = predictions == targets
     return float(np.mean(right.reshape(right.shape[0], -1).all(axis=1)))
 
@@ -137,6 +144,13 @@ def r2(targets: np.ndarray, predictions: np.ndarray) -> float:
 
     1 is perfect; 0 is as good as always predicting the mean. An output whose targets are constant
     counts as 1 if it is predicted exactly and as 0 otherwise.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnxp.metrics import r2
+        >>> t = np.array([[1.0], [2.0], [3.0]])
+        >>> r2(t, t), r2(t, np.full((3, 1), 2.0))
+        (1.0, 0.0)
     """
     residual = np.sum((targets - predictions) ** 2, axis=0, dtype=np.float64)
     # For equal values, rounding may make the mean differ from them, and so the sum from 0.
@@ -148,12 +162,26 @@ def r2(targets: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def rmse(targets: np.ndarray, predictions: np.ndarray) -> float:
-    """RMSE = sqrt(mean (t - y)^2), averaged over outputs, in the targets' unit."""
+    """RMSE = sqrt(mean (t - y)^2), averaged over outputs, in the targets' unit.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnxp.metrics import rmse
+        >>> rmse(np.array([[1.0], [2.0]]), np.array([[4.0], [-1.0]]))
+        3.0
+    """
     return float(np.mean(np.sqrt(np.mean((targets - predictions) ** 2, axis=0, dtype=np.float64))))
 
 
 def mae(targets: np.ndarray, predictions: np.ndarray) -> float:
-    """MAE = mean |t - y|, averaged over outputs, in the targets' unit."""
+    """MAE = mean |t - y|, averaged over outputs, in the targets' unit.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnxp.metrics import mae
+        >>> mae(np.array([[1.0], [2.0]]), np.array([[4.0], [1.0]]))
+        2.0
+    """
     return float(np.mean(np.abs(targets - predictions), dtype=np.float64))
 
 

@@ -65,6 +65,14 @@ def propagate(
     Returns:
         The last layer's z, (batch, outputs), and for each layer its (x, saved, mask), where saved
         is what the activation's backward takes: (y,) or (y, z).
+
+    Example:
+        >>> import numpy as np
+        >>> from nnxp.network import propagate
+        >>> parameters = [(np.eye(2), np.zeros(2)), (np.ones((2, 1)), np.zeros(1))]
+        >>> z, tape = propagate(parameters, ("relu",), np.array([[3.0, -4.0]]))
+        >>> z
+        array([[3.]])
     """
     tape: list[tuple[Array, tuple[Array, ...], Array | None]] = []
     for layer, (weight, bias) in enumerate(parameters):
@@ -106,6 +114,18 @@ def backpropagate(
         The loss, a 0-d array, and one (dweight, dbias) per layer.
 
     Source: Nielsen, chapter 2, equations BP1 to BP4, which are marked below.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnxp.network import backpropagate
+        >>> from nnxp.objectives import get
+        >>> parameters = [(np.eye(2), np.zeros(2)), (np.ones((2, 1)), np.zeros(1))]
+        >>> x, t = np.array([[3.0, -4.0]]), np.array([[2.0]])
+        >>> objective = get("quadratic", "identity")
+        >>> loss, gradients = backpropagate(parameters, ("relu",), objective, x, t)
+        >>> float(loss), gradients[0][0]
+        (0.5, array([[ 3.,  0.],
+               [-4.,  0.]]))
     """
     z, tape = propagate(parameters, hidden, x, mask)
     loss, dz = objective.value_and_gradient(z, targets, sample_weight)  # BP1
@@ -277,6 +297,12 @@ class MLP:
 
         Raises:
             InputError: the shape does not fit, or a value or an output is not finite.
+
+        Example:
+            >>> import nnxp
+            >>> network = nnxp.MLP([1, 2], parameters=[([[1.0, -1.0]], [0.0, 0.0])])
+            >>> network.predict([[0.0]])
+            array([[0.5, 0.5]], dtype=float32)
         """
         return self._predict(x, lambda y: y, assume_finite)
 
@@ -292,6 +318,12 @@ class MLP:
 
         Raises:
             InputError: the shape does not fit, or a value or an output is not finite.
+
+        Example:
+            >>> import nnxp
+            >>> network = nnxp.MLP([1, 2], parameters=[([[1.0, -1.0]], [0.0, 0.0])])
+            >>> network.predict_classes([[2.0], [-2.0]])
+            array([0, 1])
         """
         return self._predict(x, partial(classes, self), assume_finite)
 
@@ -364,6 +396,13 @@ class MLP:
 
         Raises:
             InputError: a shape, label, weight or name is not valid, or a value is not finite.
+
+        Example:
+            >>> import nnxp
+            >>> network = nnxp.MLP([1, 2], parameters=[([[1.0, -1.0]], [0.0, 0.0])])
+            >>> loss, gradients = network.loss_and_gradients([[0.0]], [0])
+            >>> round(loss, 4), gradients[0][1]
+            (0.6931, array([-0.5,  0.5], dtype=float32))
         """
         x = self.spec.features(x)
         objective = objectives.get(loss, self.output)
@@ -411,6 +450,17 @@ class MLP:
                 activation or the loss is a pair of functions without a registered name.
             ModelError: a parameter is not finite.
             OSError: the folder or the disk refuses; a file that was at `path` is unchanged.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> import nnxp
+            >>> network = nnxp.MLP([2, 3, 1], "tanh", "identity")
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     network.save(Path(folder, "model.safetensors"))
+            ...     again = nnxp.MLP.load(Path(folder, "model.safetensors"))
+            >>> again.sizes, again.hidden
+            ((2, 3, 1), ('tanh',))
         """
         checkpoint.save(self.as_model(), path)
 
@@ -480,6 +530,17 @@ class MLP:
             DataError: the file is missing or damaged, its arrays do not fit each other, or it has
                 an activation or a layer of another kind.
             InputError: a name is not valid, or what reads the format is not installed.
+
+        Example:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> import numpy as np
+            >>> import nnxp
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     np.savez(Path(folder, "weights.npz"), W1=np.ones((4, 2)), b1=np.zeros(2))
+            ...     network = nnxp.MLP.from_weights(Path(folder, "weights.npz"))
+            >>> network.sizes
+            (4, 2)
         """
         found = path
         if not isinstance(found, weights.Weights):

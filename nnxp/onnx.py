@@ -98,6 +98,16 @@ def save(model: Any, path: str | os.PathLike[str], *, opset: int = OPSET) -> onn
     Raises:
         InputError, ModelError: see `to_onnx`.
         OSError: the folder or the disk refuses; a file that was at `path` is unchanged.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import nnxp
+        >>> from nnxp import onnx
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     exported = onnx.save(nnxp.MLP([4, 3]), Path(folder, "model.onnx"))
+        >>> onnx.describe(exported)[0]
+        'X: float[batch, 4]'
     """
     exported = to_onnx(model, opset=opset)
     files.write(path, exported.SerializeToString())

@@ -26,7 +26,14 @@ Parameters = list[tuple[Array, Array]]
 
 
 class Optimizer(Protocol):
-    """The interface of an optimizer. It must be hashable: it is a key for compiled steps."""
+    """The interface of an optimizer. It must be hashable: it is a key for compiled steps.
+
+    Example:
+        >>> import nnxp
+        >>> optimizer = nnxp.SGD(0.1)
+        >>> optimizer.learning_rate, optimizer.is_plain
+        (0.1, True)
+    """
 
     def __hash__(self) -> int: ...
 
@@ -76,6 +83,16 @@ class SGD:
 
     Source: Sutskever et al., On the importance of initialization and momentum in deep
     learning, 2013, who have the rate in the velocity.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> network, optimizer = nnxp.MLP([64, 32, 10]), nnxp.SGD(0.1, momentum=0.9, nesterov=True)
+        >>> history = nnxp.train(
+        ...     network, data.x, data.y, optimizer=optimizer, epochs=3, batch_size=32
+        ... )
+        >>> network.evaluate(data.x_test, data.y_test)["accuracy"] > 0.9
+        True
     """
 
     learning_rate: float = 0.1
@@ -160,6 +177,15 @@ class Adam:
 
     Source: Kingma and Ba, Adam, 2015; Loshchilov and Hutter, Decoupled weight decay
     regularization, 2019.
+
+    Example:
+        >>> import nnxp
+        >>> network = nnxp.MLP([2, 4, 1], "tanh", "sigmoid")
+        >>> x, t = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+        >>> adam = nnxp.Adam(0.1)
+        >>> history = nnxp.train(network, x, t, optimizer=adam, epochs=100, batch_size=None)
+        >>> network.predict_classes(x)
+        array([0, 1, 1, 0])
     """
 
     learning_rate: float = 0.001
@@ -233,7 +259,13 @@ class Adam:
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """`Adam` with a weight decay of 0.01 unless another one is given."""
+    """`Adam` with a weight decay of 0.01 unless another one is given.
+
+    Example:
+        >>> import nnxp
+        >>> nnxp.AdamW(0.001).weight_decay, nnxp.Adam(0.001).weight_decay
+        (0.01, 0.0)
+    """
 
     weight_decay: float = 0.01
 
@@ -258,6 +290,11 @@ class RMSprop:
         InputError: a value is out of its range.
 
     Source: Tieleman and Hinton, Lecture 6.5, Coursera: Neural networks for machine learning, 2012.
+
+    Example:
+        >>> import nnxp
+        >>> nnxp.RMSprop(0.01, momentum=0.9)
+        RMSprop(learning_rate=0.01, rho=0.9, epsilon=1e-08, momentum=0.9, weight_decay=0.0)
     """
 
     learning_rate: float = 0.001
@@ -334,6 +371,16 @@ class ClipNorm:
 
     Source: Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks,
     2013.
+
+    Example:
+        >>> import numpy as np
+        >>> import nnxp
+        >>> clipped = nnxp.ClipNorm(nnxp.SGD(1.0), max_norm=1.0)
+        >>> parameters = [(np.zeros((2, 1)), np.zeros(1))]
+        >>> gradients = [(np.array([[3.0], [4.0]]), np.zeros(1))]  # of norm 5
+        >>> new, _ = clipped.update(parameters, clipped.init(parameters), gradients, 1.0)
+        >>> new[0][0][:, 0]
+        array([-0.6, -0.8])
     """
 
     optimizer: Optimizer

@@ -14,6 +14,7 @@ import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,6 +115,12 @@ def activations(backend: str | backends.Backend | None = None, device: str | Non
 
     Args:
         backend, device: where the kernels run; see `nnxp.backends.get`.
+
+    Example:
+        >>> from nnxp import plots
+        >>> figure = plots.activations()
+        >>> figure.axes[0].get_title()
+        'step'
     """
     opened = backends.get(backend, device)
     columns = 3
@@ -147,6 +154,12 @@ def history(training: History | dict[str, Any]) -> Figure:
 
     Raises:
         DataError: it has no epochs, or is something else; the message names the place in it.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("moons")
+        >>> network = nnxp.MLP([2, 5, 2])
+        >>> figure = nnxp.plots.history(nnxp.train(network, data.x, data.y, epochs=2, batch_size=8))
     """
     if isinstance(training, History):
         if not training.epochs:
@@ -202,6 +215,12 @@ def learning_rate(curve: LearningRateCurve) -> Figure:
 
     Args:
         curve: what `nnxp.find_learning_rate` returned.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> curve = nnxp.find_learning_rate(nnxp.MLP([64, 10]), data.x, data.y, batch_size=32)
+        >>> figure = nnxp.plots.learning_rate(curve)
     """
     figure = new_figure(3.4)
     panel = figure.subplots()
@@ -247,6 +266,11 @@ def confusion_matrix(
     Raises:
         InputError: the targets are no classes, shapes or labels do not fit, or the number of names
             is not that of the classes.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> figure = nnxp.plots.confusion_matrix(nnxp.MLP([64, 10]), data.x_test, data.y_test)
     """
     counts = _confusion(network, x, targets)
     number, samples = len(counts), int(counts.sum())
@@ -300,6 +324,11 @@ def boundary(network: MLP, data: Dataset) -> Figure:
 
     Raises:
         InputError: the network or the data does not have two features, or their classes differ.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("moons")
+        >>> figure = nnxp.plots.boundary(nnxp.MLP([2, 5, 2]), data)
     """
     if network.sizes[0] != 2 or data.x.shape[1] != 2:
         raise InputError(
@@ -349,6 +378,11 @@ def digits(network: MLP, data: Dataset, count: int = 25) -> Figure:
     Raises:
         InputError: the data has no images, classes or test part, the network misreads none, or
             `count` is not from 1 to 100.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> figure = nnxp.plots.digits(nnxp.MLP([64, 10]), data, count=10)
     """
     if len(data.shape) != 2:
         raise InputError(f"{data.name}: a sample has shape {data.shape}, not that of an image")
@@ -388,6 +422,10 @@ def weights(network: MLP, shape: Sequence[int] | None = None) -> Figure:
 
     Raises:
         InputError: the number of inputs is not that of an image of this shape.
+
+    Example:
+        >>> import nnxp
+        >>> figure = nnxp.plots.weights(nnxp.MLP([64, 16, 10]), shape=(8, 8))
     """
     weight = to_numpy(network.parameters[0][0])[:, :LARGEST_GRID]
     known = described(network.metadata, network.sizes)
@@ -435,6 +473,15 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     Raises:
         InputError: the suffix is another one, or the file at `path` is not a picture of its format.
         OSError: the folder or the disk refuses.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from nnxp import plots
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     plots.save(plots.activations(), Path(folder, "activations.svg"))
+        ...     [path.name for path in Path(folder).iterdir()]
+        ['activations.svg']
     """
     check(path)
     suffix = Path(path).suffix.lower()
@@ -446,7 +493,17 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 def new_figure(height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    # A notebook shows a figure by itself only if pyplot was imported.
+    vars(figure)["_repr_png_"] = partial(_png, figure)
+    return figure
+
+
+@styled()
+def _png(figure: Figure) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
 
 
 def put_title(figure: Figure, text: str) -> None:

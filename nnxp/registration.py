@@ -69,6 +69,20 @@ def register_loss(name: str, value: Callable[..., Array], gradient: Callable[...
 
     Raises:
         InputError: the name is not valid or is one of nnxp's own, or one of the two is no function.
+
+    Example:
+        >>> import nnxp
+        >>> from nnxp.arrays import namespace
+        >>> def value(y, t, sample_weight=None):
+        ...     each = namespace(y).sum((y - t) ** 4, axis=1)
+        ...     return namespace(y).mean(each if sample_weight is None else each * sample_weight)
+        >>> def gradient(y, t, sample_weight=None):
+        ...     dy = 4 * (y - t) ** 3 / y.shape[0]
+        ...     return dy if sample_weight is None else dy * sample_weight[:, None]
+        >>> _ = nnxp.register_loss("fourth_power", value, gradient)
+        >>> network = nnxp.MLP([1, 1], output="identity", parameters=[([[1.0]], [0.0])])
+        >>> network.evaluate([[2.0]], [[0.0]], loss="fourth_power")["loss"]
+        16.0
     """
     LOSSES.register(name, (value, gradient))
     return value, gradient
@@ -89,6 +103,33 @@ def register_optimizer(name: str, make: Callable[..., Optimizer]) -> Callable[..
 
     Raises:
         InputError: the name is not valid or is one of nnxp's own, or `make` cannot be called.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import nnxp
+        >>> from nnxp.arrays import namespace
+        >>> @dataclass(frozen=True)
+        ... class SignDescent:
+        ...     learning_rate: float = 0.01
+        ...     is_plain = False
+        ...
+        ...     def init(self, parameters):
+        ...         return []
+        ...
+        ...     def update(self, parameters, state, gradients, learning_rate):
+        ...         def moved(w, g):
+        ...             return w - learning_rate * namespace(w).sign(g)
+        ...
+        ...         layers = zip(parameters, gradients)
+        ...         return [tuple(map(moved, *layer)) for layer in layers], state
+        >>> _ = nnxp.register_optimizer("sign_descent", SignDescent)
+        >>> network = nnxp.MLP([2, 1], output="sigmoid")
+        >>> x = [[0, 1], [1, 0]]
+        >>> history = nnxp.train(
+        ...     network, x, [0, 1], optimizer="sign_descent", epochs=200, batch_size=None
+        ... )
+        >>> network.predict_classes(x)
+        array([0, 1])
     """
     OPTIMIZERS.register(name, make)
     return make
@@ -108,6 +149,15 @@ def register_backend(name: str, backend: type[Backend]) -> type[Backend]:
 
     Raises:
         InputError: the name is not valid, is one of nnxp's own or not that of the class.
+
+    Example:
+        >>> import nnxp
+        >>> from nnxp.backends.numpy import NumPyBackend
+        >>> class Mine(NumPyBackend):
+        ...     name = "my-numpy"
+        >>> _ = nnxp.register_backend("my-numpy", Mine)
+        >>> nnxp.MLP([2, 1], backend="my-numpy").backend.name
+        'my-numpy'
     """
     if isinstance(backend, type) and getattr(backend, "name", name) != name:
         raise InputError(

@@ -34,6 +34,14 @@ class Regularization:
             not that of the hidden layers.
 
     Source: Nielsen, chapter 3, "Regularization"; Srivastava et al., Dropout, 2014, for max-norm.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> history = nnxp.train(
+        ...     nnxp.MLP([64, 32, 10]), data.x, data.y, epochs=1, batch_size=32,
+        ...     regularization=nnxp.Regularization(l2=1e-4, max_norm=3.0, dropout=0.2),
+        ... )
     """
 
     l1: float = 0.0

@@ -36,6 +36,14 @@ def training(
         options: how it was trained, with any keys. "hidden", "activation", "output_activation" and
             "loss" are replaced by what the network was built and trained with.
         test: what `MLP.evaluate` returned for the test data.
+
+    Example:
+        >>> import nnxp
+        >>> network = nnxp.MLP([2, 1], output="sigmoid")
+        >>> history = nnxp.train(network, [[0, 1], [1, 0]], [0, 1], epochs=3, batch_size=1)
+        >>> report = nnxp.reports.training(network, history, data="two points")
+        >>> report["data"], report["sizes"], len(report["history"])
+        ('two points', [2, 1], 3)
     """
     backend = network.backend
     return {

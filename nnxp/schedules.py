@@ -18,7 +18,18 @@ from nnxp.history import MONITOR, History
 
 
 class Schedule(Protocol):
-    """The interface of a schedule."""
+    """The interface of a schedule.
+
+    Example:
+        >>> import nnxp
+        >>> network = nnxp.MLP([2, 1], output="sigmoid")
+        >>> history = nnxp.train(
+        ...     network, [[0, 1], [1, 0]], [0, 1], epochs=3, batch_size=1, optimizer=nnxp.SGD(1.0),
+        ...     schedule=lambda base, epoch, epochs, history: base / epoch,
+        ... )
+        >>> [round(epoch.learning_rate, 2) for epoch in history.epochs]
+        [1.0, 0.5, 0.33]
+    """
 
     def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
         """Return the learning rate of `epoch`."""
@@ -27,7 +38,14 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Constant:
-    """rate = base."""
+    """rate = base.
+
+    Example:
+        >>> from nnxp import schedules
+        >>> schedule = schedules.Constant()
+        >>> [round(schedule(1.0, epoch, 5, None), 3) for epoch in range(1, 6)]
+        [1.0, 1.0, 1.0, 1.0, 1.0]
+    """
 
     def __call__(self, base: float, epoch: int, epochs: int, history: History) -> float:
         """Return `base`."""
@@ -44,6 +62,12 @@ class Step:
 
     Raises:
         InputError: a value is out of its range.
+
+    Example:
+        >>> from nnxp import schedules
+        >>> schedule = schedules.Step(every=2, factor=0.5)
+        >>> [round(schedule(1.0, epoch, 5, None), 3) for epoch in range(1, 6)]
+        [1.0, 1.0, 0.5, 0.5, 0.25]
     """
 
     every: int = 10
@@ -66,6 +90,12 @@ class Exponential:
 
     Raises:
         InputError: `factor` is out of its range.
+
+    Example:
+        >>> from nnxp import schedules
+        >>> schedule = schedules.Exponential(0.5)
+        >>> [round(schedule(1.0, epoch, 5, None), 3) for epoch in range(1, 6)]
+        [1.0, 0.5, 0.25, 0.125, 0.062]
     """
 
     factor: float = 0.95
@@ -96,6 +126,12 @@ class Cosine:
 
     Source: Loshchilov and Hutter, SGDR, 2017; for the warm-up, Goyal et al., Accurate, large
     minibatch SGD, 2017.
+
+    Example:
+        >>> from nnxp import schedules
+        >>> schedule = schedules.Cosine(warmup=1)
+        >>> [round(schedule(1.0, epoch, 5, None), 3) for epoch in range(1, 6)]
+        [0.5, 1.0, 0.75, 0.25, 0.0]
     """
 
     warmup: int = 0
@@ -126,6 +162,16 @@ class Plateau:
 
     Raises:
         InputError: a value is out of its range; in training, there is no validation data.
+
+    Example:
+        >>> import nnxp
+        >>> network = nnxp.MLP([2, 1], output="sigmoid")
+        >>> history = nnxp.train(  # what it learns makes the validation loss rise
+        ...     network, [[0, 1]], [1], epochs=8, batch_size=1, validation=([[0, 1]], [0]),
+        ...     schedule=nnxp.schedules.Plateau(patience=3),
+        ... )
+        >>> [epoch.learning_rate for epoch in history.epochs]
+        [0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.025]
     """
 
     monitor: str = "validation_loss"
@@ -172,6 +218,11 @@ def get(text: str) -> Schedule:
 
     Raises:
         InputError: no schedule has this name, or it does not take an option or its value.
+
+    Example:
+        >>> from nnxp import schedules
+        >>> schedules.get("cosine,warmup=2")
+        Cosine(warmup=2, floor=0.0)
     """
     name, *given = (part.strip() for part in text.split(","))
     if name not in SCHEDULES:

@@ -51,6 +51,12 @@ class Summary:
         activation_bytes: the memory of what backpropagation needs of a batch: the input, each
             hidden layer's output (for some activations its pre-activation, too) and the last
             pre-activation. Dropout adds its masks, and the outputs multiplied by them.
+
+    Example:
+        >>> import nnxp
+        >>> summary = nnxp.MLP([64, 32, 10]).summary()
+        >>> summary.parameters, summary.layers[0].weight
+        (2410, (64, 32))
     """
 
     title: str

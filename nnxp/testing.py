@@ -72,6 +72,11 @@ def check_activation(
         AssertionError: a check fails.
         InputError: there is no such activation.
         BackendError: array-api-strict is not installed.
+
+    Example:
+        >>> import nnxp
+        >>> nnxp.testing.check_activation("softsign", kinks=())[0]
+        'numpy'
     """
     name = ACTIVATIONS.rule()("activation", activation)
     forward, backward = ACTIVATIONS[name]
@@ -115,6 +120,11 @@ def check_loss(loss: str | Pair, y: Any = None, targets: Any = None) -> list[str
         AssertionError: a check fails.
         InputError: there is no such loss.
         BackendError: array-api-strict is not installed.
+
+    Example:
+        >>> import nnxp
+        >>> nnxp.testing.check_loss("quadratic")[0]
+        'numpy'
     """
     name = LOSS("loss", loss)
     value, gradient = LOSSES[name]
@@ -157,6 +167,11 @@ def check_optimizer(optimizer: str | Optimizer | Callable[[], Optimizer]) -> lis
         AssertionError: a check fails.
         InputError: there is no such optimizer.
         BackendError: array-api-strict is not installed.
+
+    Example:
+        >>> import nnxp
+        >>> nnxp.testing.check_optimizer(nnxp.SGD(0.1, momentum=0.5))[0]
+        'numpy'
     """
     made: Optimizer = optimizers.OPTIMIZER("optimizer", optimizer)
     again = copy.deepcopy(made)
@@ -194,6 +209,11 @@ def check_backend(backend: str | type[Backend], device: str | None = None) -> li
     Raises:
         AssertionError: a check fails.
         InputError, BackendError: there is no such backend, or it cannot be used here.
+
+    Example:
+        >>> import nnxp
+        >>> nnxp.testing.check_backend("numpy")
+        ['replay', 'eager']
     """
     opened = backends.get(backend, device)
     known = executors.names(opened.name, opened.device_name)
@@ -343,7 +363,14 @@ def _compare(what: str, found: Any, expected: Any, tolerance: float) -> None:
 
 
 def central_differences(function: _Function, x: np.ndarray, h: float = 1e-5) -> np.ndarray:
-    """(f(x + h) - f(x - h)) / 2h in every element of x; f returns one number."""
+    """(f(x + h) - f(x - h)) / 2h in every element of x; f returns one number.
+
+    Example:
+        >>> import numpy as np
+        >>> from nnxp.testing import central_differences
+        >>> central_differences(lambda x: np.sum(x**3), np.array([1.0, 2.0])).round(6)
+        array([ 3., 12.])
+    """
     result = np.empty_like(x)
     for place in np.ndindex(x.shape):
         move = np.zeros_like(x)

@@ -103,7 +103,7 @@ def test_the_pages_table_is_that_of_the_newest_results():
     for name, row in accuracy.ROWS.items():
         assert {run["command"] for run in runs[name]} == {row.command}
         assert [run["seed"] for run in runs[name]] == [run["seed"] for run in runs["a"]]
-    page = (ROOT / "docs" / "accuracy.md").read_text()
+    page = (ROOT / "docs" / "pages" / "accuracy.md").read_text()
     assert insert(page, accuracy.table(found)) == page
 
 
@@ -119,8 +119,8 @@ def test_quick_and_a_choice_of_rows_write_nothing(small_mnist, monkeypatch, caps
 
 def test_all_rows_write_the_results_and_the_page(small_mnist, tmp_path, monkeypatch):
     (tmp_path / "bench" / "results").mkdir(parents=True)
-    page = tmp_path / "docs" / "accuracy.md"
-    page.parent.mkdir()
+    page = tmp_path / "docs" / "pages" / "accuracy.md"
+    page.parent.mkdir(parents=True)
     page.write_text(f"{accuracy.BEGIN}\n{accuracy.END}\n")
     monkeypatch.setattr(accuracy, "ROOT", tmp_path)
     monkeypatch.setattr(accuracy, "ROWS", {"h": accuracy.ROWS["h"]})

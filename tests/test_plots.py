@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 import sys
 from dataclasses import asdict
 
@@ -409,6 +410,11 @@ def test_what_is_no_picture_is_not_overwritten(tmp_path, report):
     (tmp_path / "a.png").symlink_to("model.safetensors")
     assert "a.png" in line(plots.save, plots.history(report), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_text() == "months of training"
+
+
+def test_a_notebook_shows_a_figure_also_without_pyplot():
+    figure = pickle.loads(pickle.dumps(plots.activations("numpy")))
+    assert figure._repr_png_().startswith(b"\x89PNG")
 
 
 def test_the_users_own_settings_neither_show_nor_change(tmp_path, report):

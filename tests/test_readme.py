@@ -86,7 +86,7 @@ def test_the_readme_says_what_each_executor_does():
     ],
 )
 def test_the_reference_has_a_line_for_each_name(heading, pieces):
-    found = list(rows(heading, README.parent / "docs" / "reference.md"))
+    found = list(rows(heading, README.parent / "docs" / "pages" / "reference" / "names.md"))
     assert [names(cells[0]) for cells in found] == [[name] for name in pieces]
     for cells in found:
         assert len(cells) == 3 or any("\\" in cell for cell in cells)  # | is written \\|
@@ -101,9 +101,9 @@ PAGES = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
-    "docs/accuracy.md",
-    "docs/exchange.md",
-    "docs/reference.md",
+    "docs/pages/accuracy.md",
+    "docs/pages/reference/names.md",
+    "docs/pages/guides/exchange.md",
     "bench/README.md",
 ]
 

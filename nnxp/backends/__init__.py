@@ -115,6 +115,13 @@ def get(
         InputError: no backend has this name.
         BackendError: the backend or the device cannot be used here, or `tf32` is True and the
             device has no TF32. The message says why and what to do. There is no silent fallback.
+
+    Example:
+        >>> import nnxp
+        >>> backend = nnxp.backends.get("numpy", executor="eager")
+        >>> backend.name, backend.device_name, backend.executor
+        ('numpy', 'cpu', 'eager')
+        >>> network = nnxp.MLP([2, 1], backend=backend)
     """
     if isinstance(name, Backend):
         if device not in (None, name.device_name, name.device_name.removesuffix(":0")):
@@ -149,6 +156,12 @@ def of(x: Array) -> Backend:
     Raises:
         InputError: `x` is an array of a library that is no backend.
         BackendError: no backend of the library has the device.
+
+    Example:
+        >>> import numpy as np
+        >>> import nnxp
+        >>> nnxp.backends.of(np.zeros(3)).name
+        'numpy'
     """
     library = namespace(x).__name__.removeprefix("array_api_compat.").partition(".")[0]
     found = backend_class(library.replace("_", "-"))
@@ -169,6 +182,11 @@ def parse(text: str) -> tuple[str, str | None]:
     Raises:
         InputError: no backend has this name.
         BackendError: the backend has no such executor.
+
+    Example:
+        >>> import nnxp
+        >>> nnxp.backends.parse("torch:compiled")
+        ('torch', 'compiled')
     """
     name, _, executor = text.strip().lower().partition(":")
     name = BACKENDS.canonical(name)
@@ -185,7 +203,13 @@ def default_name() -> str:
 
 
 def availability() -> list[Availability]:
-    """Return every backend's version and devices, or why it cannot be used here."""
+    """Return every backend's version and devices, or why it cannot be used here.
+
+    Example:
+        >>> import nnxp
+        >>> [(each.name, each.devices) for each in nnxp.backends.availability()][0]
+        ('numpy', ('cpu',))
+    """
     return [_availability(name) for name in BACKENDS]
 
 

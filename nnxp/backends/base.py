@@ -23,7 +23,13 @@ time; None for the faster one where the results do not depend on it, else all fo
 
 @dataclass(frozen=True)
 class Availability:
-    """The version and devices of a backend, as `nnxp backends` shows them."""
+    """The version and devices of a backend, as `nnxp backends` shows them.
+
+    Example:
+        >>> import nnxp
+        >>> [each.name for each in nnxp.backends.availability() if each.problem is None][0]
+        'numpy'
+    """
 
     name: str
     version: str | None
@@ -43,6 +49,13 @@ class Backend:
 
     A subclass defines how its library is imported, which devices it has, and how it sets
     precision, threads and memory. `nnxp.executors` defines how steps run on it.
+
+    Example:
+        >>> import nnxp
+        >>> backend = nnxp.backends.get("numpy")
+        >>> x = backend.asarray([[1.0, 2.0]], dtype=backend.dtype("float32"))
+        >>> backend.holds(x), backend.xp.sum(x)
+        (True, np.float32(3.0))
     """
 
     name: ClassVar[str]

@@ -34,6 +34,17 @@ class EarlyStopping(Callback):
         InputError: a value is out of its range; in training, there is no validation data.
 
     Source: Prechelt, Early stopping - but when?, 1998.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> network, stopping = nnxp.MLP([64, 16, 10]), nnxp.EarlyStopping(patience=2)
+        >>> history = nnxp.train(
+        ...     network, data.x, data.y, optimizer=nnxp.SGD(1.0), epochs=50, batch_size=32,
+        ...     validation=0.2, callbacks=[stopping],
+        ... )
+        >>> len(history.epochs) == stopping.best_epoch + 2
+        True
     """
 
     @options.checked(monitor=MONITOR, patience=options.whole(1), min_delta=options.NOT_NEGATIVE)

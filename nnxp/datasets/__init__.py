@@ -66,6 +66,12 @@ class Dataset:
             there are neither.
         delimiter, decimal: the character between the fields of a csv and the decimal sign.
         filled: the number of values that were filled in, of each column that had any missing.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("moons")
+        >>> data.task, data.classes, data.features
+        ('classify', ('upper', 'lower'), ('x', 'y'))
     """
 
     name: str
@@ -236,6 +242,12 @@ def load(
     Raises:
         InputError: no set has this name, or an option has a wrong value.
         DataError: a file is missing, damaged or cannot be trained on; names the place.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> data.x.shape, data.x_test.shape, data.shape
+        ((1437, 64), (360, 64), (8, 8))
     """
     new = like is None
     if new and test_only:
@@ -326,6 +338,17 @@ def load_features(
         name_or_path, data_dir, delimiter: see `load`.
         like: the model's `metadata`.
         count: the number of features of the model; a csv with this many columns has no target.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> import nnxp
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "new.csv")
+        ...     np.savetxt(path, [[1.5, 2.0]], delimiter=",", header="width,height", comments="")
+        ...     nnxp.datasets.load_features(path, like={}, count=2)
+        array([[1.5, 2. ]], dtype=float32)
     """
     saved, encoding = _saved_preprocessing(like), features.from_metadata(like.get("encoding"))
     if encoding is not None:

@@ -35,7 +35,13 @@ Runner = Callable[[State, tuple[Array, ...], Array, Rate], tuple[State, Array]]
 
 @dataclass(frozen=True)
 class Executor:
-    """One way to run a chunk of steps."""
+    """One way to run a chunk of steps.
+
+    Example:
+        >>> import nnxp
+        >>> {each.name: each.device for each in nnxp.executors.EXECUTORS}["graph"]
+        'cuda'
+    """
 
     name: str
     summary: str
@@ -101,6 +107,11 @@ def names(backend: str, device: str | None = None) -> tuple[str, ...]:
     Args:
         backend: a backend's name.
         device: one of its devices, "cpu" or "cuda:0"; None for the executors of all its devices.
+
+    Example:
+        >>> import nnxp
+        >>> nnxp.executors.names("numpy"), nnxp.executors.names("torch", "cpu")
+        (('replay', 'eager'), ('eager', 'compiled'))
     """
     return tuple(each.name for each in EXECUTORS if each.runs_on(backend, device))
 

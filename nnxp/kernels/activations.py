@@ -5,6 +5,15 @@ shape and dtype. Each backward takes `dy`, the gradient of the loss with respect
 the saved `y`, and returns the gradient with respect to `z`. `y` is enough where the derivative can
 be written in terms of the output; the pre-activation is then not kept. An activation that falls and
 rises again gives two values of `z` the same `y`, so its backward takes `z` as a third argument.
+
+Example:
+    >>> import numpy as np
+    >>> from nnxp.kernels import relu, relu_backward
+    >>> y = relu(np.array([-1.0, 0.5, 2.0]))
+    >>> y
+    array([0. , 0.5, 2. ])
+    >>> relu_backward(np.array([10.0, 10.0, 10.0]), y)
+    array([ 0., 10., 10.])
 """
 
 from nnxp.arrays import Array, device, namespace

@@ -1,4 +1,15 @@
-"""The affine layer, z = x W + b, and its gradients."""
+"""The affine layer, z = x W + b, and its gradients.
+
+Example:
+    >>> import numpy as np
+    >>> from nnxp.kernels import affine, affine_backward
+    >>> x, weight, bias = np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]), np.array([5.0])
+    >>> affine(x, weight, bias)
+    array([[16.]])
+    >>> dweight, dbias = affine_backward(np.array([[1.0]]), x)
+    >>> dweight[:, 0], dbias
+    (array([1., 2.]), array([1.]))
+"""
 
 from nnxp.arrays import Array, namespace
 

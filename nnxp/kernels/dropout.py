@@ -3,6 +3,14 @@
 The standard has no random numbers. A mask is a hash of (seed, step, layer, position) in the
 standard's own int32 arithmetic: wrap-around multiplication, exclusive or and masked shifts. There
 is no state to carry, nothing is made on the host, and a compiled loop can hold it.
+
+Example:
+    >>> import numpy as np
+    >>> from nnxp.kernels import dropout_mask
+    >>> y, step = np.ones((1000, 10)), np.asarray(7, dtype=np.int32)
+    >>> mask = dropout_mask(y, 0.25, seed=0, step=step, layer=0)
+    >>> round(float((mask == 0).mean()), 2), round(float(mask.max()), 3)
+    (0.26, 1.333)
 """
 
 from nnxp.arrays import Array, device, namespace

@@ -10,6 +10,16 @@ they do with others. `sample_weight`, (batch,), multiplies each sample's loss wh
 Cross-entropy comes twice: from probabilities, for any activation that yields them, and from
 logits, where activation and loss are one formula that neither overflows nor cancels and the
 gradient is just the error.
+
+Example:
+    >>> import numpy as np
+    >>> from nnxp.kernels import quadratic, quadratic_gradient
+    >>> y, t = np.array([[1.0, 2.0], [0.0, 0.0]]), np.zeros((2, 2))
+    >>> float(quadratic(y, t))
+    1.25
+    >>> quadratic_gradient(y, t)
+    array([[0.5, 1. ],
+           [0. , 0. ]])
 """
 
 from nnxp.arrays import Array, device, index_dtype, namespace

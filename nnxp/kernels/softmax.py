@@ -2,6 +2,12 @@
 
 Both subtract the row's maximum first: softmax does not change when a constant is added to
 every logit, and exp then cannot overflow.
+
+Example:
+    >>> import numpy as np
+    >>> from nnxp.kernels import softmax
+    >>> softmax(np.array([1000.0, 1000.0]))
+    array([0.5, 0.5])
 """
 
 from nnxp.arrays import Array, namespace

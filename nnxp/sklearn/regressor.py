@@ -38,7 +38,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         >>> from sklearn.datasets import load_diabetes
         >>> from nnxp.sklearn import MLPRegressor
         >>> X, y = load_diabetes(return_X_y=True)
-        >>> model = MLPRegressor(learning_rate_init=0.01, scale_targets=True, random_state=0)
+        >>> model = MLPRegressor(
+        ...     learning_rate_init=0.01, scale_targets=True, early_stopping=True, random_state=0
+        ... )
         >>> model.fit(X, y).score(X, y) > 0.5
         True
     """

@@ -68,6 +68,18 @@ def read(
         DataError: the file is missing, damaged or of an unknown format, or has a layer of another
             kind, or an array is missing, is not finite or does not fit the layer before it.
         InputError: `dtype` or `layout` is not known, or what reads the format is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from nnxp import weights
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "weights.npz")
+        ...     np.savez(path, W1=np.ones((4, 2)), b1=np.zeros(2))
+        ...     found = weights.read(path)
+        >>> [each.shape for each in found.parameters[0]]
+        [(4, 2), (2,)]
     """
     path = Path(path)
     try:
