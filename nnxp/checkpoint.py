@@ -33,6 +33,8 @@ log = logging.getLogger("nnxp")
 
 FORMAT = 1
 _NO_DIGEST = "0" * 64
+TRAINING = "training"
+"""The entry of the metadata with the state of a training; see `nnxp.resuming`."""
 
 
 @dataclass(frozen=True, eq=False)

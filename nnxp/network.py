@@ -496,6 +496,7 @@ class MLP:
             network.loss = objectives.get(model.loss, network.output).loss
         except ValueError as error:
             raise checkpoint.unusable(path, error) from None
+        model.metadata.pop(checkpoint.TRAINING, None)  # of a checkpoint: not of the network
         network.metadata, network.target_scaling = model.metadata, model.target_scaling
         # A value that is finite in the file may overflow in the network's dtype.
         checkpoint.check_finite(path, network.as_model().tensors)

@@ -36,7 +36,6 @@ KEEP = 2
 """The number of checkpoints that stay in a folder, the newest."""
 _NAME, _PATTERN = "checkpoint-{:012d}.safetensors", re.compile(r"checkpoint-\d{12}\.safetensors")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_ENTRY = "training"
 _FORMAT = 1
 _BLOCK_ELEMENTS = 2**20
 _FIXED = ("batch size", "seed", "shuffle", "validation", "diagnose")
@@ -125,7 +124,8 @@ class Writer:
     Args:
         checkpoints: where and how often.
         network: the network in training.
-        settings, data, environment: see `Snapshot`.
+        settings, data: see `Snapshot`.
+        steps: the number of steps of the training so far.
         clock: the time in seconds.
     """
 
@@ -135,6 +135,7 @@ class Writer:
         network: MLP,
         settings: dict[str, Any],
         data: str,
+        steps: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.checkpoints = checkpoints
@@ -143,7 +144,9 @@ class Writer:
         self.data = data
         self.environment = environment(network)
         self.clock = clock
-        self.saved, self.saved_at = -1, clock()
+        self.last: int | None = None
+        """The step of the last checkpoint that was written here."""
+        self.steps_from, self.seconds_from = steps, clock()
         folder = checkpoints.folder
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: is no folder; name one for the checkpoints")
@@ -151,8 +154,8 @@ class Writer:
 
     def is_due(self, steps: int, within_epoch: bool) -> bool:
         """Return whether to save; see `Checkpoints.is_due`. The steps are the training's."""
-        seconds = self.clock() - self.saved_at
-        return self.checkpoints.is_due(steps - max(self.saved, 0), seconds, within_epoch)
+        seconds = self.clock() - self.seconds_from
+        return self.checkpoints.is_due(steps - self.steps_from, seconds, within_epoch)
 
     def save(
         self,
@@ -171,7 +174,7 @@ class Writer:
             callbacks: the training's; those with a state have a method `state`.
         """
         arrays, steps = list(map(to_numpy, leaves(state))), history.steps
-        if steps == self.saved or not all(np.isfinite(array).all() for array in arrays):
+        if steps == self.last or not all(np.isfinite(array).all() for array in arrays):
             return
         if not np.isfinite(losses).all():
             return
@@ -194,8 +197,11 @@ class Writer:
         }
         model = self.network.as_model()
         path = self.checkpoints.folder / _NAME.format(steps)
-        checkpoint.save(replace(model, metadata={**model.metadata, _ENTRY: training}), path)
-        self.saved, self.saved_at = steps, self.clock()
+        checkpoint.save(
+            replace(model, metadata={**model.metadata, checkpoint.TRAINING: training}), path
+        )
+        self.last = self.steps_from = steps
+        self.seconds_from = self.clock()
         for old in _files(self.checkpoints.folder)[KEEP:]:
             with suppress(OSError):
                 old.unlink()
@@ -271,7 +277,10 @@ def restore(callbacks: Sequence[Any], states: Sequence[tuple[str, dict[str, Any]
             log.info("the callback %s of before is not there any more", name)
         else:
             waiting.remove(found)
-            found.restore(state)
+            try:
+                found.restore(state)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ModelError(f"the checkpoint's state of {name} is damaged ({error})") from None
 
 
 def fingerprint(dtype: str, x: Any, targets: Any, sample_weight: Any) -> str:
@@ -343,7 +352,7 @@ def _snapshot(path: Path, model: checkpoint.Model) -> Snapshot:
     Raises:
         ModelError: there is none, or it is not one that `Writer` wrote.
     """
-    given = model.metadata.pop(_ENTRY, None)
+    given = model.metadata.pop(checkpoint.TRAINING, None)
     if given is None:
         raise ModelError(f"{path}: is a model, not a checkpoint of a training")
     try:

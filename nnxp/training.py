@@ -268,7 +268,9 @@ def train(
             if snapshot is not None:
                 resuming.check_again(place, snapshot, settings, data, network)
             if checkpoint is not None:
-                training.writer = Writer(cast(Checkpoints, checkpoint), network, settings, data)
+                training.writer = Writer(
+                    cast(Checkpoints, checkpoint), network, settings, data, training.history.steps
+                )
         for each in advance:
             if hasattr(each, "watch"):  # an EpochTable
                 each.watch(training.running)

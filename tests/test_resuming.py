@@ -15,6 +15,7 @@ from command_line import environment, fail, succeed
 from conftest import require, started
 
 import nnxp
+import nnxp.checkpoint
 from nnxp import resuming
 from nnxp.arrays import to_numpy
 from nnxp.errors import DivergenceError, InputError, ModelError
@@ -125,6 +126,7 @@ def test_the_newest_two_stay_and_are_models_of_the_last_complete_epoch(tmp_path)
     assert files == ["checkpoint-000000000083.safetensors", "checkpoint-000000000084.safetensors"]
     loaded = nnxp.MLP.load(tmp_path / files[1], "numpy")
     np.testing.assert_array_equal(loaded.predict(X), network.predict(X))
+    assert loaded.metadata == {}
 
 
 @pytest.mark.parametrize(
@@ -184,6 +186,25 @@ def test_a_damaged_checkpoint_is_skipped_and_said(tmp_path, caplog):
     first.write_bytes(b"")
     with pytest.raises(ModelError, match="no checkpoint is whole"):
         training("numpy", resume=tmp_path)
+
+
+def test_the_steps_to_the_next_checkpoint_count_from_where_a_training_goes_on(tmp_path):
+    training("numpy", tmp_path, epochs=1, every="epoch", **HOW["sgd"])  # 21 steps
+    with pytest.raises(Killed):  # which saves, as an end of any kind does: after 28
+        training("numpy", tmp_path, kill_after=1, every=14, resume=tmp_path, **HOW["sgd"])
+    training("numpy", tmp_path, epochs=2, every=14, resume=tmp_path, **HOW["sgd"])
+    files = sorted(path.stem[-2:] for path in tmp_path.iterdir())
+    assert files == ["28", "42"]
+
+
+def test_a_state_of_a_callback_that_nnxp_did_not_write_is_one_line(tmp_path):
+    training("numpy", tmp_path, epochs=1, **HOW["early stopping, diagnosed"])
+    newest = max(tmp_path.iterdir())
+    model = nnxp.checkpoint.load(newest)
+    model.metadata["training"]["callbacks"] = [["EarlyStopping", {"best": 0.0}]]
+    nnxp.checkpoint.save(model, newest)
+    with pytest.raises(ModelError, match="state of EarlyStopping is damaged"):
+        training("numpy", resume=tmp_path, **HOW["early stopping, diagnosed"])
 
 
 def test_a_folder_without_a_checkpoint_is_one_line(tmp_path):
