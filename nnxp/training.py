@@ -99,6 +99,7 @@ _OPTIONS = {
     "diagnose": options.TRUTH,
     "progress": options.optional(options.FUNCTION),
     "stream": options.optional(options.TRUTH),
+    "assume_finite": options.TRUTH,
     "verbose": options.TRUTH,
     "scale_targets": target_scaling.SCALE_TARGETS,
 }
@@ -128,6 +129,7 @@ def train(
     diagnose: bool = False,
     progress: Callable[[int], Any] | None = None,
     stream: bool | None = None,
+    assume_finite: bool = False,
     scale_targets: bool | Literal["auto"] = "auto",
     verbose: bool = False,
 ) -> History:
@@ -183,6 +185,7 @@ def train(
             be a `numpy.memmap`, and sends it in chunks while the device computes. None streams
             data that does not fit on the device, and never on a CPU. The logger "nnxp" reports
             the choice at INFO.
+        assume_finite: whether `x` is known to be finite, and is not checked where that takes time.
         scale_targets: train on (t - mean) / deviation of the targets, per output; `predict` undoes
             this, and the losses of the history are in the targets' own unit. "auto" scales
             real-valued targets of a network with output "identity" and the loss "quadratic", "mae"
@@ -231,6 +234,7 @@ def train(
             validation=validation,
             sample_weight=sample_weight,
             stream=stream,
+            assume_finite=assume_finite,
             choose_scaling=partial(
                 target_scaling.choose, scale_targets, objective, network.target_scaling
             ),

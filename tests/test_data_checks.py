@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import nnxp
-from nnxp import MLP, InputError
+from nnxp import MLP, DivergenceError, InputError, train
 from nnxp.arrays import is_array, namespace
 from nnxp.data import checks
 from nnxp.data.prepare import prepare
@@ -292,3 +292,15 @@ def _said(call):
     except InputError as error:
         return str(error)
     return "x"
+
+
+def test_what_is_assumed_to_be_finite_is_not_checked_in_training(backend):
+    x = np.array([[0.0, 1.0], [np.nan, 2.0]], dtype=np.float32)
+    network = MLP([2, 2], backend=backend)
+    with pytest.raises(InputError, match="x holds nan at row 1"):
+        train(network, x, [0, 1], epochs=1, batch_size=1)
+    with pytest.raises(DivergenceError):
+        train(network, x, [0, 1], epochs=1, batch_size=1, assume_finite=True)
+    with pytest.raises(InputError, match="x holds inf at row 0"):  # where it is converted
+        large = np.array([[1e300, 1.0], [0.0, 2.0]])
+        train(network, large, [0, 1], epochs=1, batch_size=1, assume_finite=True)

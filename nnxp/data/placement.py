@@ -110,9 +110,18 @@ class Placement:
             return False
         return not self.network.backend.holds(x)
 
-    def place(self, x: Array) -> Array:
-        """Move `x` to where it lives; check that every value is finite. See `NetworkSpec`."""
-        return self.network.on_host(x) if self.keeps_on_host(x) else self.network.on_device(x)
+    def place(self, x: Array, assume_finite: bool = False) -> Array:
+        """Move `x` to where it lives; check that every value is finite. See `NetworkSpec`.
+
+        Args:
+            x: from `checks.matrix`.
+            assume_finite: whether to leave out the check for finite values, if `x` is on the host
+                and in the network's dtype.
+        """
+        known = assume_finite and isinstance(x, np.ndarray) and x.dtype == self.network.dtype
+        if self.keeps_on_host(x):
+            return x if known else self.network.on_host(x)
+        return self.network.backend.asarray(x) if known else self.network.on_device(x)
 
     def describe(self) -> str:
         """Return the bytes of the data and the free bytes in one phrase."""

@@ -55,6 +55,7 @@ def prepare(
     validation: tuple[Any, Any] | float | None = None,
     sample_weight: Any = None,
     stream: bool | None = None,
+    assume_finite: bool = False,
     choose_scaling: Callable[[np.ndarray, str], TargetScaling | None],
 ) -> Prepared:
     """Check the data of a training and place it on the device or the host.
@@ -64,7 +65,8 @@ def prepare(
         loss: the loss's name.
         choose_scaling: choose_scaling(targets, dtype) returns the scaling of the targets to train
             on, or None for no scaling. See `nnxp.target_scaling.choose`.
-        x, targets, batch_size, seed, validation, sample_weight, stream: see `nnxp.train`.
+        x, targets, batch_size, seed, validation, sample_weight, stream, assume_finite: see
+            `nnxp.train`.
 
     Raises:
         InputError: a shape, label or number is not valid.
@@ -77,7 +79,7 @@ def prepare(
     where = placement.decide_training(network, arrays, share, batch_size, stream)
 
     on_host = where.keeps_on_host(x)
-    x = where.place(x)
+    x = where.place(x, assume_finite)
     t = checks.targets(targets, loss, x.shape[0], outputs)
     weight = None if sample_weight is None else checks.sample_weight(sample_weight, x.shape[0])
 

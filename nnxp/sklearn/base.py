@@ -239,6 +239,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
                 ),
                 scale_targets=self._scale_targets(p),
                 resume=self.history_,
+                assume_finite=True,  # scikit-learn checked it
             )
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
