@@ -301,6 +301,6 @@ def test_what_is_assumed_to_be_finite_is_not_checked_in_training(backend):
         train(network, x, [0, 1], epochs=1, batch_size=1)
     with pytest.raises(DivergenceError):
         train(network, x, [0, 1], epochs=1, batch_size=1, assume_finite=True)
+    large = np.array([[1e300, 1.0], [0.0, 2.0]])
     with pytest.raises(InputError, match="x holds inf at row 0"):  # where it is converted
-        large = np.array([[1e300, 1.0], [0.0, 2.0]])
         train(network, large, [0, 1], epochs=1, batch_size=1, assume_finite=True)
