@@ -47,6 +47,7 @@ def results(*seeds, name="a"):
     return {"date": "2026-01-02", "backend": "numpy", "runs": runs[::-1]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", accuracy.ROWS)
 def test_a_rows_command_runs_and_its_accuracies_are_measured_after_each_epoch(small_mnist, name):
     run = accuracy.measure(name, 3, "numpy", ["--epochs=2"])

@@ -325,6 +325,7 @@ def test_torch_arrays_that_require_gradients_are_taken_without():
         assert not y.requires_grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cupy", "torch", "jax", "array-api-strict"])
 @pytest.mark.parametrize("error", ["RuntimeError('versions differ')", "OSError('no libcudart')"])
 def test_a_broken_installation_is_told_from_a_missing_one(name, error, tmp_path):

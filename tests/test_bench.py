@@ -727,6 +727,7 @@ def test_only_times_of_a_gpu_are_published(on_gpu, gpus, name, doubt):
     assert found is None if doubt is None else found.startswith(doubt)
 
 
+@pytest.mark.slow
 def test_measurements_are_assembled(on_gpu, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     parts, output, published = tmp_path / "parts", tmp_path / "output", tmp_path / "published"

@@ -450,6 +450,7 @@ def test_a_worker_answers_each_command_with_one_line_of_json():
     assert "to stdout" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_says_so_in_one_line():
     for commands, text, error in [
         ([], json.dumps(spec(Raising)), "ValueError: first line \x1b[31msecond line"),
@@ -495,6 +496,7 @@ def results():
     return {result.name: result for result in found}
 
 
+@pytest.mark.slow
 def test_a_contender_that_agrees_is_timed_in_every_round(results):
     for name in ("ByHand", "Chatty", "numpy"):
         assert results[name].problem is None
@@ -557,6 +559,7 @@ def test_each_round_starts_with_another_contender():
     assert [turn[1] + turn[2] for turn in turns if turn] == ["a1", "b1", "b2", "a2", "a3", "b3"]
 
 
+@pytest.mark.slow
 def test_contenders_run_without_the_variables_that_force_kernels(monkeypatch):
     for name in blas.FORCING:
         monkeypatch.setenv(name, "Haswell" if "TYPE" in name else "262144")
@@ -610,6 +613,7 @@ def test_steps_that_are_faster_than_their_floor_are_in_doubt():
     assert result("a", [1e-3] * 3, floor_seconds=[9e-4] * 3).doubt == ""
 
 
+@pytest.mark.slow
 def test_warnings_of_a_contender_are_in_its_note():
     (found,) = measure(SMALL, [stub(Warned)], **FAST)
     assert found.note == "known before; steps run eagerly"
@@ -625,6 +629,7 @@ def test_a_fall_back_and_its_reason_are_in_the_row_and_the_json():
     assert found.to_dict()["describe"]["fallbacks"] == [line]
 
 
+@pytest.mark.slow
 def test_without_a_reference_nothing_is_compared():
     (found,) = measure(SMALL, [stub(Elsewhere)], **FAST)
     assert found.verdict == "not comparable"
@@ -642,6 +647,7 @@ def test_a_contender_that_hangs_is_stopped(tmp_path):
     assert_gone((tmp_path / "ids").read_text())
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_workers_and_their_children(tmp_path):
     ids = tmp_path / "ids"
     code = (
@@ -988,6 +994,7 @@ def test_bad_options_are_refused_before_anything_runs(options, message, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "names", "rows"),
     [
@@ -1092,6 +1099,7 @@ def test_a_machine_that_is_not_idle_is_said_in_the_first_line(fabricated, monkey
     assert "Stop them and start again" in first
 
 
+@pytest.mark.slow
 def test_work_of_other_programs_is_seen():
     if machine.busy_cores() is None:
         pytest.skip("the system does not tell")

@@ -186,6 +186,7 @@ def test_import_weights_asks_for_the_layout_of_square_matrices(tmp_path, monkeyp
     assert "every matrix is square" in fail(tmp_path, "import-weights", "weights.npz")
 
 
+@pytest.mark.slow
 def test_gradcheck_says_so_and_exits_with_1_where_a_derivative_is_wrong(tmp_path):
     text = succeed(tmp_path, "gradcheck", "--activation", "sigmoid")
     assert "layers.0.weight" in text

@@ -4,6 +4,7 @@ import pytest
 from command_line import fail, succeed
 
 
+@pytest.mark.slow
 def test_every_picture_is_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     succeed(tmp_path, "train", "--epochs", 1, "--quiet", "--report", "report.json")

@@ -60,6 +60,7 @@ def test_a_signal_ends_training_and_keeps_what_was_learnt(tmp_path, number, word
         np.testing.assert_array_equal(ours[1], theirs[1])
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_does_not_replace_one_that_ended(trained_digits, tmp_path):
     save = tmp_path / "model.safetensors"
     shutil.copy(trained_digits / "model.safetensors", save)
@@ -77,6 +78,7 @@ def test_an_interrupted_training_does_not_replace_one_that_ended(trained_digits,
     assert save.read_bytes() != before
 
 
+@pytest.mark.slow
 def test_an_interrupt_before_the_first_epoch_is_complete_saves_nothing(tmp_path):
     np.savez(tmp_path / "data.npz", x=np.zeros((20_000, 784)), y=np.arange(20_000) % 10)
     options = ["data.npz", "--hidden", "1024,1024", "--batch-size", 8, "--save", "m.safetensors"]
@@ -169,6 +171,7 @@ def test_the_standard_output_may_be_a_pipe(tmp_path):
     assert printed.startswith("prediction,")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_a_training_does_without_standard_streams(tmp_path, streams):
     done = shell(tmp_path, f"nnxp train --epochs 1 {streams}")
@@ -182,6 +185,7 @@ def test_predictions_for_a_closed_output_are_one_line(trained_digits):
     assert done.returncode == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_an_output_that_is_full_is_one_line_and_the_model_is_saved(tmp_path):
     done = shell(tmp_path, "nnxp train --epochs 1 >/dev/full")
@@ -193,6 +197,7 @@ def test_an_output_that_is_full_is_one_line_and_the_model_is_saved(tmp_path):
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_one_line_that_names_the_file(tmp_path):
     done = shell(tmp_path, "trap '' XFSZ; ulimit -f 1; nnxp train --epochs 1 -q --save m")
     assert done.stderr == "nnxp: m: File too large\n"
@@ -232,6 +237,7 @@ def test_in_a_terminal_a_bar_shows_while_training_goes_on(tmp_path):
     assert "test accuracy" in seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("columns", "pattern"),
     [
@@ -248,6 +254,7 @@ def test_the_bar_shows_epoch_loss_speed_and_times(columns, pattern, tmp_path):
     assert re.search(pattern, plain)
 
 
+@pytest.mark.slow
 def test_in_a_terminal_quiet_is_quiet(tmp_path):
     assert in_a_terminal(tmp_path, "train", "--epochs", 1, "--quiet") == ""
 

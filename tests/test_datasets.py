@@ -1119,6 +1119,7 @@ assert time.perf_counter() - start < 3
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_an_npz_bomb_is_a_data_error_in_little_memory(tmp_path, bomb):
     path = tmp_path / "data.npz"

@@ -359,6 +359,7 @@ def test_no_digits_to_show_is_said(digits, moons):
 # --- weights
 
 
+@pytest.mark.slow
 def test_weights_are_images_on_one_symmetric_scale(backend):
     network = nnxp.MLP([6, 120, 2], backend=backend)
     network.metadata = {"shape": [2, 3]}
@@ -387,6 +388,7 @@ def test_weights_take_a_shape_or_guess_a_square():
 # --- files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", MAGIC)
 def test_the_same_figure_is_the_same_bytes(tmp_path, report, suffix):
     figure = plots.history(report)

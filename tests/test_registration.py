@@ -295,6 +295,7 @@ def nnxp_process(folder, variables, *words):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_command_line_has_the_pieces_of_installed_packages(tmp_path, package):
     words = [
         "train", "moons", "--hidden", "8", "--activation", "gaussian", "--loss", "doubled",
@@ -342,6 +343,7 @@ def test_help_errors_and_completion_have_them_too(tmp_path, package):
         assert done.stdout.split() == completed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -364,6 +366,7 @@ def test_backends_lists_those_of_packages(tmp_path, package):
     assert "'broken' of my_pieces.missing:Mine does not load" in lines["broken"]
 
 
+@pytest.mark.slow
 def test_worker_processes_have_them(tmp_path, package):
     script = tmp_path / "script.py"
     script.write_text(

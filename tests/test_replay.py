@@ -198,6 +198,7 @@ def test_scaled_targets_are_replayed(outputs, scale_targets, options):
     assert_replayed([9, 8, 7, outputs], targets, **how | LAYOUTS[options])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["softmax", "sigmoid", "identity"])
 @pytest.mark.parametrize("sizes", [[1, 8], [8, 1], [8, 8], [8, 8, 8], [1, 8, 8], [8, 1, 8, 1]])
 @pytest.mark.parametrize("options", ["l1", "l2 with Adam"])
