@@ -506,6 +506,7 @@ def test_a_contender_that_agrees_is_timed_in_every_round(results):
     assert results["Chatty"].verdict == results["numpy"].verdict == "equal"
 
 
+@pytest.mark.slow
 def test_ratios_are_of_the_same_round(results):
     reference, other = results["ByHand"], results["numpy"]
     pairs = zip(reference.step_seconds, other.step_seconds, strict=True)
@@ -514,6 +515,7 @@ def test_ratios_are_of_the_same_round(results):
     assert other.ratio.low == min(other.ratios)
 
 
+@pytest.mark.slow
 def test_a_contender_that_disagrees_is_not_timed(results):
     for name, loss in (("Fast", r"\d\.\d+"), ("Diverged", "nan")):
         assert results[name].verdict == "wrong"
@@ -525,6 +527,7 @@ def test_a_contender_that_disagrees_is_not_timed(results):
     assert results["Diverged"].to_dict()["loss"] is None
 
 
+@pytest.mark.slow
 def test_a_contender_with_other_initial_weights_is_timed_and_says_so(results):
     found = results["Elsewhere"]
     assert found.verdict == "not comparable"
@@ -532,6 +535,7 @@ def test_a_contender_with_other_initial_weights_is_timed_and_says_so(results):
     assert len(found.ratios) == FAST["repeat"]
 
 
+@pytest.mark.slow
 def test_a_contender_that_fails_gets_a_row_with_the_reason(results):
     problems = {name: result.problem for name, result in results.items() if result.problem}
     assert problems["Raising"] == "ValueError: first line [31msecond line"
@@ -544,6 +548,7 @@ def test_a_contender_that_fails_gets_a_row_with_the_reason(results):
     assert len(problems) == 8
 
 
+@pytest.mark.slow
 def test_the_floor_is_timed_where_a_contender_has_one(results):
     assert len(results["numpy"].floor_seconds) == FAST["repeat"]
     assert results["numpy"].step_to_floor.low > 1
@@ -903,6 +908,7 @@ def smoke(tmp_path_factory):
     return folder, done.stdout, json.loads((folder / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table(smoke):
     _, printed, _ = smoke
     assert max(map(len, printed.splitlines())) <= 80
@@ -916,6 +922,7 @@ def test_the_command_prints_a_table(smoke):
     assert "the figures mean nothing" in printed
 
 
+@pytest.mark.slow
 def test_the_json_holds_every_repeat_and_the_machine(smoke):
     _, _, report = smoke
     assert report["quick"] is True
@@ -933,6 +940,7 @@ def test_the_json_holds_every_repeat_and_the_machine(smoke):
     assert cupy["problem"] or cupy["step_seconds"]
 
 
+@pytest.mark.slow
 def test_the_picture_is_written(smoke):
     folder, _, _ = smoke
     assert (folder / "dots.png").read_bytes().startswith(b"\x89PNG")
