@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any
 
-from nnxp import options
+from nnxp import html, options
 from nnxp.arrays import to_numpy
 from nnxp.diagnostics import Diagnosis
 from nnxp.errors import InputError
@@ -170,9 +170,7 @@ class History:
         head = [*self.epochs[0].columns(self.metric)] if rows else []
         lines = [f"<p>{escape(repr(self))}</p>"]
         if rows:
-            lines += ["<table>", f"<thead><tr>{_cells('th', head)}</tr></thead>", "<tbody>"]
-            lines += [f"<tr>{_cells('td', row)}</tr>" for row in rows]
-            lines += ["</tbody>", "</table>"]
+            lines += html.table(rows, head)
         lines += [f"<p>{escape(fallback)}</p>" for fallback in self.fallbacks]
         return "\n".join(lines)
 
@@ -181,7 +179,3 @@ def check_monitor(monitor: str, has_validation: bool) -> None:
     """Raise InputError if the figure called `monitor` needs validation data that is not there."""
     if monitor.startswith("validation") and not has_validation:
         raise InputError(f"{monitor} needs validation data: give a validation share or set")
-
-
-def _cells(tag: str, texts: list[str]) -> str:
-    return "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nnxp import html
 from nnxp.data.placement import NetworkSpec, bytes_text
 from nnxp.kernels import ACTIVATIONS, saved
 from nnxp.nested import leaves
@@ -80,9 +81,9 @@ class Summary:
 
     def _repr_html_(self) -> str:
         """Return the tables for notebooks."""
-        table = _table([*self._rows(), self._last_row()], _HEADINGS)
+        table = html.table([*self._rows(), self._last_row()], _HEADINGS)
         title, training = (f"<p>{escape(text)}</p>" for text in (self.title, self._training()))
-        return "\n".join([title, *table, training, *_table(self._memory())])
+        return "\n".join([title, *table, training, *html.table(self._memory())])
 
     def _rows(self) -> list[tuple[str, ...]]:
         inputs = self.batch_size, self.layers[0].weight[0]
@@ -169,14 +170,3 @@ def _aligned(rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def _table(rows: Sequence[Sequence[str]], headings: Sequence[str] = ()) -> list[str]:
-    """Return the lines of an HTML table."""
-    head = [f"<thead><tr>{_cells('th', headings)}</tr></thead>"] if headings else []
-    body = [f"<tr>{_cells('td', row)}</tr>" for row in rows]
-    return ["<table>", *head, "<tbody>", *body, "</tbody>", "</table>"]
-
-
-def _cells(tag: str, texts: Sequence[str]) -> str:
-    return "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)
