@@ -24,7 +24,7 @@ from nnxp.optimizers import SGD, ClipNorm, Optimizer
 from nnxp.registry import Piece
 from nnxp.regularization import Regularization
 from nnxp.state import first_state
-from nnxp.step import training_step
+from nnxp.step import step_runner
 
 log = logging.getLogger("nnxp")
 
@@ -192,11 +192,7 @@ def _losses(
     """Take a step at each rate, and yield the loss of its batch before it."""
     backend, scaling = network.backend, network.target_scaling
     unit = 1.0 if scaling is None else scaling.loss_unit(objective.loss)
-    dropout_seed = seed if regularization.shares(len(network.hidden)) else 0
-    fuses = backend.execution.fuses
-    run = backend.runner(
-        training_step(network.hidden, objective, optimizer, regularization, dropout_seed, fuses)
-    )
+    run = step_runner(network, objective, optimizer, regularization, seed)
     state = first_state(network, optimizer)
     for rate, (data, rows) in zip(rates.tolist(), _batches(feed, seed), strict=False):
         state, loss = run(state, data, rows, rate)

@@ -173,10 +173,11 @@ class Writer:
             state: the `TrainState`.
             callbacks: the training's; those with a state have a method `state`.
         """
-        arrays, steps = list(map(to_numpy, leaves(state))), history.steps
-        if steps == self.last or not all(np.isfinite(array).all() for array in arrays):
+        steps = history.steps
+        if steps == self.last:
             return
-        if not np.isfinite(losses).all():
+        arrays = list(map(to_numpy, leaves(state)))
+        if not all(np.isfinite(array).all() for array in (losses, *arrays)):
             return
         training = {
             "format": _FORMAT,

@@ -6,8 +6,8 @@ from typing import Any
 
 from nnxp.arrays import Array
 from nnxp.diagnostics import with_slope_totals
-from nnxp.executors import Step
-from nnxp.network import backpropagate
+from nnxp.executors import Runner, Step
+from nnxp.network import MLP, backpropagate
 from nnxp.objectives import Objective
 from nnxp.optimizers import Optimizer, apply_updates, without_rate
 from nnxp.registry import cached
@@ -40,6 +40,29 @@ def training_step(
         is (x, targets) or (x, targets, sample_weight), the loss is a 0-d array.
     """
     return _step(hidden, objective, without_rate(optimizer), regularization, dropout_seed, fuses)
+
+
+def step_runner(
+    network: MLP,
+    objective: Objective,
+    optimizer: Optimizer,
+    regularization: Regularization,
+    seed: int,
+    fallbacks: list[str] | None = None,
+) -> Runner:
+    """Return a function that runs chunks of the training step on a network's backend.
+
+    Args:
+        network: the network to train.
+        objective: the loss on its output.
+        optimizer, regularization, seed: see `nnxp.train`.
+        fallbacks: see `nnxp.backends.Backend.runner`.
+    """
+    # Pass 0 without dropout: a new seed must not recompile the step.
+    dropout_seed = seed if regularization.shares(len(network.hidden)) else 0
+    fuses = network.backend.execution.fuses
+    step = training_step(network.hidden, objective, optimizer, regularization, dropout_seed, fuses)
+    return network.backend.runner(step, fallbacks)
 
 
 @cached(maxsize=64)

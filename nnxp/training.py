@@ -34,7 +34,7 @@ from nnxp.resuming import Checkpoints, Progress, Snapshot, Writer
 from nnxp.running import Running
 from nnxp.schedules import Constant, Schedule
 from nnxp.state import first_state
-from nnxp.step import training_step
+from nnxp.step import step_runner
 
 log = logging.getLogger("nnxp")
 
@@ -384,13 +384,9 @@ class _Training:
             self.history.metric = metric.name
             self.history.larger_is_better = metric.larger_is_better
         self.running = Running(self.backend, self.unit)
-        # Pass 0 without dropout: a new seed must not recompile the step.
-        dropout_seed = seed if regularization.shares(len(network.hidden)) else 0
-        fuses = self.backend.execution.fuses
-        step = training_step(
-            network.hidden, objective, optimizer, regularization, dropout_seed, fuses
+        self.run = step_runner(
+            network, objective, optimizer, regularization, seed, self.history.fallbacks
         )
-        self.run = self.backend.runner(step, self.history.fallbacks)
         self.state = first_state(network, optimizer, self.history.resumable)
         self.history.resumable = None  # the steps overwrite it
         self.recorder = (
