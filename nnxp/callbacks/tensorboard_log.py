@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from nnxp import extras
 from nnxp.callbacks.callback import Callback
 from nnxp.errors import InputError
 from nnxp.history import History
@@ -72,10 +73,7 @@ def _tag(name: str) -> str:
 
 
 def _writer_class() -> Any:
-    try:
-        from tensorboard.summary import Writer
-    except ModuleNotFoundError:
-        raise InputError(
-            'the log for TensorBoard needs tensorboard: pip install "nnxp[tensorboard]"'
-        ) from None
+    extras.require("tensorboard", "the log for TensorBoard", "tensorboard")
+    from tensorboard.summary import Writer
+
     return Writer

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nnxp import extras
 from nnxp.datasets.frames import Frame
-from nnxp.errors import DataError, InputError, first_line
+from nnxp.errors import DataError, first_line
 from nnxp.npz import LARGEST_RATIO, SMALLEST_BOMB
 
 
@@ -17,11 +18,9 @@ def open_file(path: Path) -> Frame:
         DataError: the file is missing or damaged, or would take more than `SMALLEST_BOMB` bytes and
             `LARGEST_RATIO` times its size.
     """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet
-    except ModuleNotFoundError:
-        raise InputError(f'{path}: parquet needs pyarrow: pip install "nnxp[tables]"') from None
+    pa = extras.require("pyarrow", f"{path}: parquet", "tables")
+    import pyarrow.parquet
+
     try:
         with path.open("rb") as file:
             content = pyarrow.parquet.ParquetFile(file)
