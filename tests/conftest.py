@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import MOON_CSV, figure, succeed
+from promises import PROMISES, Cases
 
 from nnxp import SGD, Adam, ClipNorm, Regularization, RMSprop, backends
 from nnxp.arrays import to_numpy
@@ -235,6 +236,29 @@ def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
     """Every backend: for networks and training."""
     with ExitStack() as stack:
         yield _open(request.param, request, stack).backend
+
+
+@pytest.fixture
+def cases(record_property: Any) -> Iterator[Cases]:
+    """Counts what a test tries of its promise; see `promises`."""
+    found = Cases()
+    yield found
+    record_property("tried", found.tried)
+    record_property("failed", len(found.failed))
+    if not found.tried:
+        pytest.fail("no case was tried", pytrace=False)
+    if found.failed:
+        first = "\n".join(found.failed[:20])
+        pytest.fail(f"{len(found.failed)} of {found.tried} cases:\n{first}", pytrace=False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Note the promise that a test shows with its result."""
+    for item in items:
+        for marker in item.iter_markers("promise"):
+            (name,) = marker.args
+            assert name in PROMISES, f"{item.nodeid}: {name!r} is no promise of tests/promises.py"
+            item.user_properties.append(("promise", name))
 
 
 @pytest.fixture(autouse=True)
