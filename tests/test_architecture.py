@@ -23,7 +23,7 @@ FLOORS = [
     {"checkpoint", "data", "metrics", "predictions", "summary", "weights"},
     {"network", "running"},
     {"perceptron", "registration", "state", "gradient_check"},
-    {"diagnostics"},
+    {"diagnostics", "divergence"},
     {"history"},
     {"callbacks", "progress", "reports", "resuming", "schedules", "step"},
     {"training", "learning_rate_finder"},

@@ -31,7 +31,7 @@ from nnxp.cli import describe, options, outputs, signals
 from nnxp.cli.options import DATA, DEVICE, NETWORK, OUTPUT, REGULARISATION, TRAINING, either
 from nnxp.data import batches
 from nnxp.datasets import Dataset
-from nnxp.errors import InputError, shown, unknown_name
+from nnxp.errors import DivergenceError, InputError, shown, unknown_name
 from nnxp.history import MONITORS, History
 from nnxp.initializers import INITIALIZERS
 from nnxp.kernels import ACTIVATIONS
@@ -391,7 +391,15 @@ def train(given: TrainOptions) -> None:
     with signals.handled(stop.receive):
         table = EpochTable(console, given.epochs, log=given.verbose, after_chunk=stop.check)
         table.expect(len(dataset.x) - validated)
-        history = _history(network, dataset, arguments, table, [*stopping, *logs], stop)
+        try:
+            history = _history(network, dataset, arguments, table, [*stopping, *logs], stop)
+        except DivergenceError as error:
+            if stop.history is None:
+                raise
+            path = _beside(path, "diverged") if replaces and not given.overwrite else path
+            network.save(path)
+            last = stop.history.best_epoch or len(stop.history.epochs)
+            raise DivergenceError(f"{error}; saved {path}, the network of epoch {last}") from None
         if given.diagnose and history.epochs:
             console.print(describe.layers(history.epochs[-1]))
         for each in stopping:
@@ -400,7 +408,7 @@ def train(given: TrainOptions) -> None:
             test = network.evaluate(dataset.x_test, dataset.y_test, metrics=[given.metric, "auto"])
         if stop.number is not None and replaces and not given.overwrite:
             # An interrupted training must not replace a finished one.
-            path, replaces = _interrupted_path(path), False
+            path, replaces = _beside(path, "interrupted"), False
         network.save(path)
         report = _report(given, arguments, dataset, network, history, test, weights)
         if given.report is not None:
@@ -718,10 +726,10 @@ def _history(
         return stop.trained(interrupted)
 
 
-def _interrupted_path(save: str) -> str:
-    """Return the file for an interrupted training if an earlier model is at `save`."""
+def _beside(save: str, end: str) -> str:
+    """Return the file for a training that ended early if the model of another is at `save`."""
     path = Path(save)
-    return str(path.with_name(f"{path.stem}.interrupted{path.suffix}"))
+    return str(path.with_name(f"{path.stem}.{end}{path.suffix}"))
 
 
 def _report(
