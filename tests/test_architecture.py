@@ -14,7 +14,7 @@ FLOORS = [
     # From the ground up. A module imports from floors below its own, and from its own floor where
     # that makes no circle. A name stands for a module or for all modules of a folder.
     {"arrays", "class_weights", "errors", "extras", "files", "html", "names", "nested",
-     "npz", "options", "randomness", "registry"},
+     "npz", "options", "randomness", "registry", "safetensors", "strict_json"},
     {"kernels", "linalg"},
     {"executors"},
     {"backends"},
