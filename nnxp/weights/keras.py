@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import zipfile
 from pathlib import Path
@@ -84,8 +85,8 @@ def _check_links(path: Path, file: Any, size: int) -> None:
                 folders.append(item)
             elif item.external or item.is_virtual:
                 raise DataError(f"{path}: {item.name} lies in another file")
-            else:
-                unpacked += item.nbytes
+            else:  # a chunk is unpacked as a whole, though little of it may belong to the array
+                unpacked += max(item.nbytes, math.prod(item.chunks or ()) * item.dtype.itemsize)
     _check_size(path, unpacked, size)
 
 
