@@ -64,7 +64,7 @@ class CsvFile:
             self._data, first = _read(path)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}") from None
-        columns = max(first.count(each.encode()) for each in (delimiter or DELIMITERS))
+        columns = 1 + max(first.count(each.encode()) for each in (delimiter or DELIMITERS))
         if columns > MOST_COLUMNS:
             raise DataError(f"{path}:1: {columns:,} columns, more than {MOST_COLUMNS:,}: no table")
         self.delimiter = delimiter or self._find_delimiter()
