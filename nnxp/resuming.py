@@ -47,7 +47,7 @@ _NAMES = {
 """The names in the entry of a training, and in entries of it. Settings have any names."""
 _TEXTS = ("activation", "kind", "message")
 """What is text in a diagnosis: all else is a number or None."""
-_NAME_OR_NONE = options.optional(options.TEXT)
+_TEXT = options.Rule("a string", lambda value: printable(options.TEXT.convert(value)))
 _FIXED = ("batch size", "seed", "shuffle", "validation", "diagnose")
 """Settings that say which rows a step takes: with others, no checkpoint can be gone on from."""
 
@@ -389,23 +389,27 @@ def _snapshot(path: Path, model: checkpoint.Model) -> Snapshot:
             ),
             given["state"],
             History(
-                metric=_NAME_OR_NONE.convert(history["metric"]),
+                metric=options.optional(_TEXT).convert(history["metric"]),
                 epochs=[_epoch(path, each) for each in history["epochs"]],
-                fallbacks=list(map(str, history["fallbacks"])),
-                loss=_NAME_OR_NONE.convert(history["loss"]),
+                fallbacks=list(map(_TEXT.convert, history["fallbacks"])),
+                loss=options.optional(_TEXT).convert(history["loss"]),
                 larger_is_better=options.TRUTH.convert(history["larger_is_better"]),
                 steps=options.whole(0).convert(history["steps"]),
             ),
-            [(str(name), dict(state)) for name, state in given["callbacks"]],
-            {str(name): str(value) for name, value in given["settings"].items()},
-            str(given["data"]),
-            {str(name): str(value) for name, value in given["environment"].items()},
+            [(_TEXT.convert(name), dict(state)) for name, state in given["callbacks"]],
+            _texts(given["settings"]),
+            _TEXT.convert(given["data"]),
+            _texts(given["environment"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, ModelError):
             raise
         text = printable(first_line(error))
         raise ModelError(f"{path}: not a checkpoint that nnxp can use ({text})") from None
+
+
+def _texts(given: dict[str, Any]) -> dict[str, str]:
+    return {_TEXT.convert(name): _TEXT.convert(value) for name, value in given.items()}
 
 
 def _epoch(path: Path, given: dict[str, Any]) -> Epoch:
@@ -425,7 +429,7 @@ def _record(path: Path, kind: Any, given: dict[str, Any], **more: Any) -> Any:
     """Make a dataclass of texts and of numbers, which `_with_texts` may have made texts, too."""
     checkpoint.check_names(path, f"a {kind.__name__}", given, [each.name for each in fields(kind)])
     values = {
-        name: options.TEXT.convert(value) if name in _TEXTS
+        name: _TEXT.convert(value) if name in _TEXTS
         else value if value is None or isinstance(value, int)
         else float(value)
         for name, value in given.items()

@@ -227,6 +227,24 @@ def test_a_diagnosis_comes_back_with_its_numbers(tmp_path):
     assert epoch.diagnosis.findings == history.epochs[0].diagnosis.findings
 
 
+def test_text_of_a_checkpoint_is_said_without_control_characters(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "nnxp")
+    training("numpy", tmp_path, epochs=1, **HOW["early stopping, diagnosed"])
+    newest = max(tmp_path.iterdir())
+    model, escape = nnxp.checkpoint.load(newest), "\x1b[2J\n"
+    found = model.metadata["training"]
+    found["settings"][escape] = found["environment"][escape] = escape
+    found["callbacks"].append([escape, {}])
+    found["history"]["fallbacks"].append(escape)
+    found["history"]["epochs"][0]["diagnosis"]["layers"][0]["activation"] = escape
+    nnxp.checkpoint.save(model, newest)
+    _, history, _ = training("numpy", resume=tmp_path, **HOW["early stopping, diagnosed"])
+    assert r"\x1b[2J\n is None, and was \x1b[2J\n" in caplog.text
+    for each in (*(record.getMessage() for record in caplog.records), repr(history.epochs),
+                 *history.fallbacks):  # fmt: skip
+        assert each.isprintable()
+
+
 # --- damage
 
 
@@ -304,6 +322,8 @@ WRONG = {
     "a metric that is a list": {"history.metric": ["accuracy"]},
     "a callback without a state": {"callbacks": [["EarlyStopping"]]},
     "settings that are a list": {"settings": ["seed"]},
+    "a setting that is a list": {"settings.seed": [1]},
+    "a hash of the data that is none": {"data": 1},
     "an environment that is text": {"environment": "x"},
 }
 
