@@ -104,6 +104,19 @@ def _lock(handle: int) -> bool | None:
     return True
 
 
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder, and those above it that are missing; all are there after a power failure, too.
+
+    Raises:
+        OSError: the disk or a folder above refuses.
+    """
+    path = Path(path)
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        _sync_folder(folder.parent)
+
+
 def check_writable(path: str | os.PathLike[str], option: str) -> None:
     """Raise InputError, naming `option`, if `write` could not put a file at `path`."""
     real = Path(os.path.realpath(path))

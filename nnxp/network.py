@@ -447,7 +447,8 @@ class MLP:
 
         Raises:
             InputError: `metadata` holds something other than JSON values and NumPy arrays, or an
-                activation or the loss is a pair of functions without a registered name.
+                entry "training", or an activation or the loss is a pair of functions without a
+                registered name.
             ModelError: a parameter is not finite.
             OSError: the folder or the disk refuses; a file that was at `path` is unchanged.
 
@@ -462,6 +463,8 @@ class MLP:
             >>> again.sizes, again.hidden
             ((2, 3, 1), ('tanh',))
         """
+        if checkpoint.TRAINING in self.metadata:
+            raise InputError(f"metadata[{checkpoint.TRAINING!r}] is for checkpoints: rename yours")
         checkpoint.save(self.as_model(), path)
 
     @classmethod

@@ -15,17 +15,17 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nnxp import checkpoint, options, reports
+from nnxp import checkpoint, files, options, reports
 from nnxp.arrays import to_numpy
 from nnxp.data import checks
 from nnxp.diagnostics import Diagnosis, Finding, Layer
-from nnxp.errors import InputError, ModelError, shown
+from nnxp.errors import InputError, ModelError, first_line, printable, shown
 from nnxp.history import Epoch, History
 from nnxp.nested import leaves
 from nnxp.network import MLP
@@ -38,6 +38,16 @@ _NAME, _PATTERN = "checkpoint-{:012d}.safetensors", re.compile(r"checkpoint-\d{1
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _FORMAT = 1
 _BLOCK_ELEMENTS = 2**20
+_NAMES = {
+    checkpoint.TRAINING: ("format", "progress", "state", "history", "callbacks", "settings", "data",
+                 "environment"),
+    "progress": ("steps", "losses", "sizes", "seconds"),
+    "history": ("metric", "larger_is_better", "loss", "fallbacks", "steps", "epochs"),
+}  # fmt: skip
+"""The names in the entry of a training, and in entries of it. Settings have any names."""
+_TEXTS = ("activation", "kind", "message")
+"""What is text in a diagnosis: all else is a number or None."""
+_TEXT = options.Rule("a string", lambda value: printable(options.TEXT.convert(value)))
 _FIXED = ("batch size", "seed", "shuffle", "validation", "diagnose")
 """Settings that say which rows a step takes: with others, no checkpoint can be gone on from."""
 
@@ -150,7 +160,7 @@ class Writer:
         folder = checkpoints.folder
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: is no folder; name one for the checkpoints")
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
 
     def is_due(self, steps: int, within_epoch: bool) -> bool:
         """Return whether to save; see `Checkpoints.is_due`. The steps are the training's."""
@@ -359,54 +369,69 @@ def _snapshot(path: Path, model: checkpoint.Model) -> Snapshot:
     try:
         if given["format"] != _FORMAT:
             raise ModelError(
-                f"{path}: a checkpoint of format {given['format']}; this nnxp reads {_FORMAT}: "
-                "update nnxp"
+                f"{path}: a checkpoint of format {shown(given['format'])}; this nnxp reads "
+                f"{_FORMAT}: update nnxp"
             )
+        for entry, known in _NAMES.items():
+            found = given if entry == checkpoint.TRAINING else given[entry]
+            checkpoint.check_names(path, f"its entry {entry!r}", found, known)
         progress, history = given["progress"], given["history"]
-        losses = progress["losses"].astype(np.float64).tolist()
+        losses = [float(loss) for loss in progress["losses"]]
         sizes = list(map(options.whole(1).convert, progress["sizes"]))
         if len(losses) != len(sizes):
             raise ValueError("losses and sizes of chunks differ in number")
+        if not all(isinstance(array, np.ndarray) for array in given["state"]):
+            raise ValueError("its state is not of arrays")
         return Snapshot(
             Progress(
                 options.whole(0).convert(progress["steps"]), losses, sizes,
                 options.NOT_NEGATIVE.convert(progress["seconds"]),
             ),
-            [array for array in given["state"] if array.shape is not None],
+            given["state"],
             History(
-                metric=history["metric"],
-                epochs=[_epoch(each) for each in history["epochs"]],
-                fallbacks=list(map(str, history["fallbacks"])),
-                loss=history["loss"],
-                larger_is_better=bool(history["larger_is_better"]),
+                metric=options.optional(_TEXT).convert(history["metric"]),
+                epochs=[_epoch(path, each) for each in history["epochs"]],
+                fallbacks=list(map(_TEXT.convert, history["fallbacks"])),
+                loss=options.optional(_TEXT).convert(history["loss"]),
+                larger_is_better=options.TRUTH.convert(history["larger_is_better"]),
                 steps=options.whole(0).convert(history["steps"]),
             ),
-            [(str(name), dict(state)) for name, state in given["callbacks"]],
-            {str(name): str(value) for name, value in given["settings"].items()},
-            str(given["data"]),
-            {str(name): str(value) for name, value in given["environment"].items()},
+            [(_TEXT.convert(name), dict(state)) for name, state in given["callbacks"]],
+            _texts(given["settings"]),
+            _TEXT.convert(given["data"]),
+            _texts(given["environment"]),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"{path}: not a checkpoint that nnxp can use ({error})") from None
+        text = printable(first_line(error))
+        raise ModelError(f"{path}: not a checkpoint that nnxp can use ({text})") from None
 
 
-def _epoch(given: dict[str, Any]) -> Epoch:
-    figures: dict[str, Any] = {
-        name: value if value is None or isinstance(value, int) else float(value)
+def _texts(given: dict[str, Any]) -> dict[str, str]:
+    return {_TEXT.convert(name): _TEXT.convert(value) for name, value in given.items()}
+
+
+def _epoch(path: Path, given: dict[str, Any]) -> Epoch:
+    diagnosis = given.pop("diagnosis")
+    if diagnosis is not None:
+        layers, findings = (
+            tuple(_record(path, kind, each) for each in diagnosis.pop(entry))
+            for entry, kind in (("layers", Layer), ("findings", Finding))
+        )
+        diagnosis = _record(path, Diagnosis, diagnosis, layers=layers, findings=findings)
+    epoch: Epoch = _record(path, Epoch, given, diagnosis=diagnosis)
+    options.whole(1).convert(epoch.epoch)
+    return epoch
+
+
+def _record(path: Path, kind: Any, given: dict[str, Any], **more: Any) -> Any:
+    """Make a dataclass of texts and of numbers, which `_with_texts` may have made texts, too."""
+    checkpoint.check_names(path, f"a {kind.__name__}", given, [each.name for each in fields(kind)])
+    values = {
+        name: _TEXT.convert(value) if name in _TEXTS
+        else value if value is None or isinstance(value, int)
+        else float(value)
         for name, value in given.items()
-        if name != "diagnosis"
-    }
-    epoch = Epoch(**figures)
-    diagnosis = given.get("diagnosis")
-    if diagnosis is None:
-        return epoch
-    return replace(
-        epoch,
-        diagnosis=Diagnosis(
-            tuple(Layer(**each) for each in diagnosis["layers"]),
-            diagnosis["gradient_ratio"],
-            tuple(Finding(**each) for each in diagnosis["findings"]),
-        ),
-    )
+    }  # fmt: skip
+    return kind(**values, **more)

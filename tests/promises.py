@@ -8,6 +8,8 @@ A test shows a promise by `@pytest.mark.promise(name)`. It is one case, or as ma
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 PROMISES = {
     "estimators": "The estimators pass scikit-learn's own checks.",
     "any library": "Every kernel runs on every array library and every strictness of the standard.",
@@ -44,5 +46,5 @@ class Cases:
         self.tried += 1
         try:
             yield
-        except Exception as error:  # an assertion, or whatever left the code
+        except (Exception, pytest.fail.Exception) as error:  # also of `pytest.raises`
             self.failed.append(f"{description}: {type(error).__name__}: {error}")

@@ -9,6 +9,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -17,7 +18,7 @@ import safetensors.numpy
 from conftest import python, started
 
 import nnxp
-from nnxp import files
+from nnxp import files, strict_json
 from nnxp.errors import DataError, InputError, ModelError, NnxpError
 from nnxp.target_scaling import TargetScaling
 
@@ -159,43 +160,56 @@ def refused(path) -> str:
     return message
 
 
-def test_a_model_truncated_at_any_byte_is_refused(model):
+@pytest.mark.promise("damage")
+def test_a_model_truncated_at_any_byte_is_refused(model, cases):
     whole = model.read_bytes()
     for length in range(len(whole)):
         model.write_bytes(whole[:length])
-        refused(model)
+        with cases(length):
+            refused(model)
 
 
+@pytest.mark.promise("damage")
 @pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_model_with_any_bit_flipped_is_refused(model, stride):
+def test_a_model_with_any_bit_flipped_is_refused(model, stride, cases):
     """By 7: a bit of each byte, and each of its eight in turn."""
     whole = model.read_bytes()
     for bit in range(0, 8 * len(whole), stride):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
         model.write_bytes(damaged)
-        refused(model)
+        with cases(f"bit {bit}"):
+            refused(model)
 
 
-def test_a_model_with_any_byte_missing_or_doubled_is_refused(model):
+@pytest.mark.promise("damage")
+def test_a_model_with_any_byte_missing_or_doubled_is_refused(model, cases):
     whole = model.read_bytes()
     for i in range(len(whole)):
         for damaged in (whole[:i] + whole[i + 1 :], whole[: i + 1] + whole[i:]):
             if damaged != whole:
                 model.write_bytes(damaged)
-                refused(model)
+                with cases(f"byte {i}"):
+                    refused(model)
 
 
+@pytest.mark.promise("damage")
 def test_two_models_glued_together_are_refused(model):
     model.write_bytes(model.read_bytes() * 2)
     refused(model)
 
 
-def test_a_model_whose_blocks_were_zeroed_is_refused(model):
+@pytest.mark.promise("damage")
+def test_a_model_whose_blocks_were_zeroed_is_refused(model, cases):
     whole = model.read_bytes()
     for start in range(0, len(whole), 64):
         model.write_bytes(whole[:start] + bytes(min(64, len(whole) - start)) + whole[start + 64 :])
-        refused(model)
+        with cases(f"bytes from {start}"):
+            refused(model)
+
+
+EARLIER = {"target_scaling": ...}
+"""As files were before the release of 0.1: without this entry."""
 
 
 def sign(content: bytes) -> bytes:
@@ -221,6 +235,7 @@ def test_a_forged_file_with_nothing_changed_is_accepted(tmp_path):
     assert_same(nnxp.MLP.load(forge(tmp_path / "model"), "numpy"), network())
 
 
+@pytest.mark.promise("stable")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("tensor", ["layers.0.weight", "layers.1.bias"])
 def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, tensor, value):
@@ -263,6 +278,7 @@ def test_tensors_that_do_not_fit_the_sizes_are_refused(tmp_path, tensors):
     refused(forge(tmp_path / "model", tensors))
 
 
+@pytest.mark.promise("damage")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -311,8 +327,9 @@ def test_tensors_that_do_not_fit_the_sizes_are_refused(tmp_path, tensors):
         {"target_scaling": {"shift": [0.0, 0.0], "scale": [1.0, 1e308]}},
         {"target_scaling": {"shift": [0.0, 0.0], "scale": [1.0, 5e-324]}},
         {"target_scaling": {"shift": [0.0, 1e308], "scale": [1.0, 1.0]}},
-        {"metadata": {"target_preprocessing": {"shift": [0.0], "scale": [1.0]}}},
-        {"metadata": {"target_preprocessing": {"shift": [0.0, 0.0], "scale": [0.0, 1.0]}}},
+        EARLIER | {"metadata": {"target_preprocessing": {"shift": [0.0], "scale": [1.0]}}},
+        EARLIER
+        | {"metadata": {"target_preprocessing": {"shift": [0.0, 0.0], "scale": [0.0, 1.0]}}},
         {"sha256": ...},
         {"sha256": 5},
         {"sha256": ""},
@@ -323,9 +340,124 @@ def test_a_description_that_makes_no_sense_is_refused(tmp_path, changes):
     refused(forge(tmp_path / "model", **changes))
 
 
+@pytest.mark.promise("damage")
+def test_a_name_that_this_nnxp_does_not_know_is_refused(tmp_path, cases):
+    path = tmp_path / "model"
+    need = {"kind": "loss", "name": "mae", "source": "x"}
+    unknown = {
+        "'pickle'": forge(path, pickle="cos\nsystem").read_bytes(),
+        "'layers.2.weight'": forge(path, {"layers.2.weight": np.zeros((2, 2))}).read_bytes(),
+        "'metadata.0'": forge(path, {"metadata.0": np.zeros(2)}).read_bytes(),
+        "'module'": forge(path, needs=[need | {"module": "os"}]).read_bytes(),
+        "'matrix'": forge(
+            path, target_scaling={"shift": [0.0] * 2, "scale": [1.0] * 2, "matrix": None}
+        ).read_bytes(),
+    }
+    text = json.dumps(nnxp.checkpoint.describe(forge(path)) | {"sha256": "0" * 64})
+    tensors = network().as_model().tensors
+    unknown["'auto_map'"] = sign(safetensors.numpy.save(tensors, {"nnxp": text, "auto_map": "x"}))
+    for name, content in unknown.items():
+        path.write_bytes(content)
+        with cases(name):
+            assert f"has {name}, which this nnxp does not know: update nnxp" in refused(path)
+
+
+@pytest.mark.promise("damage")
+def test_a_description_with_a_key_twice_or_without_end_is_refused(tmp_path, cases):
+    path = tmp_path / "model"
+    forge(path)
+    described = json.dumps(nnxp.checkpoint.describe(path) | {"sha256": "0" * 64})
+    tensors = network().as_model().tensors
+    for name, text in {
+        "a key twice": described[:-1] + ', "loss": "quadratic"}',
+        "a key twice in the metadata": described.replace('"data":', '"data": 1, "data":'),
+        "NaN": described.replace("0.1", "NaN"),
+        "an infinite number": described.replace("0.1", "1e999"),
+        "too deep": described.replace("0.1", "[" * 200 + "]" * 200),
+        "deeper than Python follows": described.replace("0.1", "[" * 10**5 + "]" * 10**5),
+        "a list": f"[{described}]",
+        "a text": json.dumps(described),
+    }.items():
+        assert text != described
+        path.write_bytes(sign(safetensors.numpy.save(tensors, {"nnxp": text})))
+        with cases(name):
+            assert "not an nnxp model" in refused(path)
+            assert nnxp.checkpoint.describe(path) is None
+
+
+@pytest.mark.promise("memory")
+@pytest.mark.parametrize("sizes", [[10**9, 10**9, 2], [2, 10**300, 2], [1] * 10**5])
+def test_sizes_that_are_only_declared_take_no_memory(tmp_path, sizes):
+    forge(tmp_path / "model", sizes=sizes)
+    tracemalloc.start()
+    try:
+        refused(tmp_path / "model")
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_models_own_metadata_may_have_any_names(tmp_path):
+    made = network()
+    made.metadata = {
+        "pickle": {"__class__": "os.system", "tensor": "metadata.0", "nnxp": None},
+        "target_preprocessing": {"shift": 3},
+        "deep": json.loads("[" * 90 + "]" * 90),
+        "long": "x" * 10**6,
+        "text": "\x1b[31m \ud800",
+    }
+    made.save(tmp_path / "model")
+    assert nnxp.MLP.load(tmp_path / "model", "numpy").metadata == made.metadata
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"tensor": "metadata.0"}, "would be taken for an array"),
+        ({1: "a", "1": "b"}, "has '1' twice"),
+        (json.loads("[" * 200 + "]" * 200), "deeper than 100"),
+        ([0] * 1000, "more than 1,000 values"),
+        (np.array(["text"]), "."),
+        (np.array([object()]), "."),
+    ],
+    ids=["reference", "one key twice", "deep", "many", "array of text", "array of objects"],
+)
+def test_metadata_that_could_not_be_loaded_are_not_saved(model, value, message, monkeypatch):
+    monkeypatch.setattr(strict_json, "MOST_VALUES", 1000)
+    old, made = model.read_bytes(), network()
+    made.metadata = {"bad": value}
+    with pytest.raises(InputError, match=message):
+        made.save(model)
+    assert model.read_bytes() == old
+
+
+def test_metadata_that_hold_themselves_are_not_saved(tmp_path):
+    made = network()
+    made.metadata["me"] = made.metadata
+    with pytest.raises(InputError, match="JSON"):
+        made.save(tmp_path / "model")
+
+
+def test_the_entry_of_a_training_is_not_for_metadata(tmp_path):
+    made = network()
+    made.metadata["training"] = "mine"
+    with pytest.raises(InputError, match="'training'"):
+        made.save(tmp_path / "model")
+
+
+def test_text_of_a_file_reaches_an_error_without_control_characters(tmp_path):
+    need = {"kind": "loss", "name": "\x1b[2J", "source": "\x1b]0;x\x07\n"}
+    for changes in ({"needs": [need]}, {"needs": [need | {"kind": "\x1b"}]}, {"\x1b": 1},
+                    {"hidden": ["\x1b[31m"]}, {"dtype": "\x1b"}, {"format": "\x1b"}):  # fmt: skip
+        assert refused(forge(tmp_path / "model", **changes)).isprintable()
+    for name in ("\x1b[2J", "layers.0.weight\n"):
+        assert refused(forge(tmp_path / "model", {name: np.zeros(1)})).isprintable()
+
+
 def test_how_targets_were_scaled_is_read_from_earlier_files_too(tmp_path):
     done = {"kind": "standardize", "shift": [10.0, 20.0], "scale": [2.0, 4.0], "matrix": None}
-    path = forge(tmp_path / "m", metadata={"target_preprocessing": done, "task": "regress"})
+    metadata = {"target_preprocessing": done, "task": "regress"}
+    path = forge(tmp_path / "m", **EARLIER, metadata=metadata)
     again = nnxp.MLP.load(path, "numpy")
     assert again.target_scaling == TargetScaling((10.0, 20.0), (2.0, 4.0))
     assert again.metadata == {"task": "regress"}
@@ -390,11 +522,13 @@ def hostile_files(folder, mark):
     return paths
 
 
-def test_files_of_other_kinds_are_refused_and_not_run(tmp_path):
+@pytest.mark.promise("nothing runs")
+def test_files_of_other_kinds_are_refused_and_not_run(tmp_path, cases):
     mark = tmp_path / "mark"
     for path in hostile_files(tmp_path, mark):
-        refused(path)
-        assert not mark.exists(), path
+        with cases(path.name):
+            refused(path)
+            assert not mark.exists()
 
 
 AUDITED = """
@@ -423,6 +557,7 @@ print("clean")
 """
 
 
+@pytest.mark.promise("nothing runs")
 def test_loading_opens_one_file_and_runs_nothing(tmp_path, model):
     hostile = hostile_files(tmp_path, tmp_path / "mark")
     done = python("watching = False\n" + AUDITED, model, *hostile)
@@ -437,12 +572,14 @@ def entries(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.promise("whole files")
 def test_a_save_replaces_and_leaves_nothing_else(model):
     network(seed=1).save(model)
     assert_same(nnxp.MLP.load(model, "numpy"), network(seed=1))
     assert entries(model.parent) == [model.name]
 
 
+@pytest.mark.promise("whole files")
 def test_on_disk_the_file_is_synced_then_renamed_then_the_folder_synced(model, monkeypatch):
     calls = []
     fsync, replace = os.fsync, os.replace
@@ -465,6 +602,7 @@ def test_on_disk_the_file_is_synced_then_renamed_then_the_folder_synced(model, m
     assert calls == [f"fsync {model.stat().st_size}", "rename", "fsync folder"]
 
 
+@pytest.mark.promise("whole files")
 @pytest.mark.parametrize("function", ["replace", "fsync", "chmod", "fdopen"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_system_call_that_fails_leaves_the_old_file_alone(model, monkeypatch, function, error):
@@ -481,6 +619,7 @@ def test_a_system_call_that_fails_leaves_the_old_file_alone(model, monkeypatch, 
     assert entries(model.parent) == [model.name]
 
 
+@pytest.mark.promise("whole files")
 def test_a_folder_that_cannot_be_synced_leaves_the_whole_new_file(model, monkeypatch):
     fsync = os.fsync
 
@@ -499,7 +638,7 @@ def test_a_folder_that_cannot_be_synced_leaves_the_whole_new_file(model, monkeyp
 
 WRITE_WITH_A_LIMIT = """
 import os, pathlib, resource, signal, sys
-from nnxp import files
+from nnxp import files, strict_json
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 path, new = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]).read_bytes()
 old = path.read_bytes()
@@ -519,6 +658,7 @@ assert path.read_bytes() == new
 """
 
 
+@pytest.mark.promise("whole files")
 def test_a_disk_that_fills_up_at_any_byte_leaves_the_old_file(model, tmp_path_factory):
     new = tmp_path_factory.mktemp("new") / "model"
     network(seed=1).save(new)
@@ -551,6 +691,7 @@ for _ in range(kills):
 """
 
 
+@pytest.mark.promise("whole files")
 @pytest.mark.parametrize("kills", [10, pytest.param(500, marks=pytest.mark.slow)])
 def test_a_kill_while_saving_leaves_the_old_file_or_the_new(tmp_path, kills):
     path = tmp_path / "model.safetensors"
@@ -574,13 +715,14 @@ def test_a_disk_that_is_full_is_an_error_that_names_the_file(model):
 
 LOCKED = """
 import os, sys
-from nnxp import files
+from nnxp import files, strict_json
 handle, path = files._new_file(sys.argv[1])
 print(os.path.basename(path), flush=True)
 sys.stdin.readline()
 """
 
 
+@pytest.mark.promise("whole files")
 def test_what_killed_saves_left_is_swept_and_what_others_write_is_not(model):
     (model.parent / ".nnxp-keep-this").write_text("")
     (model.parent / ".nnxp-folder00").mkdir()

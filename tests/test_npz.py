@@ -49,6 +49,7 @@ def test_an_archive_without_arrays_is_an_empty_dictionary(tmp_path):
     assert npz.load(tmp_path / "nothing.npz") == {}
 
 
+@pytest.mark.promise("nothing runs")
 def test_pickled_objects_are_refused_and_not_run(tmp_path):
     class Trap:
         def __reduce__(self):
@@ -72,6 +73,7 @@ def test_a_file_that_is_no_archive_is_refused_with_the_cure(tmp_path, content):
         npz.load(tmp_path / "x.npz")
 
 
+@pytest.mark.promise("damage")
 def test_a_changed_byte_is_noticed(tmp_path):
     np.savez(tmp_path / "x.npz", x=np.full(100, 3.0))
     content = bytearray((tmp_path / "x.npz").read_bytes())
@@ -99,6 +101,7 @@ def test_the_version_for_records_with_foreign_names_is_refused(tmp_path):
         npz.load(archive(tmp_path / "x.npz", x=written((3, 0))))
 
 
+@pytest.mark.promise("memory")
 @pytest.mark.parametrize("values", [2, 4], ids=["too few", "too many"])
 def test_an_array_that_does_not_hold_what_it_declares_is_refused(tmp_path, values):
     path = archive(tmp_path / "x.npz", x=header((3,)) + bytes(8 * values))
@@ -106,11 +109,13 @@ def test_an_array_that_does_not_hold_what_it_declares_is_refused(tmp_path, value
         npz.load(path)
 
 
+@pytest.mark.promise("memory")
 def test_a_terabyte_that_is_only_declared_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"x\.npy declares 8,000,000,000,000 bytes"):
         npz.load(archive(tmp_path / "x.npz", x=header((10**12,))))
 
 
+@pytest.mark.promise("memory")
 def test_an_archive_that_unpacks_into_a_great_deal_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(npz, "SMALLEST_BOMB", 2**16)
     zeros = np.zeros(2**14)
@@ -125,3 +130,37 @@ def test_small_archives_may_unpack_into_any_multiple_of_their_size(tmp_path):
     np.savez_compressed(tmp_path / "zeros.npz", x=np.zeros(2**16))
     assert 200 * (tmp_path / "zeros.npz").stat().st_size < 8 * 2**16
     assert not npz.load(tmp_path / "zeros.npz")["x"].any()
+
+
+@pytest.mark.promise("damage")
+def test_a_name_that_stands_there_twice_is_refused(tmp_path):
+    path = archive(tmp_path / "x.npz", xx=written((1, 0)), yx=written((1, 0)))
+    path.write_bytes(path.read_bytes().replace(b"yx.npy", b"xx.npy"))
+    with pytest.raises(DataError, match=r"x\.npz: has 'xx\.npy' 2 times"):
+        npz.load(path)
+
+
+@pytest.mark.promise("memory")
+def test_more_arrays_than_anyone_has_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(npz, "MOST_ARRAYS", 3)
+    np.savez(tmp_path / "x.npz", *range(4))
+    with pytest.raises(DataError, match=r"x\.npz: has 4 arrays, more than 3"):
+        npz.load(tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", *range(3))
+    assert len(npz.load(tmp_path / "x.npz")) == 3
+
+
+@pytest.mark.promise("memory")
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compression_that_numpy_does_not_write_is_refused(tmp_path, kind):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", kind) as file:
+        file.writestr("x.npy", written((1, 0)))
+    with pytest.raises(DataError, match=f"compression {kind}"):
+        npz.load(tmp_path / "x.npz")
+
+
+def test_names_reach_a_terminal_without_control_characters(tmp_path):
+    path = archive(tmp_path / "x.npz", **{"\x1b[2J": header((3,))})
+    with pytest.raises(DataError, match="declares 24 bytes") as error:
+        npz.load(path)
+    assert str(error.value).isprintable()

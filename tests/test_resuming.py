@@ -1,5 +1,6 @@
 """Checkpoints of a training: going on from any of them comes to the same bits."""
 
+import errno
 import hashlib
 import logging
 import os
@@ -7,12 +8,14 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from command_line import environment, fail, succeed
-from conftest import require, started
+from conftest import python, require, started
 
 import nnxp
 import nnxp.checkpoint
@@ -175,6 +178,7 @@ def test_what_may_change_is_said(tmp_path, caplog, monkeypatch):
     assert said["WARNING"].startswith("processor is another, and was ")
 
 
+@pytest.mark.promise("damage")
 def test_a_damaged_checkpoint_is_skipped_and_said(tmp_path, caplog):
     *whole, _ = training("numpy", epochs=3, **HOW["sgd"])
     training("numpy", tmp_path, epochs=2, **HOW["sgd"])
@@ -205,6 +209,293 @@ def test_a_state_of_a_callback_that_nnxp_did_not_write_is_one_line(tmp_path):
     nnxp.checkpoint.save(model, newest)
     with pytest.raises(ModelError, match="state of EarlyStopping is damaged"):
         training("numpy", resume=tmp_path, **HOW["early stopping, diagnosed"])
+
+
+def test_a_diagnosis_comes_back_with_its_numbers(tmp_path):
+    """Also those that JSON does not have."""
+    _, history, _ = training("numpy", tmp_path, epochs=1, **HOW["early stopping, diagnosed"])
+    newest = max(tmp_path.iterdir())
+    model = nnxp.checkpoint.load(newest)
+    figures = model.metadata["training"]["history"]["epochs"][0]
+    figures["validation_metric"] = "-inf"
+    figures["diagnosis"]["layers"][0]["gradient"] = "inf"
+    nnxp.checkpoint.save(model, newest)
+    (epoch,) = resuming.load(tmp_path)[2].history.epochs
+    assert epoch.validation_metric == -np.inf
+    assert epoch.diagnosis.layers[0].gradient == np.inf
+    assert epoch.diagnosis.layers[1:] == history.epochs[0].diagnosis.layers[1:]
+    assert epoch.diagnosis.findings == history.epochs[0].diagnosis.findings
+
+
+def test_text_of_a_checkpoint_is_said_without_control_characters(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "nnxp")
+    training("numpy", tmp_path, epochs=1, **HOW["early stopping, diagnosed"])
+    newest = max(tmp_path.iterdir())
+    model, escape = nnxp.checkpoint.load(newest), "\x1b[2J\n"
+    found = model.metadata["training"]
+    found["settings"][escape] = found["environment"][escape] = escape
+    found["callbacks"].append([escape, {}])
+    found["history"]["fallbacks"].append(escape)
+    found["history"]["epochs"][0]["diagnosis"]["layers"][0]["activation"] = escape
+    nnxp.checkpoint.save(model, newest)
+    _, history, _ = training("numpy", resume=tmp_path, **HOW["early stopping, diagnosed"])
+    assert r"\x1b[2J\n is None, and was \x1b[2J\n" in caplog.text
+    for each in (*(record.getMessage() for record in caplog.records), repr(history.epochs),
+                 *history.fallbacks):  # fmt: skip
+        assert each.isprintable()
+
+
+# --- damage
+
+
+def small(folder, epochs=2, **how):
+    """Train the smallest network with momentum; return the hash of what came of it."""
+    network = nnxp.MLP([2, 2, 2], backend="numpy", seed=1)
+    checkpoint = None if folder is None else nnxp.Checkpoints(folder)
+    history = nnxp.train(
+        network, X[:16, :2], T[:16] % 2, epochs=epochs, batch_size=8, checkpoint=checkpoint,
+        optimizer=nnxp.SGD(0.1, momentum=0.9), **how,
+    )  # fmt: skip
+    return digest(network, history)
+
+
+def damages(content, stride):
+    """The content cut at every byte and with every bit turned, or each of these by a stride."""
+    for length in range(0, len(content), stride):
+        yield f"cut at {length}", content[:length]
+    for bit in range(0, 8 * len(content), stride):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        yield f"bit {bit}", bytes(damaged)
+
+
+@pytest.mark.promise("damage")
+@pytest.mark.parametrize("stride", [401, pytest.param(1, marks=pytest.mark.slow)])
+def test_damage_of_the_newest_checkpoint_takes_the_one_before(tmp_path, cases, stride):
+    small(tmp_path)
+    before, newest = sorted(tmp_path.iterdir())
+    expected = before, nnxp.checkpoint.load(before).metadata["training"]["state"]
+    for name, content in damages(newest.read_bytes(), stride):
+        newest.write_bytes(content)
+        with cases(name):
+            path, _, snapshot = resuming.load(tmp_path)
+            assert path == expected[0]
+            for one, two in zip(snapshot.state, expected[1], strict=True):
+                np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.promise("damage")
+@pytest.mark.parametrize("stride", [401, pytest.param(7, marks=pytest.mark.slow)])
+def test_damage_of_the_only_checkpoint_is_an_error(tmp_path, cases, stride):
+    small(tmp_path, epochs=1)
+    (only,) = tmp_path.iterdir()
+    for name, content in damages(only.read_bytes(), stride):
+        only.write_bytes(content)
+        with cases(name), pytest.raises(ModelError, match="no checkpoint is whole"):
+            resuming.load(tmp_path)
+
+
+WRONG = {
+    "another entry": {"hook": "os.system"},
+    "another entry of the progress": {"progress.module": "os"},
+    "another entry of the history": {"history.module": "os"},
+    "another entry of an epoch": {"history.epochs.0.module": "os"},
+    "another entry of a diagnosis": {"history.epochs.0.diagnosis.module": "os"},
+    "another entry of a layer": {"history.epochs.0.diagnosis.layers.0.module": "os"},
+    "another format": {"format": 2},
+    "a format of text": {"format": "\x1b[2J"},
+    "no state": {"state": ...},
+    "a state of numbers": {"state": [1.0, 2.0]},
+    "a state of text": {"state": "abc"},
+    "steps of text": {"progress.steps": "1"},
+    "steps below zero": {"history.steps": -1},
+    "steps beyond int64": {"history.steps": 10**400},
+    "seconds beyond floats": {"progress.seconds": 10**400},
+    "losses of two dimensions": {"progress.losses": np.zeros((2, 2))},
+    "more losses than sizes": {"progress.losses": np.zeros(3)},
+    "epochs that are no list": {"history.epochs": 5},
+    "an epoch of text": {"history.epochs": ["abc"]},
+    "an epoch without its number": {"history.epochs.0.epoch": ...},
+    "an epoch's number that is none": {"history.epochs.0.epoch": 1.5},
+    "a loss that is a list": {"history.epochs.0.loss": [1.0]},
+    "an activation that is a list": {"history.epochs.0.diagnosis.layers.0.activation": ["relu"]},
+    "a metric that is a list": {"history.metric": ["accuracy"]},
+    "a callback without a state": {"callbacks": [["EarlyStopping"]]},
+    "settings that are a list": {"settings": ["seed"]},
+    "a setting that is a list": {"settings.seed": [1]},
+    "a hash of the data that is none": {"data": 1},
+    "an environment that is text": {"environment": "x"},
+}
+
+
+@pytest.mark.promise("damage")
+def test_an_entry_that_nnxp_did_not_write_is_an_error_of_one_line(tmp_path, cases):
+    training("numpy", tmp_path, epochs=1, every="epoch", **HOW["early stopping, diagnosed"])
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    resuming.load(tmp_path)
+    for name, changes in WRONG.items():
+        path.write_bytes(whole)
+        model = nnxp.checkpoint.load(path)
+        for place, value in changes.items():
+            *outer, last = (int(key) if key.isdecimal() else key for key in place.split("."))
+            inner = model.metadata["training"]
+            for key in outer:
+                inner = inner[key]
+            if value is ...:
+                del inner[last]
+            else:
+                inner[last] = value
+        nnxp.checkpoint.save(model, path)
+        with cases(name):
+            with pytest.raises(ModelError, match="no checkpoint is whole") as error:
+                resuming.load(tmp_path)
+            assert str(error.value).isprintable()
+            assert ("which this nnxp does not know: update nnxp" in str(error.value)) == (
+                name.startswith("another entry")
+            )
+
+
+# --- a checkpoint is there whole or not at all
+
+
+@pytest.mark.promise("whole files")
+def test_on_disk_a_new_folder_and_each_checkpoint_are_there_before_an_old_one_goes(
+    tmp_path, monkeypatch
+):
+    calls, runs, new = [], tmp_path / "runs", tmp_path / "runs" / "new"
+    fsync, replace, unlink = os.fsync, os.replace, os.unlink
+
+    def synced(handle):
+        fsync(handle)
+        there = filter(os.path.exists, (tmp_path, runs, new))
+        status = os.fstat(handle)
+        folder = next((each for each in there if os.path.samestat(os.stat(each), status)), None)
+        calls.append(f"fsync {folder.relative_to(tmp_path) if folder else 'file'}")
+
+    def renamed(source, target):
+        replace(source, target)
+        calls.append(f"rename to {os.path.basename(target)[17:23]}")
+
+    def removed(path):
+        unlink(path)
+        calls.append(f"remove {os.path.basename(path)[17:23]}")
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    monkeypatch.setattr(os, "unlink", removed)
+    small(new, epochs=3)
+    assert calls == [
+        "fsync runs", "fsync .",
+        *("fsync file", "rename to 000002", "fsync runs/new"),
+        *("fsync file", "rename to 000004", "fsync runs/new"),
+        *("fsync file", "rename to 000006", "fsync runs/new", "remove 000002"),
+    ]  # fmt: skip
+
+
+@pytest.mark.promise("whole files")
+@pytest.mark.parametrize("number", ["EIO", "ENOSPC", "EDQUOT", "EROFS", "EINTR"])
+def test_any_system_call_that_fails_leaves_a_whole_checkpoint(tmp_path, cases, number):
+    """The k-th of a training, for every k."""
+    whole, reached = small(None, epochs=3), True
+    k = 0
+    while reached:
+        folder, k, left = tmp_path / str(k), k + 1, k + 1
+        small(folder, epochs=1)
+        reached = False
+
+        def failing(function):
+            def call(*arguments, **options):
+                nonlocal left, reached
+                left -= 1
+                if left == 0:
+                    reached = True
+                    raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)))
+                return function(*arguments, **options)
+
+            return call
+
+        with pytest.MonkeyPatch.context() as patch, cases(f"call {k}"):
+            for name in ("fsync", "replace", "unlink", "chmod", "fdopen"):
+                patch.setattr(os, name, failing(getattr(os, name)))
+            patch.setattr(tempfile, "mkstemp", failing(tempfile.mkstemp))
+            with suppress(OSError):
+                small(folder, epochs=2, resume=folder)
+            resuming.load(folder)
+            patch.undo()
+            assert small(folder, epochs=3, resume=folder) == whole
+            assert len(list(folder.iterdir())) == resuming.KEEP
+    assert k > 5
+
+
+TRAIN_AND_BE_KILLED = """
+import hashlib, os, random, shutil, signal, sys, time
+import numpy as np
+import nnxp
+from nnxp import resuming
+from nnxp.arrays import to_numpy
+from nnxp.data import placement
+from nnxp.nested import leaves
+
+folder, kills = sys.argv[1], int(sys.argv[2])
+placement.NetworkSpec.chunk_steps = lambda *_: 1  # so that each step can be saved
+random.seed(kills)
+rng = np.random.default_rng(0)
+x, t = rng.normal(size=(64, 200)), rng.integers(0, 3, 64)
+epochs = 40  # of 8 steps
+
+def train(**how):
+    network = nnxp.MLP([200, 300, 3], backend="numpy", device="cpu", seed=0)
+    history = nnxp.train(network, x, t, optimizer="adam", batch_size=8, epochs=epochs, **how)
+    found = hashlib.sha256()
+    for array in (*leaves(network.parameters), *leaves(history.resumable)):
+        found.update(to_numpy(array).tobytes())
+    return found.hexdigest()
+
+whole, killed, within, compared, steps = train(), 0, 0, 0, 0
+while killed < kills:
+    trainer = os.fork()
+    if not trainer:
+        resume = {"resume": folder} if steps else {}
+        train(checkpoint=nnxp.Checkpoints(folder, every=1), **resume)
+        os._exit(0)
+    while not steps and not resuming._files(resuming.Path(folder)):
+        time.sleep(0.001)  # for the first checkpoint
+    time.sleep(random.uniform(0.0, 0.12))
+    if os.waitpid(trainer, os.WNOHANG) == (0, 0):
+        os.kill(trainer, signal.SIGKILL)
+        assert os.waitpid(trainer, 0) == (trainer, signal.SIGKILL)
+        killed += 1
+    _, _, snapshot = resuming.load(folder)
+    names = sorted(os.listdir(folder))
+    within += any(name.startswith(".nnxp-") for name in names)  # a file that was not renamed
+    assert snapshot.history.steps >= steps, "a checkpoint was lost"
+    steps = snapshot.history.steps
+    if killed % 20 == 0 or steps == 8 * epochs:
+        assert train(resume=folder) == whole, f"after {killed} kills"
+        compared += 1
+    if steps == 8 * epochs:
+        shutil.rmtree(folder)
+        os.mkdir(folder)
+        steps = 0
+if steps:
+    train(resume=folder, checkpoint=nnxp.Checkpoints(folder))
+    assert len(os.listdir(folder)) == resuming.KEEP, os.listdir(folder)
+assert within > kills / 10, within
+print(killed, "killed,", within, "of them within a file,", compared, "compared")
+"""
+
+
+@pytest.mark.promise("whole files")
+@pytest.mark.slow
+def test_a_training_killed_200_times_while_it_saves_goes_on_to_the_same_bits(tmp_path, cases):
+    """By SIGKILL, in processes that are forked, which takes a hundredth of starting another."""
+    (tmp_path / "runs").mkdir()
+    done = python(TRAIN_AND_BE_KILLED, tmp_path / "runs", "200", timeout=300)
+    with cases():
+        assert done.stderr == ""
+        assert done.stdout.startswith("200 killed, ")
+    cases.tried = 200
 
 
 def test_a_folder_without_a_checkpoint_is_one_line(tmp_path):
@@ -248,6 +539,7 @@ def test_the_command_line_goes_on(tmp_path):
     assert "no checkpoint of a training" in fail(tmp_path, *how, "--resume", ".")
 
 
+@pytest.mark.promise("whole files")
 @pytest.mark.slow
 def test_a_training_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     """By SIGKILL, again and again, each going on from the one before."""

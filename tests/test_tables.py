@@ -741,13 +741,41 @@ def test_what_is_no_parquet_is_refused(tmp_path, monkeypatch):
     assert refused(path) == 'data.parquet: parquet needs pyarrow: pip install "nnxp[tables]"'
 
 
+@pytest.mark.promise("memory")
 def test_a_parquet_bomb_is_refused(tmp_path):
     rows = 20_000_000
     column = pa.array(np.zeros(rows, dtype=np.int8))
     path = tmp_path / "data.parquet"
     pq.write_table(pa.table({"a": column, "y": column}), path)
     assert path.stat().st_size < 200_000
-    assert refused(path).startswith("data.parquet: has 40,000,000 values, over 200 times the bytes")
+    assert refused(path).startswith(
+        "data.parquet: would unpack into 320,000,000 bytes, over 200 times its size"
+    )
+
+
+@pytest.mark.promise("memory")
+def test_a_long_text_in_many_rows_is_refused_and_a_short_one_is_not(tmp_path):
+    """It is stored once, so the size of the file says nothing."""
+    path = tmp_path / "data.parquet"
+    for length in (10, 10**6):
+        text = pa.DictionaryArray.from_arrays(
+            np.arange(400, dtype=np.int32) % 2, ["x" * length, "y"]
+        )
+        lists = pa.ListArray.from_arrays(np.arange(401, dtype=np.int32), text)
+        for column in (text, lists, pa.StructArray.from_arrays([text], ["x"])):
+            pq.write_table(pa.table({"a": column, "y": np.arange(400)}), path)
+            assert path.stat().st_size < 300_000
+            if length == 10:
+                assert tables.open_file(path).header == ("a", "y")
+            else:
+                assert refused(path).startswith("data.parquet: would unpack into 200,000,200 bytes")
+
+
+@pytest.mark.promise("memory")
+def test_a_table_of_more_columns_than_anyone_has_is_refused(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text(",".join(map(str, range(100_002))) + "\n")
+    assert refused(path) == "data.csv:1: 100,002 columns, more than 100,000: no table"
 
 
 @pytest.mark.parametrize("library", FRAMES)

@@ -5,6 +5,7 @@ import json
 import os
 import warnings
 import zipfile
+import zlib
 from importlib.util import find_spec
 
 import numpy as np
@@ -166,6 +167,7 @@ def test_what_does_not_fit_is_named(tmp_path, dense, more, message):
         weights.read(path)
 
 
+@pytest.mark.promise("nothing runs")
 def test_nothing_outside_of_the_file_is_read(tmp_path, dense):
     path = written(tmp_path / "w.weights.h5", dense)
     with h5py.File(tmp_path / "secret.h5", "w") as file:
@@ -205,6 +207,20 @@ def test_a_circle_of_folders_ends(tmp_path, dense):
         weights.read(path)
 
 
+@pytest.mark.promise("memory")
+def test_a_chunk_may_not_be_larger_than_all_arrays(tmp_path, dense):
+    """It is unpacked as a whole: here half a gigabyte, for 16 numbers."""
+    path = written(tmp_path / "w.weights.h5", dense)
+    with h5py.File(path, "r+") as file:
+        del file["layers/dense_11/vars/0"]
+        made = file.create_dataset("layers/dense_11/vars/0", (4, 4), "f4", compression="gzip",
+                                   maxshape=(None, None), chunks=(2**14, 2**13))  # fmt: skip
+        made.id.write_direct_chunk((0, 0), zlib.compress(bytes(2**20)))
+    with pytest.raises(DataError, match=r"would unpack into 536,"):
+        weights.read(path)
+
+
+@pytest.mark.promise("memory")
 def test_a_small_file_cannot_claim_gigabytes(tmp_path, dense):
     path = written(tmp_path / "w.weights.h5", dense)
     with h5py.File(path, "r+") as file:
@@ -219,6 +235,7 @@ def test_a_small_file_cannot_claim_gigabytes(tmp_path, dense):
         weights.read(archive)
 
 
+@pytest.mark.promise("damage")
 @pytest.mark.parametrize("size", [8, 100, 3000, -9])
 def test_a_damaged_file_is_an_error_of_one_line(tmp_path, dense, size):
     path = written(tmp_path / "w.weights.h5", dense)

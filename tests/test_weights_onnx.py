@@ -221,6 +221,7 @@ def test_two_inputs_are_no_chain(tmp_path):
         weights.read(path)
 
 
+@pytest.mark.promise("nothing runs")
 def test_no_other_file_is_read(tmp_path):
     path = save(tmp_path / "m.onnx", MATMUL, CONSTANTS)
     model = onnx.load(path)
@@ -233,6 +234,18 @@ def test_no_other_file_is_read(tmp_path):
         weights.read(path)
 
 
+@pytest.mark.promise("damage")
+def test_a_size_below_zero_is_refused(tmp_path):
+    """NumPy would take it for whatever fits."""
+    path = save(tmp_path / "m.onnx", MATMUL, CONSTANTS)
+    model = onnx.load(path)
+    model.graph.initializer[0].dims[0] = -1
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(DataError, match=r"m\.onnx: w1 declares \(-1, 4\)"):
+        weights.read(path)
+
+
+@pytest.mark.promise("memory")
 def test_a_tensor_that_claims_more_than_it_holds_is_an_error(tmp_path):
     path = save(tmp_path / "m.onnx", MATMUL, CONSTANTS)
     model = onnx.load(path)
@@ -254,6 +267,7 @@ def test_a_graph_in_a_circle_ends(tmp_path):
         weights.read(path)
 
 
+@pytest.mark.promise("damage")
 def test_damaged_files_are_errors_of_one_line(tmp_path):
     path = save(tmp_path / "m.onnx", MATMUL, CONSTANTS)
     content = path.read_bytes()

@@ -24,6 +24,7 @@ from nnxp.errors import DataError
 
 LONGEST_LINE = 2**24
 """Bytes: a file with a longer line is not a table."""
+MOST_COLUMNS = 100_000
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 """The delimiters that are looked for, and their names."""
 SAMPLE = 100
@@ -63,6 +64,9 @@ class CsvFile:
             self._data, first = _read(path)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}") from None
+        columns = 1 + max(first.count(each.encode()) for each in (delimiter or DELIMITERS))
+        if columns > MOST_COLUMNS:
+            raise DataError(f"{path}:1: {columns:,} columns, more than {MOST_COLUMNS:,}: no table")
         self.delimiter = delimiter or self._find_delimiter()
         self.decimal = self._find_decimal(len(first))
         line, header = next(self._records(), (1, []))

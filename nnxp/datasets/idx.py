@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from nnxp.errors import DataError
+from nnxp.npz import LARGEST_RATIO, SMALLEST_BOMB
 
 _GZIP_MAGIC = b"\x1f\x8b"
-# Deflate compresses at most 1032 : 1, so a file that declares more than that is not read.
-_LARGEST_RATIO = 1032
 
 
 def read(path: Path, dimensions: int) -> np.ndarray:
@@ -30,7 +29,8 @@ def read(path: Path, dimensions: int) -> np.ndarray:
         dimensions: the number of dimensions of the array: 3 for images, 1 for labels.
 
     Raises:
-        DataError: the file is missing, truncated, not IDX, or of another shape.
+        DataError: the file is missing, truncated, not IDX, of another shape, or gzipped and more
+            than `SMALLEST_BOMB` bytes and `LARGEST_RATIO` times its size.
     """
     try:
         with path.open("rb") as file:
@@ -39,9 +39,12 @@ def read(path: Path, dimensions: int) -> np.ndarray:
             raise DataError(f"{path}: is gzipped but not called so: rename it to {path.name}.gz")
         if not zipped and path.suffix == ".gz":
             raise DataError(f"{path}: is called .gz but not gzipped: fetch it anew or rename it")
-        largest = path.stat().st_size * (_LARGEST_RATIO if zipped else 1)
+        size = path.stat().st_size
+        largest = max(SMALLEST_BOMB, LARGEST_RATIO * size) if zipped else size
         with gzip.open(path) if zipped else path.open("rb") as file:
             return _parse(file, path, dimensions, largest)
+    except MemoryError:
+        raise DataError(f"{path}: takes more memory than there is") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged gzip file ({error}): fetch it anew") from None
     except OSError as error:

@@ -8,7 +8,7 @@ import numpy as np
 
 from nnxp import npz
 from nnxp.datasets.raw import Raw
-from nnxp.errors import DataError
+from nnxp.errors import DataError, printable
 
 
 def read(path: Path, features_only: bool = False, impute: bool = False) -> Raw:
@@ -29,7 +29,8 @@ def read(path: Path, features_only: bool = False, impute: bool = False) -> Raw:
     needed = ("x",) if features_only else ("x", "y")
     for name in needed:
         if name not in arrays:
-            raise DataError(f"{path}: has no array {name!r}; it has {', '.join(arrays) or 'none'}")
+            there = printable(", ".join(arrays)) or "none"
+            raise DataError(f"{path}: has no array {name!r}; it has {there}")
     if ("x_test" in arrays) != ("y_test" in arrays):
         raise DataError(f"{path}: x_test and y_test go together: one of them is missing")
     for x_name, y_name in (("x", "y"), ("x_test", "y_test")):

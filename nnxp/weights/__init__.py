@@ -89,6 +89,8 @@ def read(
         found: Weights = importlib.import_module(f"nnxp.weights.{module}").read(path, layout)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
+    except MemoryError:
+        raise DataError(f"{path}: takes more memory than there is") from None
     except DataError as error:  # it may quote the file
         raise type(error)(printable(str(error))) from None
     found = replace(

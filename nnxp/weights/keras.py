@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
+import math
 import re
 import zipfile
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import extras
+from nnxp import extras, strict_json
 from nnxp.errors import DataError, NnxpError, first_line, shown
 from nnxp.names import ActivationName
 from nnxp.npz import LARGEST_RATIO, SMALLEST_BOMB
@@ -36,7 +36,7 @@ def read(path: Path, layout: str | None) -> Weights:
         with h5py.File(io.BytesIO(content), "r") as file:
             _check_links(path, file, len(content))
             if config is None and isinstance(text := file.attrs.get("model_config"), str):
-                config = json.loads(text)
+                config = strict_json.loads(text)
             said = (None, None, None) if config is None else _activations(path, config)
             found = oriented(path, _layers(path, file), FIXED, layout)
     except NnxpError:
@@ -58,7 +58,7 @@ def _content(path: Path) -> tuple[bytes, Any]:
         parts = [archive.getinfo(name) for name in ("model.weights.h5", "config.json")]
         _check_size(path, sum(part.file_size for part in parts), path.stat().st_size)
         weights, config = (archive.read(part) for part in parts)
-    return weights, json.loads(config)
+    return weights, strict_json.loads(config)
 
 
 def _check_size(path: Path, unpacked: int, size: int) -> None:
@@ -85,8 +85,8 @@ def _check_links(path: Path, file: Any, size: int) -> None:
                 folders.append(item)
             elif item.external or item.is_virtual:
                 raise DataError(f"{path}: {item.name} lies in another file")
-            else:
-                unpacked += item.nbytes
+            else:  # a chunk is unpacked as a whole, though little of it may belong to the array
+                unpacked += max(item.nbytes, math.prod(item.chunks or ()) * item.dtype.itemsize)
     _check_size(path, unpacked, size)
 
 

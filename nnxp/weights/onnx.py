@@ -270,7 +270,10 @@ class _Chain:
                 f"{self.path}: {tensor.name} lies in another file: save it with "
                 "save_as_external_data=False"
             )
-        return np.asarray(onnx.numpy_helper.to_array(tensor))
+        array = np.asarray(onnx.numpy_helper.to_array(tensor))
+        if array.shape != tuple(tensor.dims):  # -1 is no size of ONNX
+            raise DataError(f"{self.path}: {tensor.name} declares {tuple(tensor.dims)}")
+        return array
 
     def _refusal(self, node: Any, why: str) -> DataError:
         name = f" {node.name}" if node.name and node.name != node.op_type else ""
