@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from nnxp.errors import InputError, ModelError
-from nnxp.files import write
+from nnxp.files import open_to_read, read, write
 from nnxp.kernels import ACTIVATIONS
 from nnxp.names import ActivationName, DTypeName
 from nnxp.objectives import LOSSES
@@ -116,7 +116,7 @@ def load(path: str | os.PathLike[str]) -> Model:
 
     path = Path(path)
     try:
-        content = path.read_bytes()
+        content = read(path)
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from None
     description = _description(path, content)
@@ -207,7 +207,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     nnxp model.
     """
     try:
-        with open(path, "rb") as file:
+        with open_to_read(path) as file:
             start = file.read(8)
             length = min(int.from_bytes(start, "little"), os.fstat(file.fileno()).st_size)
             return _description(Path(path), start + file.read(length))

@@ -1,16 +1,52 @@
-"""Atomic writes: a reader of a file sees its old content or its new content, never a part."""
+"""Reads of files that end, and atomic writes: a reader sees old or new content, never a part."""
 
+import errno
+import json
 import os
 import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from nnxp.errors import InputError
+from nnxp.errors import DataError, InputError
 
 _WINDOWS = os.name == "nt"
 _PREFIX, _RANDOM = ".nnxp-", 8
 """The name of a temporary file: the prefix and the number of random characters of `tempfile`."""
+
+
+def open_to_read(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file, or a pipe, for reading bytes.
+
+    Raises:
+        OSError: it cannot be read, or is a device: the content of /dev/zero never ends.
+    """
+    file = open(path, "rb")  # noqa: SIM115
+    if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "is a device, not a file", os.fspath(path))
+    return file
+
+
+def read(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file, or of a pipe; see `open_to_read` for the errors."""
+    with open_to_read(path) as file:
+        return file.read()
+
+
+def read_json(path: str | os.PathLike[str], made_by: str) -> Any:
+    """Return the content of a JSON file; `made_by` says, for the error, what writes such a file.
+
+    Raises:
+        DataError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(read(path))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error}): {made_by} makes one") from None
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:
@@ -104,6 +140,30 @@ def _lock(handle: int) -> bool | None:
     return True
 
 
+def check_folder(folder: str | os.PathLike[str], option: str) -> None:
+    """Raise InputError, naming `option`, if `folder` cannot be made or no file put into it."""
+    there = Path(folder)
+    try:
+        while not _exists(there):
+            there = there.parent
+        if not there.is_dir():
+            what = "is no folder" if there == Path(folder) else f"{there} is no folder"
+            raise InputError(f"{option} {folder}: {what}; name another")
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise _unwritable(option, folder, error) from None
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is something; unlike `Path.exists`, raise OSError for a bad name."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def check_writable(path: str | os.PathLike[str], option: str) -> None:
     """Raise InputError, naming `option`, if `write` could not put a file at `path`."""
     real = Path(os.path.realpath(path))
@@ -115,10 +175,14 @@ def check_writable(path: str | os.PathLike[str], option: str) -> None:
         with tempfile.TemporaryFile(dir=real.parent):
             pass
     except OSError as error:
-        raise InputError(
-            f"{option} {path}: cannot write there ({error.strerror}); name a folder that you can "
-            "write to"
-        ) from None
+        raise _unwritable(option, path, error) from None
+
+
+def _unwritable(option: str, path: str | os.PathLike[str], error: OSError) -> InputError:
+    return InputError(
+        f"{option} {path}: cannot write there ({error.strerror}); name a folder that you can "
+        "write to"
+    )
 
 
 def _is_device(path: str | os.PathLike[str]) -> bool:

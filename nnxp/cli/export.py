@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
-import typer
-
 from nnxp import onnx
 from nnxp.cli import options, outputs
 from nnxp.cli.options import OUTPUT
@@ -17,7 +15,7 @@ from nnxp.network import MLP
 
 def export(
     model: options.Model,
-    file: Annotated[str, typer.Argument(help="File for the ONNX model.")],
+    file: Annotated[str, options.argument("File for the ONNX model.")],
     opset: Annotated[
         int, options.whole(OUTPUT, "Version of ONNX's operators; an old runtime needs an old one.")
     ] = onnx.OPSET,

@@ -6,7 +6,6 @@ import sys
 from typing import Annotated
 
 import numpy as np
-import typer
 
 from nnxp import backends, datasets, files, objectives, predictions, weights
 from nnxp import gradcheck as check_gradients
@@ -75,9 +74,7 @@ def evaluate(
 
 def predict(
     model: options.Model,
-    data: Annotated[
-        str, typer.Argument(help=f"{options.DATA_HELP[:-1]}; a file needs no targets.")
-    ],
+    data: Annotated[str, options.argument(f"{options.DATA_HELP[:-1]}; a file needs no targets.")],
     data_dir: options.DataDir = None,
     delimiter: options.Delimiter = None,
     backend: options.Backend = "auto",
@@ -135,8 +132,8 @@ def describe_model(
 def import_weights(
     file: Annotated[
         str,
-        typer.Argument(
-            help="File of weights: npz of W1, b1, W2, b2 and so on; safetensors of a PyTorch "
+        options.argument(
+            "File of weights: npz of W1, b1, W2, b2 and so on; safetensors of a PyTorch "
             "state_dict; weights or model of Keras, .h5 or .keras; or ONNX."
         ),
     ],
@@ -210,7 +207,7 @@ def _asked_layout(error: weights.AmbiguousLayoutError) -> str:
 def gradcheck(
     model: Annotated[
         str | None,
-        typer.Argument(help="Model file that 'nnxp train' saved. If not given: a new network."),
+        options.argument("Model file that 'nnxp train' saved. If not given: a new network."),
     ] = None,
     inputs: Annotated[int, options.whole(NETWORK, "Inputs of the new network.")] = 8,
     hidden: Annotated[

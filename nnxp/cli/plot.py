@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from nnxp import backends, plots
+from nnxp import backends, files, plots
 from nnxp.cli import inputs, options, outputs
 from nnxp.cli.options import OUTPUT
 from nnxp.errors import DataError
@@ -34,17 +33,15 @@ def activations(
 
 @app.command(cls=options.Command)
 def history(
-    report: Annotated[str, typer.Argument(help="Report that 'nnxp train --report' wrote.")],
+    report: Annotated[
+        str,
+        options.argument("Report that 'nnxp train --report' wrote."),
+    ],
     save: options.Picture = "history.png",
 ) -> None:
     """Draw loss and metric after each epoch."""
     _check(save, [report])
-    try:
-        content = json.loads(Path(report).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{report}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{report}: not JSON ({error}): 'nnxp train --report' makes one") from None
+    content = files.read_json(report, "'nnxp train --report'")
     try:
         figure = plots.history(content)
     except DataError as error:

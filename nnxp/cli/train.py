@@ -473,7 +473,7 @@ def _arguments(given: TrainOptions) -> dict[str, Any]:
     regularization = Regularization(given.l1, given.l2, given.max_norm, _shares(given.dropout))
     regularization.shares(len(layers))
     return {
-        "loss": given.loss,
+        "loss": objectives.LOSS("--loss", given.loss),
         "optimizer": optimizer,
         "epochs": given.epochs,
         "batch_size": batch_size,
@@ -519,6 +519,7 @@ def _logs(given: TrainOptions) -> list[CSVLog | TensorBoardLog]:
     if given.csv_log is not None:
         logs.append(CSVLog(given.csv_log))
     if given.tensorboard is not None:
+        files.check_folder(given.tensorboard, "--tensorboard")
         logs.append(TensorBoardLog(given.tensorboard))
     for each in logs:
         each.check()
@@ -566,6 +567,7 @@ def _checkpoints(given: TrainOptions) -> dict[str, Any]:
         if given.every != "epoch":
             raise InputError("--every is for --checkpoint FOLDER: name one")
         return {}
+    files.check_folder(folder, "--resume" if given.resume else "--checkpoint")
     return {"checkpoint": Checkpoints(folder, given.every), "resume": given.resume}
 
 

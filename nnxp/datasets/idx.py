@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnxp import files
 from nnxp.errors import DataError
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -33,7 +34,7 @@ def read(path: Path, dimensions: int) -> np.ndarray:
         DataError: the file is missing, truncated, not IDX, or of another shape.
     """
     try:
-        with path.open("rb") as file:
+        with files.open_to_read(path) as file:
             zipped = file.read(2) == _GZIP_MAGIC
         if zipped and path.suffix != ".gz":
             raise DataError(f"{path}: is gzipped but not called so: rename it to {path.name}.gz")
