@@ -62,8 +62,7 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     try:
         _write(path, data)
     except OSError as error:  # the system's error may name no file, or the temporary one
-        error.filename, error.filename2 = os.fspath(path), None
-        raise
+        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
 
 
 def _write(path: str | os.PathLike[str], data: bytes) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+from nnxp import options
 from nnxp.callbacks.callback import Callback
 from nnxp.errors import InputError
 from nnxp.history import Epoch, History
@@ -39,7 +40,7 @@ class CSVLog(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+        self.path = options.PATH(f"{type(self).__name__}: path", path)
         self._file: TextIO | None = None
 
     def check(self) -> None:

@@ -123,15 +123,8 @@ class Dataset:
         return f"{self.task}, {self.outputs} {kind}"
 
 
-def _path(value: Any) -> str:
-    path = os.fspath(value)
-    if not isinstance(path, str):
-        raise TypeError
-    return path
-
-
 def _source(value: Any) -> Any:
-    return value if frames.is_frame(value) else _path(value)
+    return value if frames.is_frame(value) else options.PATH.convert(value)
 
 
 def _delimiter(value: Any) -> str:
@@ -150,7 +143,6 @@ def _impute(value: Any) -> str | float:
     return name
 
 
-PATH = options.Rule("a string or a path", _path)
 SOURCE = options.Rule("a string, a path or a DataFrame", _source)
 DELIMITER = options.Rule('one character such as ";", or "tab"', _delimiter)
 IMPUTE = options.Rule(f"{', '.join(features.STRATEGIES)} or a finite number", _impute)
@@ -159,7 +151,7 @@ COLUMNS = options.several(options.TEXT, least=0)
 
 @options.checked(
     name_or_path=SOURCE,
-    data_dir=options.optional(PATH),
+    data_dir=options.optional(options.PATH),
     target=options.optional(options.TEXT),
     task=options.optional(options.name("task", targets.TASKS)),
     preprocess=options.name("preprocessing", PREPROCESS),
@@ -319,7 +311,7 @@ def load(
 
 @options.checked(
     name_or_path=SOURCE,
-    data_dir=options.optional(PATH),
+    data_dir=options.optional(options.PATH),
     like=options.instance(dict, "a model's metadata, a dict"),
     count=options.optional(options.whole(1)),
     delimiter=options.optional(DELIMITER),
