@@ -5,9 +5,11 @@ import json
 import os
 import stat
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from nnxp.errors import DataError, InputError
 
@@ -89,6 +91,64 @@ def _write(path: str | os.PathLike[str], data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+Stamp = tuple[int, int, int, int] | None
+"""What tells a file from one that replaces it; None if there is no file."""
+
+
+def stamp(path: str | os.PathLike[str]) -> Stamp:
+    """Return the stamp of the file at `path`."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@contextmanager
+def claimed(path: str | os.PathLike[str], since: Stamp) -> Iterator[str]:
+    """Yield where to write: `path` if the file there has the stamp `since`, else a free name.
+
+    The free name has a number: "model-2.safetensors". Until the end of the context, other processes
+    that claim a file of the folder wait; on Windows they do not.
+    """
+    if _is_device(path):
+        yield os.fspath(path)
+        return
+    with _alone(Path(os.path.realpath(path)).parent):
+        yield os.fspath(path) if stamp(path) == since else free_name(path)
+
+
+def free_name(path: str | os.PathLike[str]) -> str:
+    """Return `path` if nothing is there, else with the first number from 2 that is free."""
+    path = Path(path)
+    names = chain([path.name], (f"{path.stem}-{i}{path.suffix}" for i in count(2)))
+    return str(next(p for p in map(path.with_name, names) if not os.path.lexists(p)))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes out of this context for the same folder."""
+    if _WINDOWS:
+        yield
+        return
+    path = folder / f"{_PREFIX}lock"
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        _lock(handle, wait=True)
+        try:
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                break
+        except FileNotFoundError:
+            pass
+        os.close(handle)  # the process before removed it
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(path)
+        os.close(handle)
+
+
 def _new_file(folder: Path) -> tuple[int, str]:
     """Open a temporary file and lock it, so that `_sweep` knows that it is in use."""
     while True:
@@ -120,8 +180,12 @@ def _remove_unlocked(entry: os.DirEntry[str]) -> None:
         os.close(handle)
 
 
-def _lock(handle: int) -> bool | None:
+def _lock(handle: int, wait: bool = False) -> bool | None:
     """Lock a file until it is closed or the process ends.
+
+    Args:
+        handle: the open file.
+        wait: whether to wait for another process that has the lock.
 
     Returns:
         False if another process has the lock; None if the system or file system has no locks.
@@ -131,12 +195,32 @@ def _lock(handle: int) -> bool | None:
     import fcntl
 
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:  # a file system without locks
         return None
     return True
+
+
+def open_log(path: str | os.PathLike[str]) -> TextIO:
+    """Open a file for text that grows line by line, and empty it.
+
+    Raises:
+        InputError: another process has it open for this.
+        OSError: the folder or the disk refuses.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            if _lock(handle) is False:
+                raise InputError(f"{path}: another process writes to it; name another file")
+            os.ftruncate(handle, 0)
+        # A buffer of one line: each is written as a whole.
+        return os.fdopen(handle, "w", encoding="utf-8", newline="", buffering=1)
+    except BaseException:
+        os.close(handle)
+        raise
 
 
 def check_folder(folder: str | os.PathLike[str], option: str) -> None:

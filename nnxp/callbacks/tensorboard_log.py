@@ -37,6 +37,11 @@ class TensorBoardLog(Callback):
         self._writer: Any = None
         _writer_class()
 
+    @property
+    def place(self) -> str:
+        """Where the log is."""
+        return self.folder
+
     def check(self) -> None:
         """Raise InputError if there is a file in the place of the folder."""
         if os.path.exists(self.folder) and not os.path.isdir(self.folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
-from nnxp import onnx
+from nnxp import files, onnx
 from nnxp.cli import options, outputs
 from nnxp.cli.options import OUTPUT
 from nnxp.cli.outputs import console
@@ -28,16 +28,18 @@ def export(
 
     Any runtime of ONNX computes it, without nnxp and without Python.
     """
-    outputs.check({"FILE": file}, [model])
+    written = outputs.check({"FILE": file}, [model])
     there = os.path.isfile(file) and os.path.getsize(file) > 0
     if there and not overwrite and not onnx.is_ours(file):
         raise InputError(
             f"{file}: 'nnxp export' did not write it, and it would be lost: name another file, or "
             "add --overwrite"
         )
-    exported = onnx.save(MLP.load(model, "numpy", "cpu"), file, opset=opset)
-    size = exported.ByteSize()
+    exported = onnx.to_onnx(MLP.load(model, "numpy", "cpu"), opset=opset)
+    content = exported.SerializeToString()
+    path = written.write("FILE", lambda path: files.write(path, content), replace=overwrite)
+    written.end()
     replaced = " in place of the file that was there" if there else ""
-    console.print(f"wrote {file}{replaced}, opset {opset}, {size:,} bytes")
+    console.print(f"wrote {path}{replaced}, opset {opset}, {len(content):,} bytes")
     for line in onnx.describe(exported):
         console.print(f"  {line}")

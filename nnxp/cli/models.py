@@ -89,7 +89,7 @@ def predict(
     """Write a csv: each sample's prediction, then every output of the network."""
     if output is None and sys.stdout is None:
         raise InputError("standard output is closed: name a file with --output")
-    outputs.check({"--output": output}, [model, data])
+    written = outputs.check({"--output": output}, [model, data])
     network = MLP.load(model, backends.get(backend, device, tf32=tf32, threads=threads))
     known = datasets.described(network.metadata, network.sizes)
     count = network.sizes[0]
@@ -102,8 +102,9 @@ def predict(
         sys.stdout.write(text)
         sys.stdout.flush()
     else:
-        files.write(output, text.encode())
-        console.print(f"wrote {len(x):,} predictions to {output}")
+        if path := written.write("--output", lambda path: files.write(path, text.encode())):
+            console.print(f"wrote {len(x):,} predictions to {path}")
+        written.end()
 
 
 def describe_model(
@@ -170,7 +171,7 @@ def import_weights(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Make a model of weights that were trained elsewhere."""
-    outputs.check({"--save": save}, [file])
+    written = outputs.check({"--save": save}, [file])
     outputs.check_model(save)
     try:
         found = weights.read(file, dtype, layout)
@@ -185,8 +186,10 @@ def import_weights(
         dtype=dtype,
     )
     replaced = outputs.replaces(save, network, overwrite)
-    network.save(save)
-    console.print(f"{outputs.saved(save, replaced)}: {describe.network(network, network.loss)}")
+    if path := written.write("--save", network.save, replace=overwrite):
+        told = outputs.saved(path, replaced and path == save)
+        console.print(f"{told}: {describe.network(network, network.loss)}")
+    written.end()
     console.print(found.layout)
 
 
