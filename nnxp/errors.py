@@ -7,6 +7,9 @@ from collections.abc import Iterable
 class NnxpError(Exception):
     """The base class of all errors that nnxp raises about its input or environment.
 
+    The message is one line for a terminal, whatever it quotes: line ends and control characters
+    become escapes.
+
     Example:
         >>> import nnxp
         >>> try:
@@ -15,6 +18,9 @@ class NnxpError(Exception):
         ...     print(str(error).partition(" known")[0])
         unknown backend 'nunpy': did you mean 'numpy'?
     """
+
+    def __init__(self, *values: object) -> None:
+        super().__init__(*(printable(each) if isinstance(each, str) else each for each in values))
 
 
 class InputError(NnxpError, ValueError):
