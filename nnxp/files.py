@@ -216,6 +216,32 @@ def make_folder(path: str | os.PathLike[str]) -> None:
         _sync_folder(folder.parent)
 
 
+@contextmanager
+def held(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold a folder, also against other threads, until the end of the context or of the process.
+
+    Raises:
+        InputError: another holds it.
+    """
+    taken = InputError(f"{folder}: another training saves there now; name another folder")
+    if _WINDOWS:  # it cannot open folders; it removes this file with the handle
+        try:
+            handle = os.open(
+                Path(folder) / f"{_PREFIX}lock",
+                os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_TEMPORARY", 0),
+            )
+        except FileExistsError:
+            raise taken from None
+    else:
+        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _lock(handle) is False:
+            raise taken
+        yield
+    finally:
+        os.close(handle)
+
+
 def open_log(path: str | os.PathLike[str]) -> TextIO:
     """Open a file for text that grows line by line, and empty it.
 

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from nnxp import metrics, objectives, optimizers, options, resuming, schedules, target_scaling
+from nnxp import (
+    files,
+    metrics,
+    objectives,
+    optimizers,
+    options,
+    resuming,
+    schedules,
+    target_scaling,
+)
 from nnxp.callbacks import running
 from nnxp.data import batches
 from nnxp.data.prepare import Prepared, Validation, prepare
@@ -256,6 +265,7 @@ def train(
         if checkpoint is not None or snapshot is not None:
             settings: dict[str, Any] = {
                 "optimizer": optimizer,
+                "kind of optimizer": type(getattr(optimizer, "optimizer", optimizer)).__name__,
                 "loss": objective.loss,
                 "batch size": batch_size,
                 "seed": seed,
@@ -489,19 +499,20 @@ class _Training:
 
     @contextmanager
     def saving(self, callbacks: list[Any]) -> Iterator[None]:
-        """Save the end of the training, whatever ends it, except divergence.
+        """Save the end of the training, whatever ends it, except divergence; hold its folder.
 
         If it is an exception, the network gets the history, which `train` does not return then.
         """
         self.callbacks = callbacks
-        try:
-            yield
-        except BaseException as error:
-            self.network.history = self.history
-            if self.can_save and not isinstance(error, DivergenceError):
-                self._save()
-            raise
-        self._save()
+        with files.held(self.writer.checkpoints.folder) if self.writer else nullcontext():
+            try:
+                yield
+            except BaseException as error:
+                self.network.history = self.history
+                if self.can_save and not isinstance(error, DivergenceError):
+                    self._save()
+                raise
+            self._save()
 
     def save_if_due(self) -> None:
         """Save the training if it is time to, between two chunks of steps or two epochs."""
