@@ -429,7 +429,7 @@ def test_any_system_call_that_fails_leaves_a_whole_checkpoint(tmp_path, cases, n
 
 
 TRAIN_AND_BE_KILLED = """
-import hashlib, os, random, shutil, signal, sys, time
+import hashlib, os, random, shutil, signal, sys, time, warnings
 import numpy as np
 import nnxp
 from nnxp import resuming
@@ -438,6 +438,7 @@ from nnxp.data import placement
 from nnxp.nested import leaves
 
 folder, kills = sys.argv[1], int(sys.argv[2])
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks in a process with threads
 placement.NetworkSpec.chunk_steps = lambda *_: 1  # so that each step can be saved
 random.seed(kills)
 rng = np.random.default_rng(0)
