@@ -26,7 +26,7 @@ import numpy as np
 
 from nnxp import safetensors, strict_json
 from nnxp.errors import InputError, ModelError, first_line, printable, shown
-from nnxp.files import write
+from nnxp.files import open_to_read, write
 from nnxp.kernels import ACTIVATIONS
 from nnxp.names import ActivationName, DTypeName
 from nnxp.objectives import LOSSES
@@ -119,7 +119,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_to_read(path) as file:
             header, description = _description(path, file)
             try:
                 body = safetensors.read_body(file, header)
@@ -250,7 +250,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     nnxp model.
     """
     try:
-        with open(path, "rb") as file:
+        with open_to_read(path) as file:
             return _description(Path(path), file)[1]
     except (ModelError, OSError):
         return None

@@ -7,9 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from nnxp import options
+from nnxp.arrays import to_numpy
+from nnxp.data import checks
 from nnxp.errors import InputError, shown
 
+_CLASSES = options.Rule("a list of the names of classes", lambda value: [*value])
 
+
+@options.checked(classes=_CLASSES)
 def class_weights(
     class_weight: str | Mapping[Any, float], y: np.ndarray, classes: Sequence[Any]
 ) -> np.ndarray:
@@ -35,6 +41,7 @@ def class_weights(
         >>> class_weights("balanced", np.array([0, 0, 0, 1]), ["no", "yes"]).round(3).tolist()
         [0.667, 2.0]
     """
+    y = _indices(y, len(classes))
     if isinstance(class_weight, str) and class_weight.lower() == "balanced":
         counts = np.bincount(y, minlength=len(classes))
         return len(y) / (np.count_nonzero(counts) * np.maximum(counts, 1))
@@ -49,9 +56,29 @@ def class_weights(
             f"class_weight has a weight for {shown(unknown[0])}, which is no class, and none for "
             f"{', '.join(map(str, left[:5]))}"
         )
-    return np.array([class_weight.get(name, 1.0) for name in classes], dtype=np.float64)
+    weight = options.NOT_NEGATIVE
+    return np.array(
+        [weight(f"class_weight of {name}", class_weight.get(name, 1.0)) for name in classes]
+    )
 
 
+def _indices(y: Any, classes: int) -> np.ndarray:
+    """Check that `y` is (samples,), indices of classes; return it as integers.
+
+    Raises:
+        InputError: it is something else.
+    """
+    y = to_numpy(checks.numbers(y, "y"))
+    if y.ndim != 1 or not len(y):
+        raise InputError(f"y has shape {y.shape}; give the class of each sample, (samples,)")
+    wrong = ~np.isin(y, np.arange(classes))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InputError(f"y[{row}] is {y[row]}: give indices of the {classes} classes, from 0")
+    return y.astype(np.int64)
+
+
+@options.checked(classes=_CLASSES)
 def sample_weights(
     class_weight: str | Mapping[Any, float], y: np.ndarray, classes: Sequence[Any]
 ) -> np.ndarray:
@@ -65,4 +92,4 @@ def sample_weights(
         >>> sample_weights({"no": 2.0, "yes": 0.5}, np.array([0, 1, 1]), ["no", "yes"]).tolist()
         [2.0, 0.5, 0.5]
     """
-    return class_weights(class_weight, y, classes)[y]
+    return class_weights(class_weight, y, classes)[_indices(y, len(classes))]

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 class NnxpError(Exception):
     """The base class of all errors that nnxp raises about its input or environment.
 
+    The message is one line for a terminal, whatever it quotes: line ends and control characters
+    become escapes.
+
     Example:
         >>> import nnxp
         >>> try:
@@ -15,6 +18,9 @@ class NnxpError(Exception):
         ...     print(str(error).partition(" known")[0])
         unknown backend 'nunpy': did you mean 'numpy'?
     """
+
+    def __init__(self, *values: object) -> None:
+        super().__init__(*(printable(each) if isinstance(each, str) else each for each in values))
 
 
 class InputError(NnxpError, ValueError):
@@ -81,9 +87,20 @@ class DivergenceError(NnxpError, ArithmeticError):
         ...         scale_targets=False,
         ...     )
         ... except nnxp.DivergenceError as error:
-        ...     print(error)
-        the loss is inf in epoch 8: lower the learning rate (9), or scale the inputs
+        ...     print(str(error).partition(": lower")[0])
+        ...     error.epoch, error.step, error.layer
+        the loss is inf in epoch 8, step 1: the outputs of layer 1 reach 1.5e+21
+        (8, 1, 1)
     """
+
+    epoch: int | None = None
+    """The epoch, 1, 2, ...; None outside of `nnxp.train`."""
+    step: int | None = None
+    """The step in the epoch, 1, 2, ..., where the loss or a parameter was first not finite; None if
+    no single step is at fault, and for validation data."""
+    layer: int | None = None
+    """The layer, 1, 2, ..., whose outputs or update were first not finite; if the loss is
+    not finite and all outputs are, the last layer."""
 
 
 class GradientError(NnxpError, ArithmeticError):

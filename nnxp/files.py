@@ -1,16 +1,54 @@
-"""Atomic writes: a reader of a file sees its old content or its new content, never a part."""
+"""Reads of files that end, and atomic writes: a reader sees old or new content, never a part."""
 
+import errno
+import json
 import os
 import stat
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
+from typing import Any, BinaryIO, TextIO
 
-from nnxp.errors import InputError
+from nnxp.errors import DataError, InputError
 
 _WINDOWS = os.name == "nt"
 _PREFIX, _RANDOM = ".nnxp-", 8
 """The name of a temporary file: the prefix and the number of random characters of `tempfile`."""
+
+
+def open_to_read(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file, or a pipe, for reading bytes.
+
+    Raises:
+        OSError: it cannot be read, or is a device: the content of /dev/zero never ends.
+    """
+    file = open(path, "rb")  # noqa: SIM115
+    if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "is a device, not a file", os.fspath(path))
+    return file
+
+
+def read(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file, or of a pipe; see `open_to_read` for the errors."""
+    with open_to_read(path) as file:
+        return file.read()
+
+
+def read_json(path: str | os.PathLike[str], made_by: str) -> Any:
+    """Return the content of a JSON file; `made_by` says, for the error, what writes such a file.
+
+    Raises:
+        DataError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(read(path))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error}): {made_by} makes one") from None
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:
@@ -26,8 +64,7 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     try:
         _write(path, data)
     except OSError as error:  # the system's error may name no file, or the temporary one
-        error.filename, error.filename2 = os.fspath(path), None
-        raise
+        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
 
 
 def _write(path: str | os.PathLike[str], data: bytes) -> None:
@@ -52,6 +89,64 @@ def _write(path: str | os.PathLike[str], data: bytes) -> None:
             os.unlink(temporary)
         raise
     _sync_folder(path.parent)
+
+
+Stamp = tuple[int, int, int, int] | None
+"""What tells a file from one that replaces it; None if there is no file."""
+
+
+def stamp(path: str | os.PathLike[str]) -> Stamp:
+    """Return the stamp of the file at `path`."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@contextmanager
+def claimed(path: str | os.PathLike[str], since: Stamp) -> Iterator[str]:
+    """Yield where to write: `path` if the file there has the stamp `since`, else a free name.
+
+    The free name has a number: "model-2.safetensors". Until the end of the context, other processes
+    that claim a file of the folder wait; on Windows they do not.
+    """
+    if _is_device(path):
+        yield os.fspath(path)
+        return
+    with _alone(Path(os.path.realpath(path)).parent):
+        yield os.fspath(path) if stamp(path) == since else free_name(path)
+
+
+def free_name(path: str | os.PathLike[str]) -> str:
+    """Return `path` if nothing is there, else with the first number from 2 that is free."""
+    path = Path(path)
+    names = chain([path.name], (f"{path.stem}-{i}{path.suffix}" for i in count(2)))
+    return str(next(p for p in map(path.with_name, names) if not os.path.lexists(p)))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes out of this context for the same folder."""
+    if _WINDOWS:
+        yield
+        return
+    path = folder / f"{_PREFIX}lock"
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        _lock(handle, wait=True)
+        try:
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                break
+        except FileNotFoundError:
+            pass
+        os.close(handle)  # the process before removed it
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(path)
+        os.close(handle)
 
 
 def _new_file(folder: Path) -> tuple[int, str]:
@@ -85,8 +180,12 @@ def _remove_unlocked(entry: os.DirEntry[str]) -> None:
         os.close(handle)
 
 
-def _lock(handle: int) -> bool | None:
+def _lock(handle: int, wait: bool = False) -> bool | None:
     """Lock a file until it is closed or the process ends.
+
+    Args:
+        handle: the open file.
+        wait: whether to wait for another process that has the lock.
 
     Returns:
         False if another process has the lock; None if the system or file system has no locks.
@@ -96,7 +195,7 @@ def _lock(handle: int) -> bool | None:
     import fcntl
 
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:  # a file system without locks
@@ -117,6 +216,76 @@ def make_folder(path: str | os.PathLike[str]) -> None:
         _sync_folder(folder.parent)
 
 
+@contextmanager
+def held(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold a folder, also against other threads, until the end of the context or of the process.
+
+    Raises:
+        InputError: another holds it.
+    """
+    taken = InputError(f"{folder}: another training saves there now; name another folder")
+    if _WINDOWS:  # it cannot open folders; it removes this file with the handle
+        try:
+            handle = os.open(
+                Path(folder) / f"{_PREFIX}lock",
+                os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_TEMPORARY", 0),
+            )
+        except FileExistsError:
+            raise taken from None
+    else:
+        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _lock(handle) is False:
+            raise taken
+        yield
+    finally:
+        os.close(handle)
+
+
+def open_log(path: str | os.PathLike[str]) -> TextIO:
+    """Open a file for text that grows line by line, and empty it.
+
+    Raises:
+        InputError: another process has it open for this.
+        OSError: the folder or the disk refuses.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            if _lock(handle) is False:
+                raise InputError(f"{path}: another process writes to it; name another file")
+            os.ftruncate(handle, 0)
+        # A buffer of one line: each is written as a whole.
+        return os.fdopen(handle, "w", encoding="utf-8", newline="", buffering=1)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def check_folder(folder: str | os.PathLike[str], option: str) -> None:
+    """Raise InputError, naming `option`, if `folder` cannot be made or no file put into it."""
+    there = Path(folder)
+    try:
+        while not _exists(there):
+            there = there.parent
+        if not there.is_dir():
+            what = "is no folder" if there == Path(folder) else f"{there} is no folder"
+            raise InputError(f"{option} {folder}: {what}; name another")
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise _unwritable(option, folder, error) from None
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is something; unlike `Path.exists`, raise OSError for a bad name."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def check_writable(path: str | os.PathLike[str], option: str) -> None:
     """Raise InputError, naming `option`, if `write` could not put a file at `path`."""
     real = Path(os.path.realpath(path))
@@ -128,10 +297,14 @@ def check_writable(path: str | os.PathLike[str], option: str) -> None:
         with tempfile.TemporaryFile(dir=real.parent):
             pass
     except OSError as error:
-        raise InputError(
-            f"{option} {path}: cannot write there ({error.strerror}); name a folder that you can "
-            "write to"
-        ) from None
+        raise _unwritable(option, path, error) from None
+
+
+def _unwritable(option: str, path: str | os.PathLike[str], error: OSError) -> InputError:
+    return InputError(
+        f"{option} {path}: cannot write there ({error.strerror}); name a folder that you can "
+        "write to"
+    )
 
 
 def _is_device(path: str | os.PathLike[str]) -> bool:

@@ -214,7 +214,7 @@ def _suggestion(rates: np.ndarray, smoothed: np.ndarray) -> float | None:
     None if the loss does not fall by more than it wavers.
     """
     before = max(2, round(PLATEAU * len(smoothed)))
-    if before == len(smoothed):
+    if before >= len(smoothed):
         return None
     start, wavers = float(np.median(smoothed[:before])), float(smoothed[:before].std())
     lowest = before + int(np.argmin(smoothed[before:]))

@@ -5,14 +5,29 @@ the axes before them the batch's. No value is read back to the host. Norms 2 and
 and whitening use an SVD, from the standard's linalg extension; the rest needs only its core.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import inf, sqrt
 from typing import Any
 
 from nnxp import options
-from nnxp.arrays import Array, index_dtype, namespace
-from nnxp.errors import InputError
+from nnxp.arrays import Array, index_dtype, is_array, namespace
+from nnxp.errors import InputError, first_line, shown
 
 
+def _one_of(*orders: float | str) -> options.Rule:
+    """Return a rule for the order of a norm."""
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, (int, float, str)) or value not in orders:
+            raise ValueError
+        return value
+
+    *others, last = (f'"{each}"' if isinstance(each, str) else str(each) for each in orders)
+    return options.Rule(f"{', '.join(others)} or {last}", convert)
+
+
+@options.checked(order=_one_of(0, 1, 2, inf, -inf), keepdims=options.TRUTH)
 def vector_norm(
     x: Array,
     order: float = 2,
@@ -49,8 +64,7 @@ def vector_norm(
         5.0
     """
     xp = _floating(x, "vector_norm", 0)
-    if order not in (0, 1, 2, inf, -inf):
-        raise InputError(f"order must be 0, 1, 2, inf or -inf, not {order!r}")
+    _check_axes(axis, len(x.shape))
     over: dict[str, Any] = {"axis": axis, "keepdims": keepdims}
     if order == 0:
         return xp.sum(xp.astype(x != 0, x.dtype), **over)
@@ -68,6 +82,7 @@ def vector_norm(
     return largest * xp.sqrt(xp.sum(size * size, **over))
 
 
+@options.checked(order=_one_of("fro", 1, inf, 2, "nuc"))
 def matrix_norm(x: Array, order: str | float = "fro") -> Array:
     """Return the norm of matrices, where s are the singular values.
 
@@ -98,9 +113,9 @@ def matrix_norm(x: Array, order: str | float = "fro") -> Array:
         return vector_norm(x, 2, axis=(-2, -1))
     if order in (1, inf):
         return xp.max(xp.sum(xp.abs(x), axis=-2 if order == 1 else -1), axis=-1)
-    if order not in (2, "nuc"):
-        raise InputError(f'order must be "fro", 1, inf, 2 or "nuc", not {order!r}')
-    s = _extension(xp, f"matrix_norm of order {order!r}").svdvals(x)
+    name = f"matrix_norm of order {order!r}"
+    with _named(name):
+        s = _extension(xp, name).svdvals(x)
     return xp.max(s, axis=-1) if order == 2 else xp.sum(s, axis=-1)
 
 
@@ -209,7 +224,8 @@ def whitening(x: Array, method: str = "pca", epsilon: float = 0.0) -> tuple[Arra
         raise InputError("whitening takes 2 samples or more, not 1: one has no variance")
     linalg = _extension(xp, "whitening")
     mean = xp.mean(x, axis=-2, keepdims=True)
-    _, s, vt = linalg.svd(x - mean, full_matrices=False)
+    with _named("whitening"):
+        _, s, vt = linalg.svd(x - mean, full_matrices=False)
     tolerance = max(samples, features) * float(xp.finfo(x.dtype).eps)
     kept = s > tolerance * xp.max(s, axis=-1, keepdims=True)
     deviation = xp.hypot(s / sqrt(samples - 1), xp.full_like(s, sqrt(epsilon)))
@@ -229,6 +245,8 @@ def _or_one(x: Array, condition: Array) -> Array:
 
 def _floating(x: Array, name: str, axes: int) -> Any:
     """Check x's dtype and shape; return its namespace."""
+    if not is_array(x):
+        raise InputError(f"{name} takes an array, not {shown(x)}")
     xp = namespace(x)
     if not xp.isdtype(x.dtype, "real floating"):
         raise InputError(f"{name} takes float32 or float64, not {x.dtype}: convert x first")
@@ -238,6 +256,29 @@ def _floating(x: Array, name: str, axes: int) -> Any:
     if 0 in shape:
         raise InputError(f"{name} takes arrays that hold something, x has shape {shape}")
     return xp
+
+
+def _check_axes(axis: Any, axes: int) -> None:
+    """Raise InputError unless `axis` is an axis of an array, some different ones, or None."""
+    given = axis if isinstance(axis, tuple) else () if axis is None else (axis,)
+    if not all(type(each) is int and -axes <= each < axes for each in given) or len(
+        {each % axes for each in given}
+    ) < len(given):
+        raise InputError(
+            f"axis must be an axis of an array of {axes}, a tuple of some, or None, not "
+            f"{shown(axis)}"
+        )
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say that an SVD failed, as it does in some libraries for what is not finite."""
+    try:
+        yield
+    except Exception as error:
+        if "LinAlgError" not in type(error).__name__:
+            raise
+        raise InputError(f"{name}: {first_line(error)}: is x finite?") from None
 
 
 def _extension(xp: Any, name: str) -> Any:

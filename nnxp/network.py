@@ -329,6 +329,7 @@ class MLP:
 
     def _predict(self, x: Any, finish: Callable[[Array], Array], assume_finite: bool) -> Array:
         """Return `finish(outputs)` as an array of x's library on x's device, block by block."""
+        assume_finite = options.TRUTH("assume_finite", assume_finite)
         checked, xp = placement.place(self.spec, x, assume_finite), self.backend.xp
         # Otherwise each block of outputs goes to the host: all of them could fill the device.
         stay = is_array(x) and self.backend.holds(x) and namespace(checked) is xp
@@ -442,6 +443,7 @@ class MLP:
             cast(Optimizer, optimizer),  # the check of the options has replaced names
         )
 
+    @options.checked(path=options.PATH)
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a safetensors file, completely or not at all.
 
@@ -468,7 +470,7 @@ class MLP:
         checkpoint.save(self.as_model(), path)
 
     @classmethod
-    @options.checked(backend=backends.BACKEND, device=backends.DEVICE)
+    @options.checked(path=options.PATH, backend=backends.BACKEND, device=backends.DEVICE)
     def load(
         cls,
         path: str | os.PathLike[str],
@@ -506,7 +508,11 @@ class MLP:
         return network
 
     @classmethod
-    @options.checked(dtype=options.DTYPE)
+    @options.checked(
+        hidden=options.optional(options.Rule(_EACH_ACTIVATION.takes, _hidden)),
+        output=options.optional(_ACTIVATION),
+        dtype=options.DTYPE,
+    )
     def from_weights(
         cls,
         path: str | os.PathLike[str] | weights.Weights,

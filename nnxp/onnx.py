@@ -92,6 +92,7 @@ def to_onnx(model: Any, *, opset: int = OPSET) -> onnx.ModelProto:
     return exported
 
 
+@options.checked(path=options.PATH)
 def save(model: Any, path: str | os.PathLike[str], *, opset: int = OPSET) -> onnx.ModelProto:
     """Write `to_onnx(model, opset=opset)` to a file, completely or not at all, and return it.
 

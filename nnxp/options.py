@@ -14,6 +14,7 @@ import functools
 import inspect
 import math
 import operator
+import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -238,6 +239,15 @@ def _truth(value: Any) -> bool:
     return bool(value)
 
 
+def _path(value: Any) -> str:
+    path = os.fspath(value)
+    if not isinstance(path, str):
+        raise TypeError
+    if "\0" in path:
+        raise ValueError
+    return path
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
@@ -260,6 +270,8 @@ def _dtype(value: Any) -> str:
 
 TRUTH = Rule("True or False", _truth)
 TEXT = Rule("a string", _text)
+PATH = Rule("a string or a path", _path)
+TEXTS = Rule("a list of strings", several(TEXT, 0).convert)
 FUNCTION = Rule("a function", _function)
 FUNCTIONS = Rule("a list of functions, [f] for a single one", several(FUNCTION, 0).convert)
 DTYPE = Rule("float32 or float64", _dtype)

@@ -25,7 +25,7 @@ from nnxp import backends, files, objectives, options
 from nnxp.arrays import to_numpy
 from nnxp.data import checks
 from nnxp.datasets import Dataset, described
-from nnxp.errors import DataError, InputError
+from nnxp.errors import DataError, InputError, shown
 from nnxp.history import History
 from nnxp.kernels import ACTIVATIONS, saved
 from nnxp.learning_rate_finder import LearningRateCurve
@@ -96,6 +96,16 @@ _STYLE = {
 }
 
 
+def _training(value: Any) -> Any:
+    if not isinstance(value, (History, dict)):
+        raise TypeError
+    return value
+
+
+_NETWORK = options.instance(MLP, "an nnxp.MLP")
+_DATASET = options.instance(Dataset, "a nnxp.datasets.Dataset")
+
+
 @contextmanager
 def styled() -> Iterator[None]:
     """Import matplotlib, and apply our settings inside the context, not the user's."""
@@ -143,6 +153,9 @@ def activations(backend: str | backends.Backend | None = None, device: str | Non
 
 
 @styled()
+@options.checked(
+    training=options.Rule("what nnxp.train returned, or the report of a training", _training)
+)
 def history(training: History | dict[str, Any]) -> Figure:
     """Draw the loss and the validation metric of each epoch, and mark the best epoch.
 
@@ -210,6 +223,7 @@ def history(training: History | dict[str, Any]) -> Figure:
 
 
 @styled()
+@options.checked(curve=options.instance(LearningRateCurve, "what nnxp.find_learning_rate returned"))
 def learning_rate(curve: LearningRateCurve) -> Figure:
     """Draw the loss by learning rate, and mark the suggested rate.
 
@@ -244,6 +258,9 @@ def learning_rate(curve: LearningRateCurve) -> Figure:
 
 
 @styled()
+@options.checked(
+    network=_NETWORK, classes=options.optional(options.TEXTS), name=options.optional(options.TEXT)
+)
 def confusion_matrix(
     network: MLP,
     x: Any,
@@ -317,6 +334,7 @@ def confusion_matrix(
 
 
 @styled()
+@options.checked(network=_NETWORK, data=_DATASET)
 def boundary(network: MLP, data: Dataset) -> Figure:
     """Draw the class that a network with two inputs assigns to each point, and the data's points.
 
@@ -371,7 +389,7 @@ def boundary(network: MLP, data: Dataset) -> Figure:
 
 
 @styled()
-@options.checked(count=options.whole(1, LARGEST_GRID))
+@options.checked(network=_NETWORK, data=_DATASET, count=options.whole(1, LARGEST_GRID))
 def digits(network: MLP, data: Dataset, count: int = 25) -> Figure:
     """Draw the first `count` test images that the network assigns to a wrong class.
 
@@ -408,7 +426,9 @@ def digits(network: MLP, data: Dataset, count: int = 25) -> Figure:
 
 
 @styled()
-@options.checked(shape=options.optional(options.several(options.whole(1), least=2)))
+@options.checked(
+    network=_NETWORK, shape=options.optional(options.several(options.whole(1), least=2))
+)
 def weights(network: MLP, shape: Sequence[int] | None = None) -> Figure:
     """Draw the weights of each unit of the first layer as an image.
 
@@ -450,6 +470,7 @@ def weights(network: MLP, shape: Sequence[int] | None = None) -> Figure:
 
 
 @styled()
+@options.checked(path=options.PATH)
 def check(path: str | os.PathLike[str]) -> None:
     """Raise InputError if `save` would refuse: no matplotlib, unknown format, not a picture."""
     path = Path(path)
@@ -483,6 +504,8 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
         ...     [path.name for path in Path(folder).iterdir()]
         ['activations.svg']
     """
+    if not hasattr(figure, "savefig"):
+        raise InputError(f"figure must be a Figure of matplotlib, not {shown(figure)}")
     check(path)
     suffix = Path(path).suffix.lower()
     picture = io.BytesIO()

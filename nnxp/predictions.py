@@ -5,14 +5,20 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from nnxp import options
 from nnxp.arrays import to_numpy
+from nnxp.data import checks
 from nnxp.errors import InputError
+from nnxp.names import TaskName
 
 
+@options.checked(
+    classes=options.optional(options.TEXTS), task=options.name("task", get_args(TaskName))
+)
 def to_csv(outputs: Any, classes: Sequence[str] | None = None, *, task: str = "classify") -> str:
     """Write the outputs of a network as csv: a header, then a line for each sample.
 
@@ -34,7 +40,7 @@ def to_csv(outputs: Any, classes: Sequence[str] | None = None, *, task: str = "c
         prediction,cat,dog
         dog,0.25,0.75
     """
-    rows = to_numpy(outputs)
+    rows = to_numpy(checks.numbers(outputs, "outputs"))
     if rows.ndim != 2:
         raise InputError(f"outputs must be (samples, outputs), not {rows.shape}")
     count = rows.shape[1]

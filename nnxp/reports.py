@@ -9,11 +9,19 @@ from typing import Any
 import numpy as np
 
 import nnxp
+from nnxp import options
 from nnxp.backends import Backend
 from nnxp.history import History
 from nnxp.network import MLP
 
 
+@options.checked(
+    network=options.instance(MLP, "an nnxp.MLP"),
+    history=options.instance(History, "what nnxp.train returned"),
+    data=options.TEXT,
+    options=options.optional(options.instance(Mapping, "a dict")),
+    test=options.optional(options.instance(Mapping, "a dict")),
+)
 def training(
     network: MLP,
     history: History,

@@ -48,7 +48,7 @@ _NAMES = {
 _TEXTS = ("activation", "kind", "message")
 """What is text in a diagnosis: all else is a number or None."""
 _TEXT = options.Rule("a string", lambda value: printable(options.TEXT.convert(value)))
-_FIXED = ("batch size", "seed", "shuffle", "validation", "diagnose")
+_FIXED = ("batch size", "seed", "shuffle", "validation", "diagnose", "kind of optimizer")
 """Settings that say which rows a step takes: with others, no checkpoint can be gone on from."""
 
 

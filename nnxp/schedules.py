@@ -213,6 +213,7 @@ SCHEDULES: dict[str, type] = {
 }
 
 
+@options.checked(text=options.TEXT)
 def get(text: str) -> Schedule:
     """Return the schedule for a text: "step", "cosine,warmup=5", "step,every=10,factor=0.5".
 

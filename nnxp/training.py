@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,12 +13,21 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from nnxp import metrics, objectives, optimizers, options, resuming, schedules, target_scaling
-from nnxp.arrays import Array, namespace
+from nnxp import (
+    files,
+    metrics,
+    objectives,
+    optimizers,
+    options,
+    resuming,
+    schedules,
+    target_scaling,
+)
 from nnxp.callbacks import running
 from nnxp.data import batches
 from nnxp.data.prepare import Prepared, Validation, prepare
 from nnxp.diagnostics import DiagnosticsRecorder
+from nnxp.divergence import DivergenceWatch
 from nnxp.errors import DivergenceError, InputError
 from nnxp.history import Epoch, History, check_monitor
 from nnxp.metrics import Metric
@@ -27,7 +35,7 @@ from nnxp.names import LossName, MetricName, OptimizerName
 from nnxp.nested import leaves, rebuilt
 from nnxp.network import MLP, loss_and_outputs
 from nnxp.objectives import LOSS, Objective
-from nnxp.optimizers import SGD, ClipNorm, Optimizer, Parameters
+from nnxp.optimizers import SGD, ClipNorm, Optimizer
 from nnxp.registry import AUTO, Piece
 from nnxp.regularization import Regularization
 from nnxp.resuming import Checkpoints, Progress, Snapshot, Writer
@@ -257,6 +265,7 @@ def train(
         if checkpoint is not None or snapshot is not None:
             settings: dict[str, Any] = {
                 "optimizer": optimizer,
+                "kind of optimizer": type(getattr(optimizer, "optimizer", optimizer)).__name__,
                 "loss": objective.loss,
                 "batch size": batch_size,
                 "seed": seed,
@@ -387,6 +396,7 @@ class _Training:
         self.run = step_runner(
             network, objective, optimizer, regularization, seed, self.history.fallbacks
         )
+        self.watch = DivergenceWatch(network, self.run, self.feed, regularization, seed)
         self.state = first_state(network, optimizer, self.history.resumable)
         self.history.resumable = None  # the steps overwrite it
         self.recorder = (
@@ -411,8 +421,8 @@ class _Training:
             advance: functions to call with the number of samples of each chunk.
 
         Raises:
-            DivergenceError: the loss or a parameter is not finite, and the network is unchanged;
-                or a validation output is not finite.
+            DivergenceError: the loss or a parameter is not finite, which is noticed within a chunk,
+                and the network is unchanged; or a validation output is not finite.
         """
         start = time.perf_counter()
         samples, recorder, progress = self.feed.samples, self.recorder, self.progress
@@ -421,6 +431,7 @@ class _Training:
             totals = recorder.slope_totals(self.state.parameters, self.feed.batch_size)
             self.state = self.state._replace(slope_totals=totals)
         self.running.start_epoch()
+        self.watch.begin(self.state, order, rate, progress.steps)
         for data, rows in self.feed.chunks(order, progress.steps):
             self.can_save = False
             self.state, loss = self.run(self.state, data, rows, rate)
@@ -428,24 +439,24 @@ class _Training:
             sizes.append(rows.shape[1])
             self._count(rows.shape[0])
             progress.seconds = before + time.perf_counter() - start
-            self.can_save = progress.steps < self.feed.steps_per_epoch
+            # The end of the epoch is checked below, and with it the step before a smaller last one.
+            left = self.feed.steps_per_epoch - progress.steps
+            if left > 1 and not self.watch.is_finite(self.state, loss, progress.steps):
+                raise self.watch.error(number, self.unit)
+            self.can_save = left > 0
             self.running.add(loss, *rows.shape)
             for call in advance:
                 call(rows.shape[0] * rows.shape[1])
             self.save_if_due()
-        scalars = [*losses, self._parameter_sum()]
+        # Check the parameters too: no loss of this epoch shows the effect of its last step.
+        scalars = [*losses, self.watch.parameter_sum(self.state)]
         if recorder:
             scalars += recorder.scalars(self.state, data, rows, rate, samples)
         values = self.backend.read(scalars)
         mean = self.unit * float(values[: len(sizes)] @ sizes) / samples
         seconds = before + time.perf_counter() - start
-        # Check the parameters too: no loss of this epoch shows the effect of its last step.
         if not np.isfinite(values[: len(sizes) + 1]).all():
-            mean = mean if not math.isfinite(mean) else math.inf
-            raise DivergenceError(
-                f"the loss is {mean} in epoch {number}: lower the learning rate "
-                f"({rate:g}), or scale the inputs"
-            )
+            raise self.watch.error(number, self.unit)
         self.network.copy_parameters(self.state.parameters)
         validation_loss, metric = self._validate(number, rate)
         diagnosis = recorder.diagnosis(values[len(sizes) + 1 :], rate) if recorder else None
@@ -459,6 +470,7 @@ class _Training:
         """Count the steps of a chunk."""
         self.progress.steps += steps
         self.history.steps += steps
+        self.watch.count(steps)
         # The count is that of the whole training, so that a resumed one does the same.
         if self.history.steps // FLUSHED_STEPS > (self.history.steps - steps) // FLUSHED_STEPS:
             self.backend.flush_subnormals(self.state[1:])
@@ -487,19 +499,20 @@ class _Training:
 
     @contextmanager
     def saving(self, callbacks: list[Any]) -> Iterator[None]:
-        """Save the end of the training, whatever ends it, except divergence.
+        """Save the end of the training, whatever ends it, except divergence; hold its folder.
 
         If it is an exception, the network gets the history, which `train` does not return then.
         """
         self.callbacks = callbacks
-        try:
-            yield
-        except BaseException as error:
-            self.network.history = self.history
-            if self.can_save and not isinstance(error, DivergenceError):
-                self._save()
-            raise
-        self._save()
+        with files.held(self.writer.checkpoints.folder) if self.writer else nullcontext():
+            try:
+                yield
+            except BaseException as error:
+                self.network.history = self.history
+                if self.can_save and not isinstance(error, DivergenceError):
+                    self._save()
+                raise
+            self._save()
 
     def save_if_due(self) -> None:
         """Save the training if it is time to, between two chunks of steps or two epochs."""
@@ -528,13 +541,3 @@ class _Training:
             ) from None
         kind = metrics.kind(self.objective, data.targets, data.classes)
         return loss, self.metric(metrics.outcome(self.objective, outputs, data.targets, kind))
-
-    def _parameter_sum(self) -> Array:
-        """Return the sum of all parameters, a 0-d array: finite only if every parameter is."""
-        with self.backend.active():
-            return self.backend.compiled(_total)(self.state.parameters)
-
-
-def _total(parameters: Parameters) -> Array:
-    xp = namespace(parameters[0][0])
-    return sum(xp.sum(array) for array in leaves(parameters))

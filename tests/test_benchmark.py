@@ -987,7 +987,7 @@ def test_other_libraries_learn_the_same_as_numpy(name):
         ({"axis": "width", "workload_names": ["tiny,small"]}, "takes one --workload"),
         ({"report": "nowhere/report.json"}, "--json nowhere/report.json: cannot write there"),
         ({"plot": "picture.txt"}, "a picture is .png, .svg or .pdf"),
-        ({"plot": "a.png", "report": "./a.png"}, "--plot goes there too"),
+        ({"plot": "a.png", "report": "./a.png"}, "would overwrite what --json writes"),
     ],
     ids=str,
 )

@@ -2,13 +2,19 @@
 
 import gzip
 import os
+import re
 import shutil
 import struct
+import time
+from itertools import cycle, islice
 
 import numpy as np
 import pytest
 import safetensors.numpy
-from command_line import fail
+import typer
+from command_line import BOOK, CONTROL, MOON_CSV, fail, run, run_process
+
+from nnxp.cli import app
 
 
 def idx(array):
@@ -207,3 +213,132 @@ def test_bad_use_of_a_model_is_one_line_that_names_it(bad, arguments):
     for word in BAD_USES[arguments]:
         assert word.lower() in line.lower()
     assert sorted({*os.listdir(bad)} - {"cache"}) == sorted({*before} - {"cache"})
+
+
+# --- every option of every command
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, trained_moons, trained_digits):
+    """A folder with what commands need, and one with a file without content."""
+    folder = tmp_path_factory.mktemp("workplace")
+    shutil.copy(trained_moons / "model.safetensors", folder / "moons.safetensors")
+    shutil.copy(trained_digits / "model.safetensors", folder / "digits.safetensors")
+    shutil.copy(trained_digits / "report.json", folder)
+    (folder / "data.csv").write_text(MOON_CSV)
+    np.savez(folder / "book.npz", **{name: np.array(array) for name, array in BOOK.items()})
+    (folder / "folder").mkdir()
+    (folder / "folder" / "empty").touch()
+    return folder
+
+
+EXAMPLES = {
+    ("train",): ["data.csv", "--epochs", "1", "--hidden", "3", "--save", "new"],
+    ("evaluate",): ["moons.safetensors", "data.csv"],
+    ("predict",): ["moons.safetensors", "data.csv"],
+    ("describe",): ["moons.safetensors"],
+    ("import-weights",): ["book.npz", "--save", "new"],
+    ("export",): ["moons.safetensors", "new"],
+    ("gradcheck",): [],
+    ("bench",): ["--compare", "a.json", "b.json"],  # measuring takes seconds
+    ("backends",): [],
+    ("plot", "activations"): [],
+    ("plot", "history"): ["report.json"],
+    ("plot", "boundary"): ["moons.safetensors", "data.csv"],
+    ("plot", "confusion"): ["moons.safetensors", "data.csv"],
+    ("plot", "digits"): ["digits.safetensors"],
+    ("plot", "weights"): ["digits.safetensors"],
+}
+"""By command: arguments that are right, with which it takes a moment."""
+
+WRONG_VALUES = (
+    "", "nan", "-1", "x" * 10_000, "1e999", "0", "9" * 400, "folder", "missing/none", "a\nb",
+    "\x1b[31m", "ünïcödé \u202e", "\udcff", "inf", "-inf", " ", ",,", "=", "a=b", "folder/",
+    "missing.csv", "/dev/null", "/dev/full", "/dev/stdin", "/", "~", "--", "*", "[1,2]", "None",
+    "%s", "{}", "{0}", "2147483648", "9223372036854775808", "0x10", "١", "½", "/proc/self/mem",
+    "data.csv", "NUL", "a" * 300 + ".csv", "/dev/full.png", "/proc/none",
+)  # fmt: skip
+"""What is right for few options, if for any."""
+
+
+def commands():
+    """Each command's name, and the parameters that take a value."""
+    for name, command in typer.main.get_command(app()).commands.items():
+        each = getattr(command, "commands", None)
+        parts = {(name,): command} if each is None else {(name, n): c for n, c in each.items()}
+        for path, part in parts.items():
+            yield (
+                path,
+                [p for p in part.params if p.name != "help" and not getattr(p, "is_flag", False)],
+            )
+
+
+def with_value(path, parameter, place, value):
+    """The words of a command whose `parameter` is `value`."""
+    words = EXAMPLES[path]
+    if parameter.param_type_name == "option":
+        return [*path, *words, *([f"{parameter.opts[-1]}={value}"] if parameter.nargs == 1 else
+                                 [parameter.opts[-1], value, value])]  # fmt: skip
+    return [*path, *words[:place], value, *words[place + 1 :]]
+
+
+def trials(values):
+    """For each argument and option of each command: the words with each value."""
+    for path, parameters in commands():
+        for place, parameter in enumerate(parameters):
+            for value in values():
+                label = f"{' '.join(path)} {parameter.name} {value[:20]!r}"
+                yield label, with_value(path, parameter, place, value)
+
+
+def contents(folder):
+    """The content of each file in a folder, but for the cache of downloads."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path: path.read_bytes() for path in files if "cache" not in path.parts}
+
+
+def check_trial(folder, words, run=run):
+    """The command succeeds, or says what is wrong in a line; it leaves files as they were."""
+    before = contents(folder)
+    start = time.perf_counter()
+    done = run(folder, *words)
+    assert time.perf_counter() - start < 10
+    after = contents(folder)
+    assert {path: after.get(path) for path in before} == before
+    if done.returncode:
+        device = "/dev/full" in words[-1] and done.returncode == 1  # a full disk
+        assert done.returncode == 2 or device, (done.returncode, done.stderr)
+        assert re.fullmatch("nnxp: .+\n", done.stderr), done.stderr
+        assert not CONTROL.search(done.stderr)
+        assert len(done.stderr) < 1000
+        assert after.keys() == before.keys()
+    else:
+        assert done.stderr == ""
+    for path in after.keys() - before.keys():
+        path.unlink()
+
+
+@pytest.mark.promise("bad use")
+def test_an_option_is_right_or_refused_in_a_line(workplace, cases):
+    turn = cycle(WRONG_VALUES)
+    for label, words in islice(trials(lambda: [next(turn)]), None, None, 3):
+        with cases(label):
+            check_trial(workplace, words)
+
+
+@pytest.mark.slow
+@pytest.mark.promise("bad use")
+def test_every_option_of_every_command_with_wrong_values(workplace, cases):
+    """A third of the values with each option, in turn: all of them take ten minutes."""
+    for label, words in islice(trials(lambda: WRONG_VALUES), None, None, 3):
+        with cases(label):
+            check_trial(workplace, words)
+    assert cases.tried > 1500
+
+
+@pytest.mark.slow
+@pytest.mark.promise("bad use")
+def test_commands_in_processes_of_their_own_refuse_likewise(workplace, cases):
+    for label, words in list(trials(lambda: ["", "nan", "folder"]))[::30]:
+        with cases(label):
+            check_trial(workplace, words, run=run_process)

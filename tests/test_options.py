@@ -1,10 +1,14 @@
 """Options of the wrong kind end in one line that names them, through the public calls."""
 
+import inspect
+import warnings
+from itertools import cycle, islice
+
 import numpy as np
 import pytest
 
 import nnxp
-from nnxp import InputError, options
+from nnxp import InputError, NnxpError, class_weights, linalg, options, predictions, schedules
 from nnxp.backends.base import Backend
 from nnxp.errors import shown
 from nnxp.gradient_check import gradcheck
@@ -206,3 +210,155 @@ def test_a_rule_for_no_argument_is_a_mistake():
 
 def test_an_open_backend_is_one():
     assert isinstance(nnxp.backends.get(nnxp.backends.get("numpy")), Backend)
+
+
+# --- every argument of the public calls
+
+
+class Odd:
+    """Something that no argument takes."""
+
+
+STRANGE = (
+    None, True, -1, 1.5, float("nan"), 10**30, 1j, "", "x" * 300, "a\nb", b"x", [], {}, {1: 2},
+    [[1, 2], [3]], [None], ["a"], [[1, "a"]], Odd(), Odd, lambda *a: None, np.ones(0),
+    np.ones((0, 3)), np.ones((2, 2, 2)), np.full((3, 3), np.nan), np.full((3, 3), 1j),
+    np.array(["a", "b"]), np.array([None, 1], object), np.array([1, 2], "M8[s]"),
+    np.ma.masked_array(np.eye(3), np.eye(3)), range(3), float("inf"), 0, [[]], (), set(), object,
+    np.float16(3), 2**63, 1e308, "1e999", np, "a\0b",
+)  # fmt: skip
+"""What is wrong for most arguments."""
+
+
+ELSEWHERE = {"resume", "checkpoint", "verbose"}
+"""Arguments that take places of checkpoints, and what prints."""
+
+
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    """By name: a public function or method, and arguments with which it works, in a folder."""
+    monkeypatch.chdir(tmp_path)
+    data, rows = nnxp.datasets.load("moons", n=40), np.random.default_rng(0).normal(size=(9, 3))
+    network, plane = nnxp.MLP([3, 4, 2]), nnxp.MLP([2, 3, 2])
+    neuron = nnxp.Perceptron(2)
+    network.save("model.safetensors")
+    np.savez("book.npz", W1=np.ones((2, 3)), b1=np.ones(3), W2=np.ones((3, 2)), b2=np.ones(2))
+    of_x = {"x": np.eye(3)}
+    given = {**of_x, "targets": np.array([0, 1, 0])}
+    many = {"x": np.tile(np.eye(3), (9, 1)), "targets": np.tile([0, 1, 0], 9)}
+    step = {"epochs": 1, "batch_size": 2}
+    history = nnxp.train(network, **given, **step)
+    weights = {"class_weight": "balanced", "y": given["targets"], "classes": ["u", "v"]}
+    logged = {"path": "log.csv"}
+
+    return {
+        "MLP": (nnxp.MLP, {"sizes": [3, 4, 2]}),
+        "predict": (network.predict, of_x),
+        "predict_classes": (network.predict_classes, of_x),
+        "forward": (network.forward, of_x),
+        "evaluate": (network.evaluate, given),
+        "loss_and_gradients": (network.loss_and_gradients, given),
+        "summary": (network.summary, {}),
+        "save": (network.save, {"path": "new.safetensors"}),
+        "load": (nnxp.MLP.load, {"path": "model.safetensors"}),
+        "from_weights": (nnxp.MLP.from_weights, {"path": "book.npz"}),
+        "train": (nnxp.train, {"network": network, **given, **step}),
+        "find_learning_rate": (
+            nnxp.find_learning_rate,
+            {"network": network, **many, "batch_size": 2, "steps": 20},
+        ),
+        "gradcheck": (gradcheck, {"network": network, **given}),
+        "SGD": (nnxp.SGD, {}),
+        "Adam": (nnxp.Adam, {}),
+        "AdamW": (nnxp.AdamW, {}),
+        "RMSprop": (nnxp.RMSprop, {}),
+        "ClipNorm": (nnxp.ClipNorm, {"optimizer": nnxp.SGD(), "max_norm": 1.0}),
+        "Regularization": (nnxp.Regularization, {}),
+        "EarlyStopping": (nnxp.EarlyStopping, {}),
+        "ModelCheckpoint": (nnxp.ModelCheckpoint, logged),
+        "CSVLog": (nnxp.CSVLog, logged),
+        "TensorBoardLog": (nnxp.TensorBoardLog, {"folder": "logs"}),
+        "Perceptron": (nnxp.Perceptron, {"features": 2}),
+        "Perceptron.train": (neuron.train, {"x": [[0, 0], [0, 1]], "t": [0, 1]}),
+        "Perceptron.predict": (neuron.predict, {"x": [[0, 0], [0, 1]]}),
+        "class_weights": (class_weights.class_weights, weights),
+        "sample_weights": (class_weights.sample_weights, weights),
+        "schedules.get": (schedules.get, {"text": "cosine"}),
+        "Step": (schedules.Step, {}),
+        "Exponential": (schedules.Exponential, {}),
+        "Cosine": (schedules.Cosine, {}),
+        "Plateau": (schedules.Plateau, {}),
+        "backends.get": (nnxp.backends.get, {"name": "numpy"}),
+        "backends.of": (nnxp.backends.of, of_x),
+        "backend_class": (nnxp.backends.backend_class, {"name": "numpy"}),
+        "datasets.load": (nnxp.datasets.load, {"name_or_path": "moons"}),
+        "load_features": (nnxp.datasets.load_features, {"name_or_path": "moons", "like": {}}),
+        "described": (nnxp.datasets.described, {"network_metadata": {}, "sizes": [3, 4, 2]}),
+        "weights.read": (nnxp.weights.read, {"path": "book.npz"}),
+        "to_onnx": (nnxp.onnx.to_onnx, {"model": network}),
+        "onnx.save": (nnxp.onnx.save, {"model": network, "path": "model.onnx"}),
+        "to_csv": (predictions.to_csv, {"outputs": np.ones((3, 2))}),
+        "report": (nnxp.reports.training, {"network": network, "history": history}),
+        "executors.names": (nnxp.executors.names, {"backend": "numpy"}),
+        "by_name": (nnxp.executors.by_name, {"name": "eager"}),
+        "vector_norm": (linalg.vector_norm, of_x),
+        "matrix_norm": (linalg.matrix_norm, of_x),
+        "gram_schmidt": (linalg.gram_schmidt, {"a": np.eye(3)}),
+        "whitening": (linalg.whitening, {"x": rows}),
+        "metrics.get": (nnxp.metrics.get, {"metric": "accuracy"}),
+        "plots.activations": (nnxp.plots.activations, {}),
+        "plots.history": (nnxp.plots.history, {"training": history}),
+        "plots.confusion": (nnxp.plots.confusion_matrix, {"network": network, **given}),
+        "plots.boundary": (nnxp.plots.boundary, {"network": plane, "data": data}),
+        "plots.weights": (nnxp.plots.weights, {"network": plane, "shape": (1, 2)}),
+        "plots.save": (
+            nnxp.plots.save,
+            {"figure": nnxp.plots.history(history), "path": "history.png"},
+        ),
+    }
+
+
+def refuses_or_takes(function, arguments):
+    """The call works, or raises an error of nnxp of one line; the system may refuse a place."""
+    line = "it works"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", "Glyph")  # matplotlib's, for a strange title
+            function(**arguments)
+    except NnxpError as error:
+        line = str(error)
+    except OSError as error:  # the system refuses a place to write to
+        line = "" if error.filename != arguments.get("path") else str(error.strerror)
+    assert line, "no message, or one that does not name the place"
+    assert line.isprintable(), line
+
+
+def arguments_of(calls, values):
+    """For each argument of each call: the function and its arguments with each value."""
+    for name, (function, good) in calls.items():
+        for argument in inspect.signature(function).parameters:
+            for value in () if argument in ELSEWHERE else values():
+                label = f"{name} {argument}={shown(value)}"
+                yield label, function, {**good, argument: value}
+
+
+@pytest.mark.promise("bad use")
+def test_an_argument_is_right_or_refused_in_a_line(calls, cases):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("ndonnx")
+    turn = cycle(STRANGE)
+    some = islice(arguments_of(calls, lambda: [next(turn)]), None, None, 3)
+    for label, function, arguments in some:
+        with cases(label):
+            refuses_or_takes(function, arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.promise("bad use")
+def test_every_argument_with_every_strange_value(calls, cases):
+    for label, function, arguments in arguments_of(calls, lambda: STRANGE):
+        with cases(label):
+            refuses_or_takes(function, arguments)
+    assert cases.tried > 7000

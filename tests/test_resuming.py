@@ -166,6 +166,8 @@ def test_other_data_networks_and_rows_are_refused_with_their_names(tmp_path):
     refused("its seed was 0, not 1", seed=1)
     refused("its validation was 0.2, not 0.1", validation=0.1)
     refused("of another optimizer", optimizer=nnxp.Adam())
+    refused("its kind of optimizer was SGD, not RMSprop", optimizer=nnxp.RMSprop())
+    refused("its kind of optimizer was SGD, not RMSprop", optimizer=nnxp.RMSprop(), clip_norm=1.0)
 
 
 def test_what_may_change_is_said(tmp_path, caplog, monkeypatch):
@@ -590,3 +592,36 @@ def test_ctrl_c_leaves_the_history_with_the_network(tmp_path):
     history = nnxp.train(network, X, T, epochs=1, batch_size=8)
     assert len(history.epochs) == 1
     assert network.history is None
+
+
+@pytest.mark.promise("one place")
+def test_a_folder_takes_the_checkpoints_of_one_training_at_a_time(tmp_path):
+    def another(network, history):
+        with pytest.raises(InputError, match="another training saves there now; name another"):
+            training("numpy", tmp_path, epochs=1)
+        done.append(len(history.epochs))
+
+    done = []
+    training("numpy", tmp_path, epochs=2, callbacks=[another], **HOW["sgd"])
+    assert done == [1, 2]
+    training("numpy", tmp_path, epochs=3, resume=tmp_path, **HOW["sgd"])  # the first has ended
+    with pytest.raises(Killed):
+        training("numpy", tmp_path, kill_after=1, epochs=4, resume=tmp_path, **HOW["sgd"])
+    training("numpy", tmp_path, epochs=4, resume=tmp_path, **HOW["sgd"])
+
+
+@pytest.mark.promise("one place")
+def test_two_commands_do_not_save_in_one_folder_at_a_time(tmp_path):
+    how = ["train", "moons", "--epochs", "100000", "--checkpoint", "runs"]
+    with started(
+        [sys.executable, "-m", "nnxp", *how], cwd=tmp_path, env=environment(tmp_path),
+        stdout=subprocess.DEVNULL,
+    ):  # fmt: skip
+        while not (tmp_path / "runs").exists() or not any((tmp_path / "runs").iterdir()):
+            time.sleep(0.05)
+        line = fail(tmp_path, *how, "--save", "other.safetensors")
+        assert "runs: another training saves there now; name another folder" in line
+    # It was killed, which frees the folder.
+    succeed(
+        tmp_path, "train", "moons", "--epochs", 1, "--checkpoint", "runs", "--save", "x.safetensors"
+    )

@@ -12,9 +12,9 @@ import os
 import sys
 
 from nnxp import executors, options
-from nnxp.arrays import Array, device, namespace
+from nnxp.arrays import Array, device, is_array, namespace
 from nnxp.backends.base import Availability, Backend, Threads
-from nnxp.errors import BackendError, InputError, unknown_name
+from nnxp.errors import BackendError, InputError, shown, unknown_name
 from nnxp.names import ExecutorName
 from nnxp.registry import Registry
 
@@ -154,7 +154,7 @@ def of(x: Array) -> Backend:
     """Open the backend whose library and device the array `x` is on.
 
     Raises:
-        InputError: `x` is an array of a library that is no backend.
+        InputError: `x` is no array, or one of a library that is no backend.
         BackendError: no backend of the library has the device.
 
     Example:
@@ -163,6 +163,8 @@ def of(x: Array) -> Backend:
         >>> nnxp.backends.of(np.zeros(3)).name
         'numpy'
     """
+    if not is_array(x):
+        raise InputError(f"x must be an array, not {shown(x)}")
     library = namespace(x).__name__.removeprefix("array_api_compat.").partition(".")[0]
     found = backend_class(library.replace("_", "-"))
     found.load()
@@ -226,7 +228,7 @@ def backend_class(name: str) -> type[Backend]:
     Raises:
         InputError: no backend has this name.
     """
-    if name not in BACKENDS:
+    if not isinstance(name, str) or name not in BACKENDS:
         raise unknown_name("backend", name, ["auto", *BACKENDS])
     found = BACKENDS[name]
     if isinstance(found, str):

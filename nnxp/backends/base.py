@@ -186,6 +186,11 @@ class Backend:
         return getattr(self.xp, options.DTYPE("dtype", name))
 
     @property
+    def runs_ahead(self) -> bool:
+        """Whether functions return before the device is done, so that a read waits for it."""
+        return False
+
+    @property
     def execution(self) -> Executor:
         """The properties of the executor."""
         return executors.by_name(self.executor)
@@ -205,6 +210,14 @@ class Backend:
         """Read 0-d arrays from the device in one transfer; return NumPy's float64, (scalars,)."""
         with self.active():
             return to_numpy(self.xp.stack(scalars)).astype("float64")
+
+    def reading(self, scalars: list[Array]) -> Callable[[], Array]:
+        """Begin to `read` 0-d arrays; return a function that waits for them and returns the values.
+
+        Where the library `runs_ahead`, it does not wait for work that was queued after this call.
+        """
+        values = self.read(scalars)
+        return lambda: values
 
     def holds(self, x: Array) -> bool:
         """Return whether `x` is already on this backend's device."""

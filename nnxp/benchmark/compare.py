@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from nnxp import files
 from nnxp.benchmark.machine import BUSY
 from nnxp.benchmark.measure import Result
 from nnxp.benchmark.table import fitting, marked
@@ -46,13 +46,7 @@ def read(path: str) -> Report:
     Raises:
         DataError: the file cannot be read, or is something else.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
-    except ValueError:
-        raise DataError(f"{path}: is not JSON") from None
+    content = files.read_json(path, "'nnxp bench --json'")
     try:
         points = content.get("points") or [
             {

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+from nnxp import files, options
 from nnxp.callbacks.callback import Callback
 from nnxp.errors import InputError
 from nnxp.history import Epoch, History
@@ -30,7 +31,8 @@ class CSVLog(Callback):
         path: the file. A log that is there is replaced when training starts.
 
     Raises:
-        InputError: in training, the file at `path` is something else and would be lost.
+        InputError: in training, the file at `path` is something else and would be lost, or another
+            training writes to it.
         OSError: in training, the folder or the disk refuses.
 
     Example:
@@ -39,8 +41,13 @@ class CSVLog(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+        self.path = options.PATH(f"{type(self).__name__}: path", path)
         self._file: TextIO | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the log is."""
+        return self.path
 
     def check(self) -> None:
         """Raise InputError if the file at `path` is not a log, and would be lost."""
@@ -54,8 +61,7 @@ class CSVLog(Callback):
     def start(self, network: MLP, history: History) -> None:
         """Open the file, and write the names of the columns and the epochs so far."""
         self.check()
-        # A buffer of one line: each is written as a whole.
-        self._file = open(self.path, "w", encoding="utf-8", newline="", buffering=1)  # noqa: SIM115
+        self._file = files.open_log(self.path)
         self._write(_NO_EPOCH.figures(history.metric))
         for epoch in history.epochs:
             self._write(epoch.figures(history.metric).values())

@@ -47,7 +47,7 @@ class ModelCheckpoint(Callback):
         monitor: str = "validation_loss",
         save_best_only: bool = False,
     ) -> None:
-        self.path = os.fspath(path)
+        self.path = options.PATH(f"{type(self).__name__}: path", path)
         self.monitor = monitor if save_best_only else None
         self.save_best_only = save_best_only
         self._path(Epoch(1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))  # to find what is no figure

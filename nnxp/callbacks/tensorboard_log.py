@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from nnxp import extras
+from nnxp import extras, options
 from nnxp.callbacks.callback import Callback
 from nnxp.errors import InputError
 from nnxp.history import History
@@ -33,9 +33,14 @@ class TensorBoardLog(Callback):
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = os.fspath(folder)
+        self.folder = options.PATH(f"{type(self).__name__}: folder", folder)
         self._writer: Any = None
         _writer_class()
+
+    @property
+    def place(self) -> str:
+        """Where the log is."""
+        return self.folder
 
     def check(self) -> None:
         """Raise InputError if there is a file in the place of the folder."""

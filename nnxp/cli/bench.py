@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from functools import partial
@@ -22,6 +21,7 @@ from nnxp.benchmark.machine import disturbance, headline, kernels, machine
 from nnxp.benchmark.measure import QUICK, Result, expected_seconds, measure
 from nnxp.benchmark.plots import curves, dots
 from nnxp.benchmark.workloads import WORKLOADS, Workload, select
+from nnxp.cli import outputs
 from nnxp.cli.options import DEVICE, OUTPUT, either, flag, number, text, whole
 from nnxp.cli.outputs import console
 from nnxp.errors import InputError, unknown_name
@@ -136,7 +136,9 @@ def bench(
     points = sweep.points(axis, workloads[0]) if axis else {}
     entries = partial(_entries, names, device, tf32)
     plot = plot or (f"bench-{axis}.png" if axis else None)
-    _check_outputs(report, plot)
+    written = outputs.check({"--json": report, "--plot": plot}, [])
+    if plot is not None:
+        plots.check(plot)
     if data == "mnist":
         datasets.load("mnist")  # downloads now, once, or fails now
     options: dict[str, Any] = {"repeat": repeat, "min_seconds": min_seconds}
@@ -156,12 +158,14 @@ def bench(
             figure = _sweep(axis, points, entries, options, content)
         else:
             figure = _compare(workloads, entries, options, content)
-    if report is not None:
-        files.write(report, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-        console.print(f"saved {report}")
-    if plot is not None:
-        plots.save(figure(), plot)
-        console.print(f"saved {plot}")
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    for path in (
+        written.write("--json", lambda path: files.write(path, text.encode())),
+        written.write("--plot", lambda path: plots.save(figure(), path)),
+    ):
+        if path is not None:
+            console.print(f"saved {path}")
+    written.end()
 
 
 def _show_differences(first: str, second: str, measuring: list[str]) -> None:
@@ -340,13 +344,3 @@ def _workloads(
 def _timeout(workload: Workload) -> float:
     """Return the seconds after which a backend is considered hung."""
     return 3600.0 if workload.gpu else 600.0
-
-
-def _check_outputs(report: str | None, plot: str | None) -> None:
-    for option, path in (("--json", report), ("--plot", plot)):
-        if path is not None:
-            files.check_writable(path, option)
-    if plot is not None:
-        plots.check(plot)
-    if report and plot and os.path.realpath(report) == os.path.realpath(plot):
-        raise InputError(f"--json {report}: --plot goes there too; name another file")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
-import typer
-
-from nnxp import onnx
+from nnxp import files, onnx
 from nnxp.cli import options, outputs
 from nnxp.cli.options import OUTPUT
 from nnxp.cli.outputs import console
@@ -17,7 +15,7 @@ from nnxp.network import MLP
 
 def export(
     model: options.Model,
-    file: Annotated[str, typer.Argument(help="File for the ONNX model.")],
+    file: Annotated[str, options.argument("File for the ONNX model.")],
     opset: Annotated[
         int, options.whole(OUTPUT, "Version of ONNX's operators; an old runtime needs an old one.")
     ] = onnx.OPSET,
@@ -30,16 +28,18 @@ def export(
 
     Any runtime of ONNX computes it, without nnxp and without Python.
     """
-    outputs.check({"FILE": file}, [model])
+    written = outputs.check({"FILE": file}, [model])
     there = os.path.isfile(file) and os.path.getsize(file) > 0
     if there and not overwrite and not onnx.is_ours(file):
         raise InputError(
             f"{file}: 'nnxp export' did not write it, and it would be lost: name another file, or "
             "add --overwrite"
         )
-    exported = onnx.save(MLP.load(model, "numpy", "cpu"), file, opset=opset)
-    size = exported.ByteSize()
+    exported = onnx.to_onnx(MLP.load(model, "numpy", "cpu"), opset=opset)
+    content = exported.SerializeToString()
+    path = written.write("FILE", lambda path: files.write(path, content), replace=overwrite)
+    written.end()
     replaced = " in place of the file that was there" if there else ""
-    console.print(f"wrote {file}{replaced}, opset {opset}, {size:,} bytes")
+    console.print(f"wrote {path}{replaced}, opset {opset}, {len(content):,} bytes")
     for line in onnx.describe(exported):
         console.print(f"  {line}")

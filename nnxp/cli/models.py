@@ -6,7 +6,6 @@ import sys
 from typing import Annotated
 
 import numpy as np
-import typer
 
 from nnxp import backends, datasets, files, objectives, predictions, weights
 from nnxp import gradcheck as check_gradients
@@ -75,9 +74,7 @@ def evaluate(
 
 def predict(
     model: options.Model,
-    data: Annotated[
-        str, typer.Argument(help=f"{options.DATA_HELP[:-1]}; a file needs no targets.")
-    ],
+    data: Annotated[str, options.argument(f"{options.DATA_HELP[:-1]}; a file needs no targets.")],
     data_dir: options.DataDir = None,
     delimiter: options.Delimiter = None,
     backend: options.Backend = "auto",
@@ -92,7 +89,7 @@ def predict(
     """Write a csv: each sample's prediction, then every output of the network."""
     if output is None and sys.stdout is None:
         raise InputError("standard output is closed: name a file with --output")
-    outputs.check({"--output": output}, [model, data])
+    written = outputs.check({"--output": output}, [model, data])
     network = MLP.load(model, backends.get(backend, device, tf32=tf32, threads=threads))
     known = datasets.described(network.metadata, network.sizes)
     count = network.sizes[0]
@@ -105,8 +102,9 @@ def predict(
         sys.stdout.write(text)
         sys.stdout.flush()
     else:
-        files.write(output, text.encode())
-        console.print(f"wrote {len(x):,} predictions to {output}")
+        if path := written.write("--output", lambda path: files.write(path, text.encode())):
+            console.print(f"wrote {len(x):,} predictions to {path}")
+        written.end()
 
 
 def describe_model(
@@ -135,8 +133,8 @@ def describe_model(
 def import_weights(
     file: Annotated[
         str,
-        typer.Argument(
-            help="File of weights: npz of W1, b1, W2, b2 and so on; safetensors of a PyTorch "
+        options.argument(
+            "File of weights: npz of W1, b1, W2, b2 and so on; safetensors of a PyTorch "
             "state_dict; weights or model of Keras, .h5 or .keras; or ONNX."
         ),
     ],
@@ -173,7 +171,7 @@ def import_weights(
     overwrite: options.Overwrite = False,
 ) -> None:
     """Make a model of weights that were trained elsewhere."""
-    outputs.check({"--save": save}, [file])
+    written = outputs.check({"--save": save}, [file])
     outputs.check_model(save)
     try:
         found = weights.read(file, dtype, layout)
@@ -188,8 +186,10 @@ def import_weights(
         dtype=dtype,
     )
     replaced = outputs.replaces(save, network, overwrite)
-    network.save(save)
-    console.print(f"{outputs.saved(save, replaced)}: {describe.network(network, network.loss)}")
+    if path := written.write("--save", network.save, replace=overwrite):
+        told = outputs.saved(path, replaced and path == save)
+        console.print(f"{told}: {describe.network(network, network.loss)}")
+    written.end()
     console.print(found.layout)
 
 
@@ -210,7 +210,7 @@ def _asked_layout(error: weights.AmbiguousLayoutError) -> str:
 def gradcheck(
     model: Annotated[
         str | None,
-        typer.Argument(help="Model file that 'nnxp train' saved. If not given: a new network."),
+        options.argument("Model file that 'nnxp train' saved. If not given: a new network."),
     ] = None,
     inputs: Annotated[int, options.whole(NETWORK, "Inputs of the new network.")] = 8,
     hidden: Annotated[

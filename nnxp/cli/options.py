@@ -53,6 +53,11 @@ def names(registry: Iterable[str], *also: str) -> Any:
     return {"autocompletion": complete}
 
 
+def argument(help: str) -> Any:
+    """Declare an argument that names a file or data; it is not empty."""
+    return typer.Argument(help=help, parser=_name)
+
+
 def whole(panel: str, help: str, *names: str) -> Any:
     """Declare an option that takes a whole number."""
     return text(panel, "INTEGER", help, *names, parser=_whole)
@@ -66,6 +71,12 @@ def number(panel: str, help: str, *names: str, metavar: str = "NUMBER") -> Any:
 def flag(panel: str, help: str, *names: str) -> Any:
     """Declare an option that takes no value."""
     return typer.Option(*names, help=help, rich_help_panel=panel)
+
+
+def _name(value: str) -> str:
+    if not value:
+        raise typer.BadParameter("it is empty")
+    return value
 
 
 def _whole(value: str) -> int:
@@ -176,8 +187,8 @@ class Group(_PlainHelp, TyperGroup):
 
 _FILES = [f"FILE{suffix}" for suffix in datasets.FILES]
 DATA_HELP = f"Data to use: {', '.join((*datasets.NAMES, *_FILES[:-1]))} or {_FILES[-1]}."
-Data = Annotated[str, typer.Argument(help=DATA_HELP)]
-Model = Annotated[str, typer.Argument(help="Model file that 'nnxp train' saved.")]
+Data = Annotated[str, argument(DATA_HELP)]
+Model = Annotated[str, argument("Model file that 'nnxp train' saved.")]
 DataDir = Annotated[
     str | None,
     text(DATA, "FOLDER", "Folder to search first: FOLDER/mnist for mnist.", "--data-dir"),
@@ -295,7 +306,11 @@ Metrics = Annotated[
 
 def columns(text: str | None) -> list[str]:
     """Read the names of columns, in quotes where one has a comma."""
-    return [name.strip() for name in next(csv.reader([text or ""], skipinitialspace=True), [])]
+    try:
+        fields = next(csv.reader([text or ""], skipinitialspace=True), [])
+    except csv.Error as error:
+        raise InputError(f"{shown(text)} is no list of columns like id,name ({error})") from None
+    return [name.strip() for name in fields]
 
 
 def activations(text: str) -> ActivationName | list[ActivationName]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from nnxp import backends, plots
+from nnxp import backends, files, plots
 from nnxp.cli import inputs, options, outputs
 from nnxp.cli.options import OUTPUT
 from nnxp.errors import DataError
@@ -28,28 +27,26 @@ def activations(
     save: options.Picture = "activations.png",
 ) -> None:
     """Draw every activation with its derivative, on [-5, 5], as the kernels compute them."""
-    _check(save, [])
-    _save(plots.activations(backend, device), save)
+    written = _check(save, [])
+    _save(plots.activations(backend, device), written)
 
 
 @app.command(cls=options.Command)
 def history(
-    report: Annotated[str, typer.Argument(help="Report that 'nnxp train --report' wrote.")],
+    report: Annotated[
+        str,
+        options.argument("Report that 'nnxp train --report' wrote."),
+    ],
     save: options.Picture = "history.png",
 ) -> None:
     """Draw loss and metric after each epoch."""
-    _check(save, [report])
-    try:
-        content = json.loads(Path(report).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{report}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{report}: not JSON ({error}): 'nnxp train --report' makes one") from None
+    written = _check(save, [report])
+    content = files.read_json(report, "'nnxp train --report'")
     try:
         figure = plots.history(content)
     except DataError as error:
         raise DataError(f"{report}: {error}") from None
-    _save(figure, save)
+    _save(figure, written)
 
 
 @app.command(cls=options.Command)
@@ -61,8 +58,8 @@ def boundary(
     save: options.Picture = "boundary.png",
 ) -> None:
     """Draw the classes that a network assigns in the plane of its two inputs, and the data."""
-    _check(save, [model, data])
-    _save(plots.boundary(*inputs.model_and_data(model, data, None, backend, device)), save)
+    written = _check(save, [model, data])
+    _save(plots.boundary(*inputs.model_and_data(model, data, None, backend, device)), written)
 
 
 @app.command(cls=options.Command)
@@ -75,7 +72,7 @@ def confusion(
     save: options.Picture = "confusion.png",
 ) -> None:
     """Draw how many test samples of each class the network assigns to each class."""
-    _check(save, [model, data])
+    written = _check(save, [model, data])
     network, dataset = inputs.model_and_data(model, data, data_dir, backend, device)
     if not len(dataset.x_test):
         raise DataError(f"{data}: has no test samples that the model was not trained on")
@@ -83,7 +80,7 @@ def confusion(
     figure = plots.confusion_matrix(
         network, dataset.x_test, dataset.y_test, dataset.classes, name=name
     )
-    _save(figure, save)
+    _save(figure, written)
 
 
 @app.command(cls=options.Command)
@@ -97,9 +94,9 @@ def digits(
     count: Annotated[int, options.whole(OUTPUT, "Largest number of images.")] = 25,
 ) -> None:
     """Draw test images that the network misclassifies, each with the predicted class."""
-    _check(save, [model, data])
+    written = _check(save, [model, data])
     network, dataset = inputs.model_and_data(model, data, data_dir, backend, device)
-    _save(plots.digits(network, dataset, count), save)
+    _save(plots.digits(network, dataset, count), written)
 
 
 @app.command(cls=options.Command)
@@ -110,15 +107,17 @@ def weights(
     save: options.Picture = "weights.png",
 ) -> None:
     """Draw the weights of each unit of the first layer as an image."""
-    _check(save, [model])
-    _save(plots.weights(MLP.load(model, backends.get(backend, device))), save)
+    written = _check(save, [model])
+    _save(plots.weights(MLP.load(model, backends.get(backend, device))), written)
 
 
-def _check(save: str, read: list[str]) -> None:
-    outputs.check({"--save": save}, read)
+def _check(save: str, read: list[str]) -> outputs.Outputs:
+    written = outputs.check({"--save": save}, read)
     plots.check(save)
+    return written
 
 
-def _save(figure: Any, save: str) -> None:
-    plots.save(figure, save)
-    outputs.console.print(f"saved {save}")
+def _save(figure: Any, written: outputs.Outputs) -> None:
+    if path := written.write("--save", lambda path: plots.save(figure, path)):
+        outputs.console.print(f"saved {path}")
+    written.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,7 +11,7 @@ from typing import Any
 import typer
 
 from nnxp.cli import signals, streams
-from nnxp.errors import DivergenceError, GradientError, NnxpError, first_line
+from nnxp.errors import DivergenceError, GradientError, NnxpError, first_line, printable
 
 
 def leave_after(run: Callable[[], int]) -> None:
@@ -51,5 +52,14 @@ def _status(run: Callable[[], int]) -> int:
 def _fail(message: str, status: int) -> int:
     if sys.stderr is not None:
         with suppress(OSError):  # stderr may be closed
-            print(f"nnxp: {' '.join(message.split())}", file=sys.stderr, flush=True)
+            print(f"nnxp: {_one_line(message)}", file=sys.stderr, flush=True)
     return status
+
+
+def _one_line(message: str) -> str:
+    """Return a message as one line without control characters.
+
+    Words of over 1,000 characters, which no path has that a person wrote, lose their middle.
+    """
+    text = printable(" ".join(message.split()))
+    return re.sub(r"\S{1000,}", lambda word: f"{word[0][:100]}...{word[0][-100:]}", text)

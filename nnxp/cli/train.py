@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from rich.console import Console
@@ -31,7 +30,7 @@ from nnxp.cli import describe, options, outputs, signals
 from nnxp.cli.options import DATA, DEVICE, NETWORK, OUTPUT, REGULARISATION, TRAINING, either
 from nnxp.data import batches
 from nnxp.datasets import Dataset
-from nnxp.errors import InputError, shown, unknown_name
+from nnxp.errors import DivergenceError, InputError, shown, unknown_name
 from nnxp.history import MONITORS, History
 from nnxp.initializers import INITIALIZERS
 from nnxp.kernels import ACTIVATIONS
@@ -362,15 +361,16 @@ class TrainOptions:
 @options.from_record
 def train(given: TrainOptions) -> None:
     """Train a network: nnxp train mnist --hidden 128 --backend torch."""
-    written = {"--report": given.report, "--csv-log": given.csv_log, "--plot": given.plot}
-    outputs.check({"--save": None if given.find_rate else given.save, **written}, [given.data])
+    paths = {"--report": given.report, "--csv-log": given.csv_log, "--plot": given.plot}
+    save = None if given.find_rate else given.save
+    written = outputs.check({"--save": save, **paths}, [given.data])
     if given.plot is not None:
         nnxp.plots.check(given.plot)
     arguments = _arguments(given)
     if not given.find_rate:
         outputs.check_model(given.save)
     arguments |= _checkpoints(given)
-    stopping, logs = _early_stopping(given), _logs(given)
+    stopping, logs = _early_stopping(given), _logs(given, written)
     backend = backends.get(given.backend, given.device, given.executor, given.tf32, given.threads)
     console = new_console(quiet=True) if given.quiet else outputs.console
     with log_lines(console, given.verbose):
@@ -380,42 +380,64 @@ def train(given: TrainOptions) -> None:
     if weights is not None:
         arguments["sample_weight"] = sample_weights(weights, dataset.y, dataset.classes or ())
     if given.find_rate:
-        _find_rate(given, dataset, network, arguments, console)
+        _find_rate(given, dataset, network, arguments, console, written)
         return
     replaces = outputs.replaces(given.save, network, given.overwrite)
     validated = len(batches.split(batches.strata(dataset.y), given.validation, given.seed)[1])
     for line in _introduction(given, dataset, network, validated, weights):
         console.print(line)
 
-    stop, path, test = _Stop(given.resume or given.checkpoint), given.save, {}
+    stop, test = _Stop(given.resume or given.checkpoint), {}
     with signals.handled(stop.receive):
         table = EpochTable(console, given.epochs, log=given.verbose, after_chunk=stop.check)
         table.expect(len(dataset.x) - validated)
-        history = _history(network, dataset, arguments, table, [*stopping, *logs], stop)
+        try:
+            history = _history(network, dataset, arguments, table, [*stopping, *logs], stop)
+        except DivergenceError as error:
+            if stop.history is None:
+                raise
+            if replaces and not given.overwrite:
+                written.rename("--save", "diverged")
+            saved = written.write("--save", network.save, replace=given.overwrite)
+            last = stop.history.best_epoch or len(stop.history.epochs)
+            end = f"; saved {saved}, the network of epoch {last}" if saved else ""
+            raise DivergenceError("; ".join([f"{error}{end}", *written.problems])) from None
+        except OSError as error:  # of a checkpoint
+            if stop.history is None:
+                raise
+            written.failed(error)
+            history, stop.has_failed = stop.history, True
         if given.diagnose and history.epochs:
             console.print(describe.layers(history.epochs[-1]))
         for each in stopping:
             console.print(f"\nthe parameters are those of epoch {each.best_epoch}, the best")
-        if stop.number is None and len(dataset.x_test):
+        if not stop.ended and len(dataset.x_test):
             test = network.evaluate(dataset.x_test, dataset.y_test, metrics=[given.metric, "auto"])
-        if stop.number is not None and replaces and not given.overwrite:
+        if stop.ended and replaces and not given.overwrite:
             # An interrupted training must not replace a finished one.
-            path, replaces = _interrupted_path(path), False
-        network.save(path)
+            written.rename("--save", "interrupted")
+            replaces = False
+        path = written.write("--save", network.save, replace=given.overwrite)
+        path = path or written.rescue("--save", network.save)
         report = _report(given, arguments, dataset, network, history, test, weights)
-        if given.report is not None:
-            files.write(given.report, json.dumps(report, indent=2).encode())
-        if given.plot is not None:
-            nnxp.plots.save(nnxp.plots.history(report), given.plot)
+        written.write(
+            "--report", lambda path: files.write(path, json.dumps(report, indent=2).encode())
+        )
+        picture = written.write(
+            "--plot", lambda path: nnxp.plots.save(nnxp.plots.history(report), path)
+        )
     if test:
         console.print(f"\ntest {describe.figures(test)}")
-    console.print(outputs.saved(path, replaces))
-    if given.plot is not None:
-        console.print(f"saved {given.plot}")
+    if path is not None:
+        console.print(outputs.saved(path, replaces and path == given.save))
+    if picture is not None:
+        console.print(f"saved {picture}")
     if given.tensorboard is not None:
         console.print(f"logged: {shlex.join(['tensorboard', '--logdir', given.tensorboard])}")
     if stop.number is not None:
-        raise stop.after(history, given.epochs, path, given.resume or given.checkpoint)
+        folder = given.resume or given.checkpoint
+        raise stop.after(history, given.epochs, path, folder, written.problems)
+    written.end()
     console.print(f"next: {_next_command(given, bool(test))}")
 
 
@@ -425,6 +447,7 @@ def _find_rate(
     network: MLP,
     arguments: dict[str, Any],
     console: Console,
+    written: outputs.Outputs,
 ) -> None:
     """Find a learning rate for a training with these options; print and draw it.
 
@@ -437,9 +460,10 @@ def _find_rate(
     of_epochs = ("epochs", "validation", "schedule", "metric", "diagnose")
     of_steps = {name: value for name, value in arguments.items() if name not in of_epochs}
     found = nnxp.find_learning_rate(network, dataset.x, dataset.y, **of_steps)
-    if given.plot is not None:
-        nnxp.plots.save(nnxp.plots.learning_rate(found), given.plot)
-        console.print(f"saved {given.plot}")
+    if path := written.write(
+        "--plot", lambda path: nnxp.plots.save(nnxp.plots.learning_rate(found), path)
+    ):
+        console.print(f"saved {path}")
     low, high = found.rates[0], found.rates[-1]
     if found.suggestion is None:
         raise InputError(
@@ -453,6 +477,7 @@ def _find_rate(
     if found.still_falls:
         console.print("the loss still falls there: a higher rate may be better")
     console.print(f"next: the same command with --learning-rate {found.suggestion:g}")
+    written.end()
 
 
 def _arguments(given: TrainOptions) -> dict[str, Any]:
@@ -473,7 +498,7 @@ def _arguments(given: TrainOptions) -> dict[str, Any]:
     regularization = Regularization(given.l1, given.l2, given.max_norm, _shares(given.dropout))
     regularization.shares(len(layers))
     return {
-        "loss": given.loss,
+        "loss": objectives.LOSS("--loss", given.loss),
         "optimizer": optimizer,
         "epochs": given.epochs,
         "batch_size": batch_size,
@@ -509,7 +534,7 @@ def _early_stopping(given: TrainOptions) -> list[EarlyStopping]:
     return [EarlyStopping(given.monitor, given.early_stopping)]
 
 
-def _logs(given: TrainOptions) -> list[CSVLog | TensorBoardLog]:
+def _logs(given: TrainOptions, written: outputs.Outputs) -> list[Callback]:
     """Return the callbacks that log each epoch.
 
     Raises:
@@ -519,10 +544,11 @@ def _logs(given: TrainOptions) -> list[CSVLog | TensorBoardLog]:
     if given.csv_log is not None:
         logs.append(CSVLog(given.csv_log))
     if given.tensorboard is not None:
+        files.check_folder(given.tensorboard, "--tensorboard")
         logs.append(TensorBoardLog(given.tensorboard))
     for each in logs:
         each.check()
-    return logs
+    return [_Lasting(each, written) for each in logs]
 
 
 def _class_weights(given: TrainOptions, dataset: Dataset) -> dict[str, float] | None:
@@ -566,6 +592,7 @@ def _checkpoints(given: TrainOptions) -> dict[str, Any]:
         if given.every != "epoch":
             raise InputError("--every is for --checkpoint FOLDER: name one")
         return {}
+    files.check_folder(folder, "--resume" if given.resume else "--checkpoint")
     return {"checkpoint": Checkpoints(folder, given.every), "resume": given.resume}
 
 
@@ -657,6 +684,33 @@ def _introduction(
         yield f"steps: {network.backend.executor}"
 
 
+class _Lasting(Callback):
+    """A log of a training that goes on without it, should the log fail; that is told at the end."""
+
+    def __init__(self, log: CSVLog | TensorBoardLog, written: outputs.Outputs) -> None:
+        self.log, self.written = log, written
+        self.has_failed = False
+
+    def start(self, network: MLP, history: History) -> None:
+        self.log.start(network, history)
+
+    def __call__(self, network: MLP, history: History) -> None:
+        if not self.has_failed:
+            self._try(self.log, network, history)
+
+    def finish(self, network: MLP, history: History) -> None:
+        self._try(self.log.finish, network, history)
+
+    def _try(self, call: Callable[[MLP, History], None], network: MLP, history: History) -> None:
+        try:
+            call(network, history)
+        except OSError as error:
+            if not self.has_failed:  # closing it may fail again
+                error.filename = error.filename or self.log.place
+                self.written.failed(error)
+            self.has_failed = True
+
+
 class _Stop(signals.Deferred):
     """Ends a training on SIGINT or SIGTERM between two chunks of steps.
 
@@ -669,6 +723,12 @@ class _Stop(signals.Deferred):
         super().__init__()
         self.folder = folder
         """Where checkpoints are, if any."""
+        self.has_failed = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether a signal or an error ended the training early."""
+        return self.number is not None or self.has_failed
 
     def __call__(self, network: MLP, history: History) -> bool:
         """Remember the history after an epoch, and return whether a signal came: a callback."""
@@ -686,13 +746,19 @@ class _Stop(signals.Deferred):
         return self.history
 
     def after(
-        self, history: History, epochs: int, path: str, folder: str | None
+        self,
+        history: History,
+        epochs: int,
+        path: str | None,
+        folder: str | None,
+        problems: list[str],
     ) -> signals.Interrupted:
         """Return the signal with a message that names the last epoch and the saved files."""
         assert self.number is not None
         word, done = signals.NAMES[signal.Signals(self.number)], len(history.epochs)
-        message = f"{word} after epoch {done} of {epochs}: saved {path}"
-        return signals.Interrupted(self.number, message + _go_on(folder))
+        saved = f"saved {path}" if path else "nothing could be saved"
+        message = f"{word} after epoch {done} of {epochs}: {saved}"
+        return signals.Interrupted(self.number, "; ".join([message + _go_on(folder), *problems]))
 
 
 def _history(
@@ -716,12 +782,6 @@ def _history(
             )
     except signals.Interrupted as interrupted:
         return stop.trained(interrupted)
-
-
-def _interrupted_path(save: str) -> str:
-    """Return the file for an interrupted training if an earlier model is at `save`."""
-    path = Path(save)
-    return str(path.with_name(f"{path.stem}.interrupted{path.suffix}"))
 
 
 def _report(

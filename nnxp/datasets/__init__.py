@@ -39,6 +39,8 @@ PREPROCESS = ("auto", "none", "standardize", "pca", "zca")
 TEST_SHARE = 0.2
 """The default share of test rows, for data without a test part."""
 
+_MNISTS = " and ".join(mnist.SETS)
+
 log = logging.getLogger("nnxp")
 
 
@@ -121,15 +123,8 @@ class Dataset:
         return f"{self.task}, {self.outputs} {kind}"
 
 
-def _path(value: Any) -> str:
-    path = os.fspath(value)
-    if not isinstance(path, str):
-        raise TypeError
-    return path
-
-
 def _source(value: Any) -> Any:
-    return value if frames.is_frame(value) else _path(value)
+    return value if frames.is_frame(value) else options.PATH.convert(value)
 
 
 def _delimiter(value: Any) -> str:
@@ -148,7 +143,6 @@ def _impute(value: Any) -> str | float:
     return name
 
 
-PATH = options.Rule("a string or a path", _path)
 SOURCE = options.Rule("a string, a path or a DataFrame", _source)
 DELIMITER = options.Rule('one character such as ";", or "tab"', _delimiter)
 IMPUTE = options.Rule(f"{', '.join(features.STRATEGIES)} or a finite number", _impute)
@@ -157,7 +151,7 @@ COLUMNS = options.several(options.TEXT, least=0)
 
 @options.checked(
     name_or_path=SOURCE,
-    data_dir=options.optional(PATH),
+    data_dir=options.optional(options.PATH),
     target=options.optional(options.TEXT),
     task=options.optional(options.name("task", targets.TASKS)),
     preprocess=options.name("preprocessing", PREPROCESS),
@@ -261,7 +255,7 @@ def load(
     reading = _Reading(target, tuple(drop), one_hot, tuple(one_hot_columns), impute, delimiter)
     raw = _read(name_or_path, data_dir, reading, (n, noise, seed), like, test_only=test_only)
     if raw.y is None:
-        column = (like or {}).get("target")
+        column = target or (like or {}).get("target")
         what = f"column {column!r}" if column else "targets"
         raise DataError(f"{raw.name}: has no {what} to compare with")
     if raw.x_test is not None and test_share is not None:
@@ -317,7 +311,7 @@ def load(
 
 @options.checked(
     name_or_path=SOURCE,
-    data_dir=options.optional(PATH),
+    data_dir=options.optional(options.PATH),
     like=options.instance(dict, "a model's metadata, a dict"),
     count=options.optional(options.whole(1)),
     delimiter=options.optional(DELIMITER),
@@ -417,6 +411,8 @@ def _read(
         reading.refuse("a DataFrame", "target", "drop", "one_hot", "one_hot_columns", "impute")
         return _read_table(tables.open_frame(name_or_path), reading, like, count)
     name = str(name_or_path)
+    if data_dir is not None and name not in mnist.SETS:
+        log.info("%s: the data folder %s is not used: it is for %s", name, data_dir, _MNISTS)
     if name in NAMES:
         reading.refuse(name, "target")  # `_encoded` refuses this
         if name == "digits":
@@ -436,7 +432,7 @@ def _read(
         reading.refuse(name, "impute")
         fills = reading.impute is not None or bool((like or {}).get("encoding"))
         return npz_files.read(path, like is not None, fills)
-    if name and path.exists():
+    if os.path.exists(name):
         known = f"{', '.join(FILES[:-1])} and {FILES[-1]}"
         raise DataError(f"{name}: know how to read {known}, not {path.suffix or 'this'!r}")
     if path.suffix or path.parent != Path(".") or not name:

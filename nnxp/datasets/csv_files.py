@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnxp import files
 from nnxp.datasets import csv_arrow
 from nnxp.datasets.texts import as_objects, finite_number, parse
 from nnxp.errors import DataError
@@ -212,7 +213,7 @@ class CsvFile:
 
 def _read(path: Path) -> tuple[bytes | mmap.mmap, bytes]:
     """Return a file's content, which is mapped if it is large, and its first line."""
-    with path.open("rb") as file:
+    with files.open_to_read(path) as file:
         first = file.readline(LONGEST_LINE)
         if len(first) == LONGEST_LINE:
             return first, first

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnxp import files
 from nnxp.errors import DataError
 from nnxp.npz import LARGEST_RATIO, SMALLEST_BOMB
 
@@ -33,7 +34,7 @@ def read(path: Path, dimensions: int) -> np.ndarray:
             than `SMALLEST_BOMB` bytes and `LARGEST_RATIO` times its size.
     """
     try:
-        with path.open("rb") as file:
+        with files.open_to_read(path) as file:
             zipped = file.read(2) == _GZIP_MAGIC
         if zipped and path.suffix != ".gz":
             raise DataError(f"{path}: is gzipped but not called so: rename it to {path.name}.gz")

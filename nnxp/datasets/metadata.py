@@ -14,6 +14,10 @@ from nnxp.errors import ModelError, shown
 from nnxp.preprocessing import KINDS, Preprocessing
 
 
+@options.checked(
+    network_metadata=options.instance(dict, "a model's metadata, a dict"),
+    sizes=options.several(options.whole(1), least=2),
+)
 def described(network_metadata: dict[str, Any], sizes: Sequence[int]) -> dict[str, Any]:
     """Check the entries of a model's metadata that `Dataset.metadata` writes; return those present.
 

@@ -23,6 +23,7 @@ def read(n: int = N, noise: float = NOISE, seed: int = 0) -> Raw:
             np.stack([1 - np.cos(lower), 0.5 - np.sin(lower)], axis=1),
         ]
     )
-    x += noise * np.random.default_rng(seed).standard_normal(x.shape)
+    with np.errstate(over="ignore"):  # `load` names what is not finite
+        x += noise * np.random.default_rng(seed).standard_normal(x.shape)
     y = np.repeat([0, 1], [len(upper), len(lower)])
     return Raw("moons", x, y, (2,), classes=("upper", "lower"), features=("x", "y"))

@@ -95,14 +95,18 @@ def read(
     target = target if target is not None else table.header[-1]
     for name in (target, *drop, *one_hot_columns):
         if name not in columns:
-            known = ", ".join(table.header[:20])
-            raise DataError(f"{table.names_place}: no column {name!r}; there are {known}")
+            raise DataError(
+                f"{table.names_place}: no column {name!r}; there are {_listed(table.header)}"
+            )
     for name in (*drop, *one_hot_columns):
         if name == target:
             raise DataError(f"{table.names_place}: {name!r} is the target, and no feature")
     names = [name for name in table.header if name not in {target, *drop}]
     if not names:
-        raise DataError(f"{table.names_place}: one column only: features and a target are needed")
+        divided = f", of those that {table.delimiter!r} divides" if table.delimiter else ""
+        raise DataError(
+            f"{table.names_place}: one column only{divided}: features and a target are needed"
+        )
     found = _columns(table, names, target, one_hot_columns)
     categories: dict[str, tuple[str, ...] | None] = dict.fromkeys(names)
     for name in names:
@@ -141,7 +145,8 @@ def read_like(
     for name in features:
         if name not in columns:
             raise DataError(
-                f"{table.names_place}: no column {name!r}, which the model was trained on"
+                f"{table.names_place}: no column {name!r}, which the model was trained on; there "
+                f"are {_listed(table.header)}"
             )
     target = target if target in columns else None
     categories: dict[str, tuple[str, ...] | None] = dict.fromkeys(features)
@@ -156,6 +161,10 @@ def read_like(
         encoded.append(target)  # "01" may be one of the model's classes
     found = _columns(table, features, target, encoded)
     return _raw(table, found, target, categories, fillable, trained=True)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
 
 
 def _check_names(table: Table) -> None:

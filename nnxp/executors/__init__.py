@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from nnxp import options
 from nnxp.arrays import Array
 from nnxp.errors import BackendError
 
@@ -78,6 +79,9 @@ EXECUTORS = (
 """All executors, the best first: the first one that a device has is its default."""
 
 
+_NAME = options.name("executor", (each.name for each in EXECUTORS))
+
+
 class Host(Protocol):
     """The attributes of a `nnxp.backends.Backend` that an executor uses."""
 
@@ -101,6 +105,7 @@ class Host(Protocol):
         ...
 
 
+@options.checked(backend=options.TEXT, device=options.optional(options.TEXT))
 def names(backend: str, device: str | None = None) -> tuple[str, ...]:
     """Return the names of the executors that `backend` has on `device`, the default first.
 
@@ -117,8 +122,13 @@ def names(backend: str, device: str | None = None) -> tuple[str, ...]:
 
 
 def by_name(name: str) -> Executor:
-    """Return the executor called `name`, from `find`."""
-    return next(each for each in EXECUTORS if each.name == name)
+    """Return the executor called `name`.
+
+    Raises:
+        InputError: no executor has this name.
+    """
+    found = {each.name: each for each in EXECUTORS}
+    return found[_NAME.convert(name)]
 
 
 def find(name: str | None, backend: str, device: str | None = None) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import options
+from nnxp import files, options
 from nnxp.errors import DataError, printable, unknown_name
 from nnxp.weights.layout import LAYOUTS, AmbiguousLayoutError, Layer, Weights
 
@@ -81,9 +81,9 @@ def read(
         >>> [each.shape for each in found.parameters[0]]
         [(4, 2), (2,)]
     """
-    path = Path(path)
+    path = Path(options.PATH("path", path))
     try:
-        with path.open("rb") as file:
+        with files.open_to_read(path) as file:
             start = file.read(16)
         module = _format(path, start)
         found: Weights = importlib.import_module(f"nnxp.weights.{module}").read(path, layout)
