@@ -217,7 +217,7 @@ def _check_needs(path: Path, needs: Any) -> None:
 
 def unusable(path: object, error: Exception) -> ModelError:
     """Return the error for a file whose values do not describe a network."""
-    return ModelError(f"{path}: not a model that nnxp can use ({printable(first_line(error))})")
+    return ModelError(f"{path}: not a model that nnxp can use ({first_line(error)})")
 
 
 def _target_scaling(

@@ -275,7 +275,10 @@ def test_an_array_in_the_metadata_comes_back_and_must_be_finite(tmp_path):
     ids=["no weight", "no bias", "turned", "short", "scalar", "empty"],
 )
 def test_tensors_that_do_not_fit_the_sizes_are_refused(tmp_path, tensors):
-    refused(forge(tmp_path / "model", tensors))
+    path = forge(tmp_path / "model", tensors)
+    refused(path)
+    with pytest.raises(ModelError, match=r"layers\.[01]"):
+        nnxp.checkpoint.load(path)  # as a checkpoint is loaded, of which no network is made
 
 
 @pytest.mark.promise("damage")

@@ -459,8 +459,52 @@ def test_any_system_call_that_fails_leaves_a_whole_checkpoint(tmp_path, cases, n
     assert k > 5
 
 
+SAVE_WITH_A_LIMIT = """
+import os, resource, signal, sys
+import numpy as np
+import nnxp
+from nnxp import resuming
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+folder, x, t = sys.argv[1], np.eye(16, 2), np.arange(16) % 2
+
+def train(epochs, **how):
+    network = nnxp.MLP([2, 2, 2], backend="numpy", device="cpu", seed=1)
+    nnxp.train(network, x, t, epochs=epochs, batch_size=8,
+               optimizer=nnxp.SGD(0.1, momentum=0.9), **how)
+
+train(1, checkpoint=nnxp.Checkpoints(folder))
+whole = resuming.load(folder)[0]
+before, limits = sorted(os.listdir(folder)), range(0, os.path.getsize(whole), 7)
+for limit in limits:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        train(2, resume=folder, checkpoint=nnxp.Checkpoints(folder))
+    except OSError:
+        pass
+    else:
+        sys.exit(f"a limit of {limit} bytes went unnoticed")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    assert resuming.load(folder)[0] == whole, limit
+    assert sorted(os.listdir(folder)) == before, limit
+train(2, resume=folder, checkpoint=nnxp.Checkpoints(folder))
+assert resuming.load(folder)[0] > whole
+print(len(limits))
+"""
+
+
+@pytest.mark.promise("whole files")
+@pytest.mark.slow
+def test_a_disk_that_fills_up_leaves_the_checkpoint_before(tmp_path, cases):
+    done = python(SAVE_WITH_A_LIMIT, tmp_path, timeout=300)
+    with cases():
+        assert done.stderr == ""
+    cases.tried = int(done.stdout)
+    assert cases.tried > 300
+
+
 TRAIN_AND_BE_KILLED = """
-import hashlib, os, random, shutil, signal, sys, time
+import hashlib, os, random, shutil, signal, sys, time, warnings
 import numpy as np
 import nnxp
 from nnxp import resuming
@@ -469,6 +513,7 @@ from nnxp.data import placement
 from nnxp.nested import leaves
 
 folder, kills = sys.argv[1], int(sys.argv[2])
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks in a process with threads
 placement.NetworkSpec.chunk_steps = lambda *_: 1  # so that each step can be saved
 random.seed(kills)
 rng = np.random.default_rng(0)
