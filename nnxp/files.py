@@ -226,6 +226,8 @@ def open_log(path: str | os.PathLike[str]) -> TextIO:
 def check_folder(folder: str | os.PathLike[str], option: str) -> None:
     """Raise InputError, naming `option`, if `folder` cannot be made or no file put into it."""
     there = Path(folder)
+    if not os.fspath(folder):
+        raise InputError(f"{option} '': name a folder")
     try:
         while not _exists(there):
             there = there.parent

@@ -741,6 +741,46 @@ def test_what_is_no_parquet_is_refused(tmp_path, monkeypatch):
     assert refused(path) == 'data.parquet: parquet needs pyarrow: pip install "nnxp[tables]"'
 
 
+@pytest.fixture
+def parquet(tmp_path):
+    """A small parquet file with numbers, text and missing values."""
+    path = tmp_path / "data.parquet"
+    table = {"a": [1.5, 2.5, None, 4.5], "b": ["u", "v", "u", "v"], "y": ["p", "q", "p", "q"]}
+    pq.write_table(pa.table(table), path)
+    return path
+
+
+LOAD = {"impute": "mean", "one_hot": True}
+
+
+@pytest.mark.promise("bad data")
+def test_parquet_cut_at_any_byte_is_refused(parquet, cases):
+    whole = parquet.read_bytes()
+    assert datasets.load(parquet, **LOAD).classes == ("p", "q")
+    for end in range(len(whole)):
+        parquet.write_bytes(whole[:end])
+        with cases(end):
+            assert refused(parquet, **LOAD)
+
+
+@pytest.mark.slow
+@pytest.mark.promise("bad data")
+def test_parquet_with_any_bit_flipped_is_refused_or_read(parquet, cases):
+    """The format has no checksum unless its writer asks for it: another value may be read."""
+    whole = parquet.read_bytes()
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        parquet.write_bytes(damaged)
+        with cases(bit):
+            try:
+                data = datasets.load(parquet, **LOAD)
+            except (DataError, InputError) as error:
+                assert str(error).isprintable()  # noqa: PT017
+            else:
+                assert np.isfinite(data.x).all()
+
+
 def test_a_parquet_bomb_is_refused(tmp_path):
     rows = 20_000_000
     column = pa.array(np.zeros(rows, dtype=np.int8))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnxp import extras
+from nnxp import extras, files
 from nnxp.datasets.frames import Frame
 from nnxp.errors import DataError, first_line
 from nnxp.npz import LARGEST_RATIO, SMALLEST_BOMB
@@ -22,7 +22,7 @@ def open_file(path: Path) -> Frame:
     import pyarrow.parquet
 
     try:
-        with path.open("rb") as file:
+        with files.open_to_read(path) as file:
             content = pyarrow.parquet.ParquetFile(file)
             values = content.metadata.num_rows * content.metadata.num_columns
             if 8 * values > max(SMALLEST_BOMB, LARGEST_RATIO * path.stat().st_size):
@@ -30,8 +30,10 @@ def open_file(path: Path) -> Frame:
                     f"{path}: has {values:,} values, over {LARGEST_RATIO} times the bytes of the "
                     "file: write it without compression if that is meant, or leave columns out"
                 )
-            return Frame(content.read(), str(path))
-    except pa.ArrowException as error:
+            table = content.read()
+            table.validate(full=True)  # text that is not UTF-8 would fail when it is used
+            return Frame(table, str(path))
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path}: is no parquet file, or damaged: {first_line(error)}") from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or first_line(error)}") from None
