@@ -96,12 +96,6 @@ _STYLE = {
 }
 
 
-def _training(value: Any) -> Any:
-    if not isinstance(value, (History, dict)):
-        raise TypeError
-    return value
-
-
 _NETWORK = options.instance(MLP, "an nnxp.MLP")
 _DATASET = options.instance(Dataset, "a nnxp.datasets.Dataset")
 
@@ -153,9 +147,6 @@ def activations(backend: str | backends.Backend | None = None, device: str | Non
 
 
 @styled()
-@options.checked(
-    training=options.Rule("what nnxp.train returned, or the report of a training", _training)
-)
 def history(training: History | dict[str, Any]) -> Figure:
     """Draw the loss and the validation metric of each epoch, and mark the best epoch.
 

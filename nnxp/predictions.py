@@ -5,18 +5,20 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from nnxp import options
 from nnxp.arrays import to_numpy
 from nnxp.data import checks
-from nnxp.datasets.targets import TASKS
 from nnxp.errors import InputError
+from nnxp.names import TaskName
 
 
-@options.checked(classes=options.optional(options.TEXTS), task=options.name("task", TASKS))
+@options.checked(
+    classes=options.optional(options.TEXTS), task=options.name("task", get_args(TaskName))
+)
 def to_csv(outputs: Any, classes: Sequence[str] | None = None, *, task: str = "classify") -> str:
     """Write the outputs of a network as csv: a header, then a line for each sample.
 
