@@ -172,6 +172,7 @@ BAD_OPTIONS = {
 }
 
 
+@pytest.mark.promise("bad use")
 @pytest.mark.parametrize("arguments", [*BAD_DATA, *BAD_OPTIONS], ids=lambda text: text[:60])
 def test_bad_input_is_one_line_that_names_it(bad, tmp_path, arguments):
     save = tmp_path / "precious.safetensors"
@@ -206,6 +207,7 @@ BAD_USES = {
 }
 
 
+@pytest.mark.promise("bad use")
 @pytest.mark.parametrize("arguments", BAD_USES)
 def test_bad_use_of_a_model_is_one_line_that_names_it(bad, arguments):
     before = sorted(os.listdir(bad))

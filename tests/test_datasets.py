@@ -113,6 +113,7 @@ def test_moons_depend_on_the_seed_alone():
     assert not np.array_equal(moons.read(seed=1).x, moons.read(seed=2).x)
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize(
     ("option", "value", "takes"),
     [
@@ -167,6 +168,7 @@ def test_an_unknown_name_is_told_the_nearest(name, nearest):
         datasets.load(name)
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize("name", ["nowhere.csv", "nowhere.npz", "nowhere.txt", "no/where"])
 def test_a_missing_file_is_named(tmp_path, name):
     with pytest.raises(DataError, match=re.escape(str(tmp_path / name))):
@@ -244,6 +246,7 @@ def test_gzipped_idx_with_any_bit_flipped_is_refused_or_unharmed(tmp_path):
     assert refused > 4 * len(whole)  # all but a few fields of gzip's own header matter
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize("magic", [b"\x93NUM", b"\0\0\x0d\x03", b"PK\x03\x04", b"\0\0\0\0", b"{}"])
 def test_idx_with_a_wrong_magic_number_is_refused(tmp_path, magic):
     path = tmp_path / "file"
@@ -252,6 +255,7 @@ def test_idx_with_a_wrong_magic_number_is_refused(tmp_path, magic):
         idx.read(path, 3)
 
 
+@pytest.mark.promise("bad data")
 def test_idx_with_bytes_left_over_is_refused(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(idx_bytes(IMAGES) + b"\0")
@@ -273,6 +277,7 @@ def test_a_plain_file_with_the_gzip_suffix_is_refused(tmp_path):
         idx.read(path, 3)
 
 
+@pytest.mark.promise("memory")
 @pytest.mark.parametrize("dimensions", [1, 3])
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
 def test_a_header_that_declares_terabytes_fails_fast_and_small(tmp_path, zipped, dimensions):
@@ -382,6 +387,7 @@ def test_a_data_folder_that_does_not_exist_is_named(alone):
         datasets.load("mnist", alone / "nowhere")
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize("missing", mnist.FILES)
 def test_a_set_with_a_file_missing_names_it(alone, missing):
     folder = write_mnist(alone / "data" / "mnist")
@@ -441,6 +447,7 @@ def test_mnist_files_that_do_not_fit_are_refused(alone, damage, message):
     one_line(error)
 
 
+@pytest.mark.promise("bad data")
 def test_no_labels_file_outside_0_to_9_trains_silently_as_a_class(alone):
     x, y, x_test, y_test = mnist_arrays()
     for label in (10, 11, 128, 255):
@@ -767,12 +774,14 @@ def test_a_bad_csv_ends_the_command_with_status_2_and_a_line(tmp_path, cases):
     assert cases.tried > 90
 
 
+@pytest.mark.promise("bad data")
 def test_a_csv_field_of_a_megabyte_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"data\.csv:3: ") as error:
         load_csv(tmp_path, f"a,b,y\n1,2,u\n3,{'9' * 2**20},v\n")
     assert len(one_line(error)) < 500
 
 
+@pytest.mark.promise("bad data")
 def test_a_csv_line_of_20_megabytes_is_refused_fast(tmp_path):
     start = time.perf_counter()
     with pytest.raises(DataError, match=r"data\.csv:2: longer than"):
@@ -830,6 +839,7 @@ def test_a_header_of_50_000_columns_is_read_in_seconds(tmp_path):
     assert time.perf_counter() - start < 5
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize("rows", [3, 5000])
 def test_what_is_not_utf8_is_found_at_its_byte(tmp_path, rows):
     before = b"a,b,y\n" + b"1,2,uuuuuu\n" * rows + b"1,2,gr"
@@ -837,6 +847,7 @@ def test_what_is_not_utf8_is_found_at_its_byte(tmp_path, rows):
         load_csv(tmp_path, before + "öße\n".encode("latin-1"))
 
 
+@pytest.mark.promise("bad data")
 def test_a_folder_called_csv_is_refused(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(DataError, match=r"folder\.csv"):
@@ -1107,6 +1118,7 @@ def zip_with(name, content):
     return buffer.getvalue()
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize("kind", ["pickle", "pickle in a zip", "object array", "npy of objects"])
 def test_a_pickle_called_npz_is_refused_and_not_run(tmp_path, kind):
     mark, path = tmp_path / "mark", tmp_path / "data.npz"
@@ -1236,6 +1248,7 @@ assert time.perf_counter() - start < 3
 """
 
 
+@pytest.mark.promise("memory")
 @pytest.mark.slow
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_an_npz_bomb_is_a_data_error_in_little_memory(tmp_path, bomb):

@@ -315,6 +315,8 @@ for module, names in (
 ):
     for name in names:
         vars(module).pop(name, None)
+warnings.filterwarnings("ignore", category=EncodingWarning)  # of other packages
+warnings.filterwarnings("ignore", "only soft file lock")  # filelock's, for JAX
 warnings.filterwarnings("error", category=EncodingWarning, module="nnxp")
 from nnxp import files
 files._WINDOWS = True

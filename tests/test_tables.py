@@ -669,6 +669,7 @@ def test_a_frame_is_read_as_the_csv_of_its_values(tmp_path, library, parquet):
     )
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize("library", FRAMES)
 @pytest.mark.parametrize(
     ("value", "kind"),
@@ -710,6 +711,7 @@ def test_the_index_of_pandas_is_in_the_place():
     assert refused(frame).startswith("DataFrame, row 1 (from 0), index 'r1': 'a' is 'inf', not a")
 
 
+@pytest.mark.promise("bad data")
 def test_frames_that_are_none_are_refused():
     assert refused(pd.DataFrame({"a": [], "y": []})) == "DataFrame: has no rows"
     assert refused(pd.DataFrame()) == "DataFrame: has no columns"
@@ -725,6 +727,7 @@ def test_columns_of_pandas_may_be_called_by_numbers():
     assert (data.features, data.target) == (("0", "1"), "2")
 
 
+@pytest.mark.promise("bad data")
 def test_what_is_no_parquet_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "data.parquet"
     assert refused(path) == "data.parquet: No such file or directory"
@@ -781,6 +784,7 @@ def test_parquet_with_any_bit_flipped_is_refused_or_read(parquet, cases):
                 assert np.isfinite(data.x).all()
 
 
+@pytest.mark.promise("memory")
 def test_a_parquet_bomb_is_refused(tmp_path):
     rows = 20_000_000
     column = pa.array(np.zeros(rows, dtype=np.int8))
