@@ -17,6 +17,7 @@ import numpy as np
 from nnxp import metrics, objectives, optimizers, options, resuming, schedules, target_scaling
 from nnxp.arrays import Array, namespace
 from nnxp.callbacks import running
+from nnxp.concurrency import in_one_thread
 from nnxp.data import batches
 from nnxp.data.prepare import Prepared, Validation, prepare
 from nnxp.diagnostics import DiagnosticsRecorder
@@ -106,6 +107,7 @@ _OPTIONS = {
 
 
 @options.checked(**_OPTIONS)
+@in_one_thread
 def train(
     network: MLP,
     x: Any,

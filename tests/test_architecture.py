@@ -13,8 +13,8 @@ LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict"}
 FLOORS = [
     # From the ground up. A module imports from floors below its own, and from its own floor where
     # that makes no circle. A name stands for a module or for all modules of a folder.
-    {"arrays", "class_weights", "errors", "extras", "files", "html", "names", "nested",
-     "npz", "options", "randomness", "registry"},
+    {"arrays", "class_weights", "concurrency", "errors", "extras", "files", "html", "names",
+     "nested", "npz", "options", "randomness", "registry"},
     {"kernels", "linalg"},
     {"executors"},
     {"backends"},
