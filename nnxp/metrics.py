@@ -5,7 +5,6 @@ They are computed on the host, in NumPy, and some by scikit-learn.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnxp import options
+from nnxp.concurrency import warnings_ignored
 from nnxp.errors import InputError, described, shown, unknown_name
 from nnxp.objectives import PROBABILITIES, Objective
 from nnxp.registry import AUTO
@@ -188,8 +188,8 @@ def mae(targets: np.ndarray, predictions: np.ndarray) -> float:
 def _balanced_accuracy(outcome: Outcome) -> float:
     """Return the mean of the classes' recalls: the share of each that is found."""
     scores = _scikit_learn("balanced_accuracy")
-    with warnings.catch_warnings():  # a class may be predicted that the targets do not have
-        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
+    # A class may be predicted that the targets do not have.
+    with warnings_ignored("y_pred contains classes not in y_true"):
         return scores.balanced_accuracy_score(outcome.targets, outcome.predictions)
 
 
@@ -306,8 +306,7 @@ def check(
 ) -> None:
     """Raise InputError if a metric does not work on these targets, by trying right predictions."""
     right = targets if targets.ndim == 2 else np.eye(outputs)[targets]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings_ignored():
         metric(outcome(objective, right, targets, kind))
 
 

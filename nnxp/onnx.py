@@ -21,6 +21,7 @@ import numpy as np
 import nnxp
 from nnxp import datasets, extras, files, options
 from nnxp.arrays import Array, namespace, to_numpy
+from nnxp.concurrency import warnings_ignored
 from nnxp.datasets.features import from_metadata
 from nnxp.errors import InputError, described, first_line, shown
 from nnxp.network import MLP, classes, forward_function
@@ -137,9 +138,8 @@ def is_ours(path: str | os.PathLike[str]) -> bool:
 
 
 def _require(module: str) -> Any:
-    with warnings.catch_warnings():
-        # ndonnx then folds constants with onnx's own evaluator, which gives the same graph.
-        warnings.filterwarnings("ignore", message="onnxruntime is not installed")
+    # ndonnx then folds constants with onnx's own evaluator, which gives the same graph.
+    with warnings_ignored("onnxruntime is not installed"):
         return extras.require(module, "exporting to ONNX", "onnx")
 
 

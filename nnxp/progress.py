@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from nnxp.concurrency import Setting
 from nnxp.history import History
 from nnxp.metrics import format_count, format_figure
 from nnxp.network import MLP
@@ -192,27 +194,33 @@ def _clock(seconds: float | None) -> str:
 
 @contextmanager
 def log_lines(console: Console, wanted: bool = True) -> Iterator[None]:
-    """Print the lines that the logger "nnxp" gets at INFO or above, if `wanted`."""
+    """Print what the logger "nnxp" gets from this thread at INFO or above, if `wanted`."""
     if not wanted:
         yield
         return
     log, printer = logging.getLogger("nnxp"), _Printer(console)
-    level = log.level
-    log.setLevel(min(log.getEffectiveLevel(), logging.INFO))
-    log.addHandler(printer)
-    try:
-        yield
-    finally:
-        log.removeHandler(printer)
-        log.setLevel(level)
+    with _level.of(min(log.getEffectiveLevel(), logging.INFO)):
+        log.addHandler(printer)
+        try:
+            yield
+        finally:
+            log.removeHandler(printer)
+
+
+_level = Setting(
+    lambda: logging.getLogger("nnxp").level, lambda level: logging.getLogger("nnxp").setLevel(level)
+)
+"""The level of nnxp's logger."""
 
 
 class _Printer(logging.Handler):
-    """A log handler that prints each record on a line."""
+    """A log handler that prints each record of the thread that made it on a line."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
         self.console = console
+        self.thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(record.getMessage())
+        if record.thread == self.thread:  # other trainings may print their own
+            self.console.print(record.getMessage())

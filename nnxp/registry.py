@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar
@@ -68,6 +69,7 @@ class Registry(MutableMapping[str, Any]):
         self.own = tuple(own)
         self._pieces = dict(own)
         self._unlisted: set[str] = set()
+        self._naming = threading.Lock()  # of two threads that look for a free name
 
     @property
     def group(self) -> str:
@@ -95,7 +97,7 @@ class Registry(MutableMapping[str, Any]):
         return name in self._pieces or name in self._installed
 
     def __iter__(self) -> Iterator[str]:
-        named = (name for name in self._pieces if name not in self._unlisted)
+        named = (name for name in list(self._pieces) if name not in self._unlisted)
         return iter(dict.fromkeys([*named, *self._installed]))
 
     def __len__(self) -> int:
@@ -143,8 +145,12 @@ class Registry(MutableMapping[str, Any]):
 
         A piece without a name gets that of its first function, which no list shows.
         """
+        with self._naming:
+            return self._name_of(piece)
+
+    def _name_of(self, piece: Any) -> str | None:
         first = piece if not isinstance(piece, tuple) else None
-        for name, other in self._pieces.items():
+        for name, other in list(self._pieces.items()):
             if _same(other, piece) or (isinstance(other, tuple) and _same(other[0], first)):
                 return name
         if not self.fits(piece):

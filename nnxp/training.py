@@ -24,6 +24,7 @@ from nnxp import (
     target_scaling,
 )
 from nnxp.callbacks import running
+from nnxp.concurrency import in_one_thread
 from nnxp.data import batches
 from nnxp.data.prepare import Prepared, Validation, prepare
 from nnxp.diagnostics import DiagnosticsRecorder
@@ -114,6 +115,7 @@ _OPTIONS = {
 
 
 @options.checked(**_OPTIONS)
+@in_one_thread
 def train(
     network: MLP,
     x: Any,

@@ -13,7 +13,7 @@ LIBRARIES = {"numpy", "cupy", "torch", "jax", "array_api_strict"}
 FLOORS = [
     # From the ground up. A module imports from floors below its own, and from its own floor where
     # that makes no circle. A name stands for a module or for all modules of a folder.
-    {"arrays", "errors", "extras", "files", "html", "names", "nested",
+    {"arrays", "concurrency", "errors", "extras", "files", "html", "names", "nested",
      "npz", "options", "randomness", "registry", "safetensors", "strict_json"},
     {"kernels", "linalg"},
     {"executors"},

@@ -150,7 +150,8 @@ class Backend:
     def context(self) -> AbstractContextManager[Any]:
         """Set the library's device and precision; restore the caller's at the end.
 
-        In torch and CuPy the precision is global to the process, so other threads see the change.
+        In torch and CuPy the precision is global to the process: trainings in other threads that
+        want another wait; what else runs there sees the change.
         """
         return nullcontext()
 
@@ -267,8 +268,8 @@ class Backend:
     def limit_threads(self, multiply_adds: int) -> AbstractContextManager[Any]:
         """Limit the CPU's threads to what steps of this size need; enter inside `active`.
 
-        If a library has one limit for the whole process, it also holds for trainings in other
-        threads.
+        If a library has one limit for the whole process, trainings in other threads that want
+        another wait.
 
         Args:
             multiply_adds: multiply-adds of the largest matrix product.

@@ -9,6 +9,7 @@ import numpy as np
 from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends.base import Backend
 from nnxp.backends.staging import CuPyStaging, Layout, Staging
+from nnxp.concurrency import Setting
 from nnxp.errors import BackendError, first_line
 from nnxp.executors.cupy_graph import VERIFIED_VERSIONS
 
@@ -71,13 +72,9 @@ class CuPyBackend(Backend):
         from cupy._core import _routines_linalg as linalg
 
         kind = linalg.COMPUTE_TYPE_TF32 if self.tf32 else linalg.COMPUTE_TYPE_DEFAULT
-        before = linalg.get_compute_type(np.float32)  # from CUPY_TF32, if none was set
-        try:
-            with self.device:  # CuPy makes arrays on the current device and ignores `device=`
-                linalg.set_compute_type(np.float32, kind)
-                yield
-        finally:
-            linalg.set_compute_type(np.float32, before)
+        # CuPy makes arrays on the current device and ignores `device=`.
+        with _compute_type.of(kind), self.device:
+            yield
 
     @property
     def runs_ahead(self) -> bool:
@@ -165,3 +162,19 @@ def _lacking(cupy: Any) -> str:
 def _version(number: int) -> str:
     """Format a version of CUDA: 12080 is "12.8"."""
     return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _read_compute_type() -> Any:
+    from cupy._core import _routines_linalg as linalg
+
+    return linalg.get_compute_type(np.float32)  # from CUPY_TF32, if none was set
+
+
+def _write_compute_type(kind: Any) -> None:
+    from cupy._core import _routines_linalg as linalg
+
+    linalg.set_compute_type(np.float32, kind)
+
+
+_compute_type = Setting(_read_compute_type, _write_compute_type)
+"""In what CuPy multiplies float32, TF32 or not."""

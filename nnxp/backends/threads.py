@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ import numpy as np
 
 from nnxp.backends import blas
 from nnxp.backends.base import Threads
+from nnxp.concurrency import Setting
 
 log = logging.getLogger("nnxp")
 
@@ -80,17 +80,20 @@ def chosen(multiply_adds: int) -> int:
 
 @contextmanager
 def limited(number: int) -> Iterator[None]:
-    """Run BLAS in this many threads."""
-    if not _shared_limit.users and number == (count() or 1):
-        yield
-        return
+    """Run BLAS in this many threads.
+
+    Where the process has one number, calls with another one wait for each other: it may change the
+    last bits of a product.
+    """
     # `ThreadpoolController.limit` describes every library first, which takes longer than a step.
-    before = _set(_own_libraries(), number)
+    own = _own_libraries()
+    before = _numbers(own)
+    _set(own, [number] * len(own))
     try:
         with _shared_limit.of(number):
             yield
     finally:
-        _restore(before)
+        _set(own, before)
 
 
 class Chooser:
@@ -260,46 +263,6 @@ def _cgroup() -> str:
     return next((line[3:] for line in lines if line.startswith("0::")), "")
 
 
-class _SharedLimit:
-    """A limit for pools whose limit is global to the process.
-
-    The first training that enters sets the limit and the last one that leaves restores the
-    former limit. If each restored the limit that it found, of two that overlap the second would
-    restore the limit of the first.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.users = 0
-        self.before: list[tuple[Any, int]] = []
-
-    @contextmanager
-    def of(self, number: int) -> Iterator[None]:
-        """Limit the pools to `number` threads, or to the number of the trainings that run."""
-        with self.lock:
-            if not self.users:
-                self.before = _set(_shared_libraries(), number)
-                _let_others_set()
-            self.users += 1
-        try:
-            yield
-        finally:
-            with self.lock:
-                self.users -= 1
-                if not self.users:
-                    _restore(self.before)
-                    _let_others_set()
-
-
-_shared_limit = _SharedLimit()
-
-
-def _let_others_set() -> None:
-    """Let a thread restore a limit that another one set; threadpoolctl 3.8 and later forbid it."""
-    for clear in _clearing():
-        clear()
-
-
 @cache
 def _clearing() -> list[Callable[[], Any]]:
     kinds = {type(library) for library in _shared_libraries()}
@@ -307,17 +270,25 @@ def _clearing() -> list[Callable[[], Any]]:
     return [clear for clear in found if clear]
 
 
-def _set(libraries: list[Any], number: int) -> list[tuple[Any, int]]:
-    """Limit libraries to `number` threads; return each with the number that it had."""
-    before = [(library, library.num_threads) for library in libraries]
-    for library in libraries:
-        library.set_num_threads(number)
-    return before
+def _set(libraries: list[Any], numbers: list[int]) -> None:
+    """Limit each library to its number of threads."""
+    for library, number in zip(libraries, numbers, strict=True):
+        if library.num_threads != number:
+            library.set_num_threads(number)
 
 
-def _restore(before: list[tuple[Any, int]]) -> None:
-    for library, number in before:
-        library.set_num_threads(number)
+def _numbers(libraries: list[Any]) -> list[int]:
+    """Return each library's number of threads."""
+    return [library.num_threads for library in libraries]
+
+
+def _set_shared(limit: int | list[int]) -> None:
+    """Limit the pools of the process to a number of threads, or each to its own."""
+    libraries = _shared_libraries()
+    _set(libraries, [limit] * len(libraries) if isinstance(limit, int) else limit)
+    # Let another thread restore the limit, which threadpoolctl 3.8 and later forbid.
+    for clear in _clearing():
+        clear()
 
 
 @cache
@@ -338,3 +309,7 @@ def _shared_libraries() -> list[Any]:
 def _own_libraries() -> list[Any]:
     """Return those with a limit for each calling thread: MKL and libraries on OpenMP."""
     return [each for each in _blas_libraries() if each not in _shared_libraries()]
+
+
+_shared_limit = Setting(lambda: _numbers(_shared_libraries()), _set_shared)
+"""Of the pools whose limit is global to the process."""

@@ -1,7 +1,6 @@
 """PyTorch on the CPU, CUDA or Apple's MPS."""
 
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends.base import Backend, Threads
 from nnxp.backends.staging import Layout, Staging, TorchStaging
+from nnxp.concurrency import Setting, warnings_ignored
 from nnxp.errors import BackendError
 
 
@@ -54,10 +54,8 @@ class TorchBackend(Backend):
     def open_device(self, device: str) -> Any:
         if device.startswith("cuda"):
             # Torch 2.9 warns once that this API is old: use it here first, with warnings off.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                with _float32_products(False):
-                    pass
+            with warnings_ignored(), _precision.of(_PRECISIONS[False]):
+                pass
         return self.xp.device(device)
 
     @classmethod
@@ -111,8 +109,8 @@ class TorchBackend(Backend):
     @contextmanager
     def context(self) -> Iterator[None]:
         on_cuda = self.device_name.startswith("cuda")
-        products = _float32_products(self.tf32) if on_cuda else nullcontext()
-        threads = _threads(self.threads) if isinstance(self.threads, int) else nullcontext()
+        products = _precision.of(_PRECISIONS[self.tf32]) if on_cuda else nullcontext()
+        threads = _threads.of(self.threads) if isinstance(self.threads, int) else nullcontext()
         with self.xp.no_grad(), products, threads:
             yield
 
@@ -157,43 +155,50 @@ class TorchBackend(Backend):
         }
 
 
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Set torch's number of threads, which is global to the process; restore it at the end."""
+def _read_threads() -> int:
     import torch
 
-    before = torch.get_num_threads()
-    if before == number:
-        yield
-        return
-    torch.set_num_threads(number)
+    return int(torch.get_num_threads())
+
+
+def _write_threads(number: int) -> None:
+    import torch
+
+    if torch.get_num_threads() != number:
+        torch.set_num_threads(number)
+
+
+def _newer_precisions() -> list[Any]:
+    """Return where torch 2.9 and later keep the precision of products."""
+    import torch
+
+    newer = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+    return [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul] if newer else []
+
+
+def _read_precision() -> tuple[str, list[str]]:
+    import torch
+
+    settings = [place.fp32_precision for place in _newer_precisions()]
     try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        return torch.get_float32_matmul_precision(), settings
+    except RuntimeError:
+        return "highest", settings  # the default: the caller used only the new API
 
 
-@contextmanager
-def _float32_products(tf32: bool) -> Iterator[None]:
-    """Set whether float32 products use TF32; restore the caller's setting at the end."""
+def _write_precision(precision: tuple[str, list[str]]) -> None:
     import torch
 
     # Torch has an old and a new API for this, and reading the old one raises if the two disagree.
     # So set the old one, which sets both (torch.compile reads both), and restore both.
-    newer = [torch.backends.cuda.matmul]
-    if hasattr(newer[0], "fp32_precision"):
-        newer.append(torch.backends.mkldnn.matmul)
-    else:  # before torch 2.9
-        newer.clear()
-    settings = [place.fp32_precision for place in newer]
-    try:
-        before = torch.get_float32_matmul_precision()
-    except RuntimeError:
-        before = "highest"  # the default: the caller used only the new API
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-        for place, setting in zip(newer, settings, strict=True):
-            place.fp32_precision = setting
+    older, settings = precision
+    torch.set_float32_matmul_precision(older)
+    for place, setting in zip(_newer_precisions(), settings, strict=False):
+        place.fp32_precision = setting
+
+
+_threads = Setting(_read_threads, _write_threads, each_thread=True)
+"""The number of threads: each thread has one, and a new thread takes the last that was set."""
+_precision = Setting(_read_precision, _write_precision)
+"""The precision of float32 products: in TF32, ("high", []), or not, ("highest", [])."""
+_PRECISIONS: dict[bool, tuple[str, list[str]]] = {True: ("high", []), False: ("highest", [])}

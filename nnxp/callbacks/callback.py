@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from nnxp.concurrency import one_thread
+from nnxp.errors import shown
 from nnxp.history import History
 from nnxp.network import MLP
 
@@ -58,16 +60,23 @@ def running(
 
     Both are called in the order of `callbacks`, where a callback has them. If one raises, the
     others still finish.
+
+    Raises:
+        InputError: a callback watches a training in another thread.
     """
     started = []
-    try:
+    with ExitStack() as used:
         for callback in callbacks:
-            if start := getattr(callback, "start", None):
-                start(network, history)
-            started.append(callback)
-        yield
-    finally:
-        with ExitStack() as stack:  # the first that is to be called comes last
-            for callback in reversed(started):
-                if finish := getattr(callback, "finish", None):
-                    stack.callback(finish, network, history)
+            if hasattr(callback, "start"):  # it may keep what it sees of a training
+                used.enter_context(one_thread(callback, f"the callback {shown(callback)}"))
+        try:
+            for callback in callbacks:
+                if start := getattr(callback, "start", None):
+                    start(network, history)
+                started.append(callback)
+            yield
+        finally:
+            with ExitStack() as stack:  # the first that is to be called comes last
+                for callback in reversed(started):
+                    if finish := getattr(callback, "finish", None):
+                        stack.callback(finish, network, history)

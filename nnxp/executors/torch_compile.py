@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import lru_cache
 from typing import Any
 
 from nnxp.arrays import Array, rows
+from nnxp.concurrency import warnings_ignored
 from nnxp.errors import BackendError, first_line
 from nnxp.executors import Host, Rate, Report, Runner, State, Step
 from nnxp.nested import shapes
@@ -31,8 +31,7 @@ def runner(step: Step, backend: Host, report: Report) -> Runner:
         # A Python number would be compiled in, and each new rate would compile again.
         rate = torch.asarray(learning_rate, dtype=data[0].dtype, device=data[0].device)
         total = torch.zeros_like(rate)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Dynamo warns about array-api-compat's caches
+        with warnings_ignored():  # Dynamo warns about array-api-compat's caches
             for indices in order.unbind():
                 try:
                     state, loss = compiled(state, data, indices, rate)

@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from nnxp import backends
 from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends import Backend
+from nnxp.concurrency import warnings_ignored
 from nnxp.data import checks
 from nnxp.errors import DivergenceError
 from nnxp.history import History
@@ -380,8 +381,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
             return score
         scorer = check_scoring(self, self.scoring)
         weights = {} if weight is None else {"sample_weight": arrays.like(weight, X)}
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        with warnings_ignored("X does not have valid feature names"):
             return float(scorer(self, X, arrays.like(y, X), **weights))
 
     def _predict(self, method: str, X: Any, predict: Callable[..., Array]) -> Array:
