@@ -260,7 +260,7 @@ def open_log(path: str | os.PathLike[str]) -> TextIO:
         OSError: the folder or the disk refuses.
     """
     # Without O_BINARY, Windows would write "\r\n" for each "\n".
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
     try:
         if stat.S_ISREG(os.fstat(handle).st_mode):
             if _lock(handle) is False:

@@ -1218,7 +1218,7 @@ def test_sweeps_and_reports_of_peers_are_compared_too(fabricated):
     ("content", "message"),
     [
         (None, "B.json: No such file or directory"),
-        ("{", "B.json: is not JSON"),
+        ("{", "B.json: not JSON"),
         ("[1]", "B.json: is not a report of 'nnxp bench --json'"),
         ('{"machine": {}, "workloads": [{}], "results": []}', "is not a report"),
         ('{"machine": 1, "workloads": [], "results": []}', "is not a report"),

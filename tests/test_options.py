@@ -351,7 +351,7 @@ def test_an_argument_is_right_or_refused_in_a_line(calls, cases):
     pytest.importorskip("tensorboard")
     pytest.importorskip("ndonnx")
     turn = cycle(STRANGE)
-    some = islice(arguments_of(calls, lambda: [next(turn)]), None, None, 3)
+    some = islice(arguments_of(calls, lambda: [next(turn)]), None, None, 5)
     for label, function, arguments in some:
         with cases(label):
             refuses_or_takes(function, arguments)

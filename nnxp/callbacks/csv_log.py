@@ -44,11 +44,6 @@ class CSVLog(Callback):
         self.path = options.PATH(f"{type(self).__name__}: path", path)
         self._file: TextIO | None = None
 
-    @property
-    def place(self) -> str:
-        """Where the log is."""
-        return self.path
-
     def check(self) -> None:
         """Raise InputError if the file at `path` is not a log, and would be lost."""
         if os.path.isfile(self.path) and os.path.getsize(self.path):

@@ -37,11 +37,6 @@ class TensorBoardLog(Callback):
         self._writer: Any = None
         _writer_class()
 
-    @property
-    def place(self) -> str:
-        """Where the log is."""
-        return self.folder
-
     def check(self) -> None:
         """Raise InputError if there is a file in the place of the folder, or its name is bad."""
         try:

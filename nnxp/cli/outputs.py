@@ -55,7 +55,7 @@ class Outputs:
             with files.claimed(path, since) as free:
                 write(free)
         except OSError as error:
-            self._problems.append((error.filename or path, error.strerror or str(error)))
+            self._problems.append((path, error.strerror or str(error)))
             return None
         if free != path:
             self._problems.append((path, f"another run wrote it meanwhile: this one's is {free}"))

@@ -540,15 +540,15 @@ def _logs(given: TrainOptions, written: outputs.Outputs) -> list[Callback]:
     Raises:
         InputError: a file is in the way, or tensorboard is not installed.
     """
-    logs: list[CSVLog | TensorBoardLog] = []
+    logs: list[tuple[CSVLog | TensorBoardLog, str]] = []
     if given.csv_log is not None:
-        logs.append(CSVLog(given.csv_log))
+        logs.append((CSVLog(given.csv_log), given.csv_log))
     if given.tensorboard is not None:
         files.check_folder(given.tensorboard, "--tensorboard")
-        logs.append(TensorBoardLog(given.tensorboard))
-    for each in logs:
-        each.check()
-    return [_Lasting(each, written) for each in logs]
+        logs.append((TensorBoardLog(given.tensorboard), given.tensorboard))
+    for log, _ in logs:
+        log.check()
+    return [_Lasting(log, place, written) for log, place in logs]
 
 
 def _class_weights(given: TrainOptions, dataset: Dataset) -> dict[str, float] | None:
@@ -687,8 +687,8 @@ def _introduction(
 class _Lasting(Callback):
     """A log of a training that goes on without it, should the log fail; that is told at the end."""
 
-    def __init__(self, log: CSVLog | TensorBoardLog, written: outputs.Outputs) -> None:
-        self.log, self.written = log, written
+    def __init__(self, log: CSVLog | TensorBoardLog, place: str, written: outputs.Outputs) -> None:
+        self.log, self.place, self.written = log, place, written
         self.has_failed = False
 
     def start(self, network: MLP, history: History) -> None:
@@ -706,7 +706,7 @@ class _Lasting(Callback):
             call(network, history)
         except OSError as error:
             if not self.has_failed:  # closing it may fail again
-                error.filename = error.filename or self.log.place
+                error.filename = error.filename or self.place
                 self.written.failed(error)
             self.has_failed = True
 
