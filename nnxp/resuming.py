@@ -81,7 +81,7 @@ class Checkpoints:
         >>> often = nnxp.Checkpoints("runs/digits", every="30s")
     """
 
-    @options.checked(every=EVERY)
+    @options.checked(folder=options.PATH, every=EVERY)
     def __init__(self, folder: str | os.PathLike[str], every: int | str = "epoch") -> None:
         self.folder = Path(folder)
         self.every = every

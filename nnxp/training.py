@@ -66,11 +66,11 @@ def _validation(value: Any) -> Any:
 
 
 def _checkpoint(value: Any) -> Any:
-    return value if isinstance(value, Checkpoints) else Checkpoints(os.fspath(value))
+    return value if isinstance(value, Checkpoints) else Checkpoints(options.PATH.convert(value))
 
 
 def _resume(value: Any) -> Any:
-    return value if isinstance(value, History) else os.fspath(value)
+    return value if isinstance(value, History) else os.fspath(options.PATH.convert(value))
 
 
 def _shuffle(value: Any) -> Any:
