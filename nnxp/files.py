@@ -4,7 +4,9 @@ import errno
 import json
 import os
 import stat
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, count
@@ -13,7 +15,17 @@ from typing import Any, BinaryIO, TextIO
 
 from nnxp.errors import DataError, InputError
 
+_fcntl: Any = None
+"""Python's module; None on Windows, which has none."""
+with suppress(ImportError):
+    import fcntl
+
+    _fcntl = fcntl
+
 _WINDOWS = os.name == "nt"
+_FOLDS_CASE = sys.platform in ("win32", "darwin")
+_TRIES, _PAUSE = 20, 0.05
+"""How often to try a rename on Windows, and the seconds between: virus scanners read new files."""
 _PREFIX, _RANDOM = ".nnxp-", 8
 """The name of a temporary file: the prefix and the number of random characters of `tempfile`."""
 
@@ -78,12 +90,12 @@ def _write(path: str | os.PathLike[str], data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file.fileno())
             os.chmod(temporary, _mode(path))
             if not _WINDOWS:  # the lock lasts until the rename
                 os.replace(temporary, path)
         if _WINDOWS:  # Windows cannot rename an open file
-            os.replace(temporary, path)
+            _replace(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -133,7 +145,7 @@ def _alone(folder: Path) -> Iterator[None]:
         return
     path = folder / f"{_PREFIX}lock"
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         _lock(handle, wait=True)
         try:
             if os.path.samestat(os.fstat(handle), os.stat(path)):
@@ -190,12 +202,10 @@ def _lock(handle: int, wait: bool = False) -> bool | None:
     Returns:
         False if another process has the lock; None if the system or file system has no locks.
     """
-    if _WINDOWS:
+    if _fcntl is None:
         return None
-    import fcntl
-
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        _fcntl.flock(handle, _fcntl.LOCK_EX | (0 if wait else _fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:  # a file system without locks
@@ -249,7 +259,8 @@ def open_log(path: str | os.PathLike[str]) -> TextIO:
         InputError: another process has it open for this.
         OSError: the folder or the disk refuses.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    # Without O_BINARY, Windows would write "\r\n" for each "\n".
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
     try:
         if stat.S_ISREG(os.fstat(handle).st_mode):
             if _lock(handle) is False:
@@ -265,6 +276,8 @@ def open_log(path: str | os.PathLike[str]) -> TextIO:
 def check_folder(folder: str | os.PathLike[str], option: str) -> None:
     """Raise InputError, naming `option`, if `folder` cannot be made or no file put into it."""
     there = Path(folder)
+    if not os.fspath(folder):
+        raise InputError(f"{option} '': name a folder")
     try:
         while not _exists(there):
             there = there.parent
@@ -284,6 +297,17 @@ def _exists(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def is_same(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> bool:
+    """Return whether two paths name the same file, which may not be there.
+
+    Windows and macOS do not tell capital letters from small ones.
+    """
+    with suppress(OSError):
+        return os.path.samefile(a, b)
+    first, second = map(os.path.realpath, (a, b))
+    return first == second or (_FOLDS_CASE and first.casefold() == second.casefold())
 
 
 def check_writable(path: str | os.PathLike[str], option: str) -> None:
@@ -322,6 +346,26 @@ def _mode(path: Path) -> int:
     umask = os.umask(0)
     os.umask(umask)
     return 0o666 & ~umask
+
+
+def _replace(temporary: str, path: Path) -> None:
+    """Rename on Windows, where a program that has `path` open for a moment keeps it from that."""
+    for _ in range(_TRIES - 1):
+        with suppress(PermissionError):
+            os.replace(temporary, path)
+            return
+        time.sleep(_PAUSE)
+    os.replace(temporary, path)
+
+
+def _sync(handle: int) -> None:
+    """Write a file to the disk; on macOS, where fsync leaves it in the disk's cache, really."""
+    full = getattr(_fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        with suppress(OSError):  # some network file systems have none
+            _fcntl.fcntl(handle, full)
+            return
+    os.fsync(handle)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -25,7 +25,7 @@ from nnxp import backends, files, objectives, options
 from nnxp.arrays import to_numpy
 from nnxp.data import checks
 from nnxp.datasets import Dataset, described
-from nnxp.errors import DataError, InputError, shown
+from nnxp.errors import DataError, InputError, printable, shown
 from nnxp.history import History
 from nnxp.kernels import ACTIVATIONS, saved
 from nnxp.learning_rate_finder import LearningRateCurve
@@ -96,12 +96,6 @@ _STYLE = {
 }
 
 
-def _training(value: Any) -> Any:
-    if not isinstance(value, (History, dict)):
-        raise TypeError
-    return value
-
-
 _NETWORK = options.instance(MLP, "an nnxp.MLP")
 _DATASET = options.instance(Dataset, "a nnxp.datasets.Dataset")
 
@@ -153,9 +147,6 @@ def activations(backend: str | backends.Backend | None = None, device: str | Non
 
 
 @styled()
-@options.checked(
-    training=options.Rule("what nnxp.train returned, or the report of a training", _training)
-)
 def history(training: History | dict[str, Any]) -> Figure:
     """Draw the loss and the validation metric of each epoch, and mark the best epoch.
 
@@ -703,9 +694,9 @@ def _report_labels(report: Any) -> tuple[str, str, str]:
         loss, task = str(options["loss"]), options["task"]
         # Reports of before had no name for it.
         fitting = "r2" if "r2" in report["test"] or task == "regress" else "accuracy"
-        metric = report.get("metric") or fitting
+        metric = str(report.get("metric") or fitting)
         return loss, metric, _report_title(report)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = f"has no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{what}: not a report of 'nnxp train'") from None
 
@@ -715,13 +706,22 @@ def _report_column(report: Any, name: str) -> list[float]:
     rows = report.get("history") if isinstance(report, dict) else None
     if not isinstance(rows, list) or not rows:
         raise DataError("no epochs under 'history': not a report of 'nnxp train'")
-    values = [row.get(name) if isinstance(row, dict) else None for row in rows]
+    values: list[Any] = [row.get(name) if isinstance(row, dict) else None for row in rows]
     if name.startswith("validation") and values == [None] * len(values):
         return []
     for i, value in enumerate(values):
-        if not isinstance(value, (int, float)):
-            raise DataError(f"history[{i}]: {name!r} is {value!r}, not a number")
-    return [float(value) for value in values if value is not None]
+        fits = options.FINITE.accepts if name == "epoch" else _is_number
+        if not fits(value):
+            raise DataError(f"history[{i}]: {name!r} is {shown(value)}, not a number")
+    return [float(value) for value in values]
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a number, which may be infinite or NaN, that a float holds."""
+    try:
+        return isinstance(value, float) or (isinstance(value, int) and math.isfinite(value))
+    except OverflowError:
+        return False
 
 
 def _report_title(report: dict[str, Any]) -> str:
@@ -729,7 +729,7 @@ def _report_title(report: dict[str, Any]) -> str:
     options = report["options"]
     hidden = ", ".join(dict.fromkeys(options["activation"])) or "no hidden layer"
     size = options["batch_size"]
-    return (
+    return printable(
         f"{os.path.basename(report['data'])}: {'-'.join(map(str, report['sizes']))}, {hidden}, "
         f"{options['output_activation']}; {options['optimizer']}, "
         f"learning rate {options['learning_rate']:g}, "

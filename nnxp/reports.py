@@ -90,7 +90,7 @@ def versions(backend: Backend) -> dict[str, str]:
 def processor() -> str:
     """Return the processor's name."""
     try:
-        with open("/proc/cpuinfo") as file:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [
                 line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
             ]

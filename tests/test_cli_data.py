@@ -258,3 +258,48 @@ def test_counts_are_learnt_as_positive_rates(tmp_path):
     assert figure(printed.partition("\ntest ")[2], "r2") > 0.5
     _, predicted = table(succeed(tmp_path, "predict", "model.safetensors", "data.csv"))
     assert min(float(row[0]) for row in predicted) > 0
+
+
+# --- data that changes
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """The lines of a csv file in a folder."""
+    (tmp_path / "data.csv").write_text(MOON_CSV)
+    return MOON_CSV.splitlines()
+
+
+CHANGES = {
+    "a value": lambda rows: [*rows[:-1], "1" + rows[-1]],
+    "a class": lambda rows: [*rows[:-1], rows[-1].replace("lower", "upper")],
+    "a row more": lambda rows: [*rows, rows[-1]],
+    "a row fewer": lambda rows: rows[:-1],
+    "the order": lambda rows: [rows[0], *rows[:0:-1]],
+}
+
+
+@pytest.mark.promise("resume")
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_training_does_not_go_on_with_other_data(tmp_path, rows, change):
+    command = ["train", "data.csv", "--hidden", 3, "--epochs"]
+    succeed(tmp_path, *command, 2, "--checkpoint", "runs")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
+    (tmp_path / "data.csv").write_text("\n".join(CHANGES[change](rows)))
+    line = fail(tmp_path, *command, 4, "--resume", "runs")
+    assert re.search(r"runs/checkpoint-\d+\.safetensors: .*other data", line)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")} == before
+    (tmp_path / "data.csv").write_text("\r\n".join(rows))  # the same, written otherwise
+    assert "saved model.safetensors" in succeed(tmp_path, *command, 4, "--resume", "runs")
+
+
+@pytest.mark.promise("bad data")
+@pytest.mark.parametrize("change", CHANGES)
+def test_of_data_that_changed_after_training_it_is_said_what_is_evaluated(tmp_path, rows, change):
+    succeed(tmp_path, "train", "data.csv", "--hidden", 3, "--epochs", 2)
+    said = succeed(tmp_path, "evaluate", "model.safetensors", "data.csv")
+    assert "40 samples, none of which was trained on" in said
+    changed = CHANGES[change](rows)
+    (tmp_path / "data.csv").write_text("\n".join(changed))
+    said = succeed(tmp_path, "evaluate", "model.safetensors", "data.csv")
+    assert f"{len(changed) - 1} samples; the content is not that which the model was" in said

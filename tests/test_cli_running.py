@@ -31,6 +31,7 @@ def training(folder, *options, **started_with):
         yield process
 
 
+@pytest.mark.promise("bad use")
 @pytest.mark.parametrize(
     ("number", "word", "status"),
     [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)],
@@ -60,6 +61,7 @@ def test_a_signal_ends_training_and_keeps_what_was_learnt(tmp_path, number, word
         np.testing.assert_array_equal(ours[1], theirs[1])
 
 
+@pytest.mark.promise("bad use")
 @pytest.mark.slow
 def test_an_interrupted_training_does_not_replace_one_that_ended(trained_digits, tmp_path):
     save = tmp_path / "model.safetensors"
@@ -137,6 +139,7 @@ def shell(folder, command):
     )  # fmt: skip
 
 
+@pytest.mark.promise("bad use")
 def test_a_reader_that_leaves_does_not_end_a_training(tmp_path):
     done = shell(tmp_path, "nnxp train --epochs 20 --report report.json | head -1")
     assert (done.stderr, done.returncode) == ("", 0)
@@ -145,6 +148,7 @@ def test_a_reader_that_leaves_does_not_end_a_training(tmp_path):
     assert (tmp_path / "model.safetensors").is_file()
 
 
+@pytest.mark.promise("bad use")
 def test_a_reader_that_has_seen_enough_is_no_error(trained_digits):
     command = f"{shlex.quote(sys.executable)} -m nnxp predict model.safetensors digits | head -1"
     done = subprocess.run(
@@ -171,6 +175,7 @@ def test_the_standard_output_may_be_a_pipe(tmp_path):
     assert printed.startswith("prediction,")
 
 
+@pytest.mark.promise("bad use")
 @pytest.mark.slow
 @pytest.mark.parametrize("streams", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_a_training_does_without_standard_streams(tmp_path, streams):
@@ -179,12 +184,14 @@ def test_a_training_does_without_standard_streams(tmp_path, streams):
     nnxp.MLP.load(tmp_path / "model.safetensors", "numpy")
 
 
+@pytest.mark.promise("bad use")
 def test_predictions_for_a_closed_output_are_one_line(trained_digits):
     done = shell(trained_digits, "nnxp predict model.safetensors digits >&-")
     assert done.stderr == "nnxp: standard output is closed: name a file with --output\n"
     assert done.returncode == 2
 
 
+@pytest.mark.promise("bad use")
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_an_output_that_is_full_is_one_line_and_the_model_is_saved(tmp_path):
@@ -197,6 +204,7 @@ def test_an_output_that_is_full_is_one_line_and_the_model_is_saved(tmp_path):
     assert done.returncode == 1
 
 
+@pytest.mark.promise("bad use")
 @pytest.mark.slow
 def test_a_disk_that_is_full_is_one_line_that_names_the_file(tmp_path):
     done = shell(tmp_path, "trap '' XFSZ; ulimit -f 1; nnxp train --epochs 1 -q --save m")

@@ -263,6 +263,7 @@ ODD = {
 }
 
 
+@pytest.mark.promise("bad use")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", ODD)
 def test_an_x_of_any_kind_works_or_is_one_line(backend, kind):

@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import pickle
 import re
 import resource
@@ -19,9 +20,12 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from command_line import fail
+from conftest import python
 
 from nnxp import datasets
 from nnxp.datasets import idx, mnist, moons
+from nnxp.datasets.csv_files import CsvFile
 from nnxp.errors import DataError, InputError
 
 RNG = np.random.default_rng(7)
@@ -110,6 +114,7 @@ def test_moons_depend_on_the_seed_alone():
     assert not np.array_equal(moons.read(seed=1).x, moons.read(seed=2).x)
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize(
     ("option", "value", "takes"),
     [
@@ -164,6 +169,7 @@ def test_an_unknown_name_is_told_the_nearest(name, nearest):
         datasets.load(name)
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize("name", ["nowhere.csv", "nowhere.npz", "nowhere.txt", "no/where"])
 def test_a_missing_file_is_named(tmp_path, name):
     with pytest.raises(DataError, match=re.escape(str(tmp_path / name))):
@@ -199,6 +205,7 @@ def test_idx_is_read_back(tmp_path, array, zipped):
     np.testing.assert_array_equal(read, array)
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize("array", [IMAGES, LABELS], ids=["images", "labels"])
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
 def test_idx_truncated_at_any_byte_is_refused(tmp_path, array, zipped):
@@ -211,6 +218,7 @@ def test_idx_truncated_at_any_byte_is_refused(tmp_path, array, zipped):
         one_line(error)
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize("array", [IMAGES, LABELS], ids=["images", "labels"])
 def test_idx_with_any_bit_of_its_header_flipped_is_refused(tmp_path, array):
     path = tmp_path / "file"
@@ -223,6 +231,7 @@ def test_idx_with_any_bit_of_its_header_flipped_is_refused(tmp_path, array):
             idx.read(path, array.ndim)
 
 
+@pytest.mark.promise("bad data")
 def test_gzipped_idx_with_any_bit_flipped_is_refused_or_unharmed(tmp_path):
     path = tmp_path / "file.gz"
     whole = gzip.compress(idx_bytes(IMAGES), mtime=0)
@@ -238,6 +247,7 @@ def test_gzipped_idx_with_any_bit_flipped_is_refused_or_unharmed(tmp_path):
     assert refused > 4 * len(whole)  # all but a few fields of gzip's own header matter
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize("magic", [b"\x93NUM", b"\0\0\x0d\x03", b"PK\x03\x04", b"\0\0\0\0", b"{}"])
 def test_idx_with_a_wrong_magic_number_is_refused(tmp_path, magic):
     path = tmp_path / "file"
@@ -246,6 +256,7 @@ def test_idx_with_a_wrong_magic_number_is_refused(tmp_path, magic):
         idx.read(path, 3)
 
 
+@pytest.mark.promise("bad data")
 def test_idx_with_bytes_left_over_is_refused(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(idx_bytes(IMAGES) + b"\0")
@@ -267,6 +278,7 @@ def test_a_plain_file_with_the_gzip_suffix_is_refused(tmp_path):
         idx.read(path, 3)
 
 
+@pytest.mark.promise("memory")
 @pytest.mark.parametrize("dimensions", [1, 3])
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
 def test_a_header_that_declares_terabytes_fails_fast_and_small(tmp_path, zipped, dimensions):
@@ -376,6 +388,7 @@ def test_a_data_folder_that_does_not_exist_is_named(alone):
         datasets.load("mnist", alone / "nowhere")
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize("missing", mnist.FILES)
 def test_a_set_with_a_file_missing_names_it(alone, missing):
     folder = write_mnist(alone / "data" / "mnist")
@@ -415,6 +428,7 @@ def no_images(x, y, x_test, y_test):
     return x[:0], y[:0], x_test, y_test
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -434,6 +448,7 @@ def test_mnist_files_that_do_not_fit_are_refused(alone, damage, message):
     one_line(error)
 
 
+@pytest.mark.promise("bad data")
 def test_no_labels_file_outside_0_to_9_trains_silently_as_a_class(alone):
     x, y, x_test, y_test = mnist_arrays()
     for label in (10, 11, 128, 255):
@@ -684,9 +699,60 @@ BAD_CSV = {
     "one class only": ("a,b,y\n1,2,u\n3,4,u\n5,6,u\n", "one class, 'u'"),
     "one number as class only": ("a,b,y\n1,2,0\n3,4,0\n5,6,0\n", "one class, '0'"),
     "one row": ("a,b,y\n1,2,u\n", "one class"),
+    "byte order mark only": ("\ufeff", "is empty"),
+    "byte order mark within": ("a,b,y\n1,2,u\n\ufeff3,4,v\n", r":3: 'a' is '\\ufeff3'"),
+    "UTF-32": (GOOD.encode("utf-32"), ":1: not UTF-8"),
+    "UTF-16 without a mark": (GOOD.encode("utf-16-le"), ":1: .*NUL"),
+    "surrogate": (b"a,b,y\n1,2,\xed\xa0\x80\n", ":2: not UTF-8"),
+    "overlong UTF-8": (b"a,b,y\n1,2,\xc0\x80\n", ":2: not UTF-8"),
+    "UTF-8 cut": ("a,b,y\n1,2,ö".encode()[:-1], ":2: not UTF-8"),
+    "carriage returns only": (GOOD.replace("\n", "\r"), ":1: a carriage return without"),
+    "carriage return in a field": ("a,b,y\n1\r,2,u\n", ":2: a carriage return without"),
+    "row too short, CRLF": ("a,b,y\r\n1,2,u\r\n3,v\r\n", ":3: 2 fields"),
+    "stray quote": ('a,b,y\n1"2,3,u\n', ":2: 'a' is '1\"2'"),
+    "backslash before a quote": ('a,b,y\n"1\\\\"",2,u\n3,4,v\n', ":3: a quote is never closed"),
+    "quote at the end": ('a,b,y\n1,2,u\n3,4,"\n', ":3: a quote is never closed"),
+    "quote never closed in the header": ('a,"b,y\n1,2,u\n', ":2: a quote is never closed"),
+    "text after a quote in the header": ('a,"b"x,y\n1,2,u\n', ":1: "),
+    "empty names": (",,\n1,2,u\n", ":1: two columns are called ''"),
+    "NUL in the header": ("a,\0,y\n1,2,u\n", ":1: .*NUL"),
+    "NULs at the end": (GOOD + "\0\0\0", ":6: .*NUL"),
+    "end-of-file character": (GOOD + "\x1a", ":6: 1 fields"),
+    "semicolons, row too short": ("a;b;y\n1;2;u\n3;v\n", ":3: 2 fields"),
+    "tabs, row too long": ("a\tb\ty\n1\t2\tu\t5\n3\t4\tv\n", ":2: 4 fields"),
+    "thousands": ('a,b,y\n"1,000",2,u\n', ":2: 'a' is '1,000'"),
+    "date": ("a,b,y\n2024-01-31,2,u\n", ":2: 'a' is '2024-01-31'"),
+    "truth": ("a,b,y\ntrue,2,u\n", ":2: 'a' is 'true'"),
+    "minus sign of typographers": ("a,b,y\n\u22121,2,u\n", ":2: 'a' is '\u22121'"),
+    "superscript": ("a,b,y\n1\u00b2,2,u\n", ":2: 'a' is '1\u00b2'"),
+    "currency": ("a,b,y\n$5,2,u\n", r":2: 'a' is '\$5'"),
+    "parentheses": ("a,b,y\n(5),2,u\n", r":2: 'a' is '\(5\)'"),
+    "exponent without digits": ("a,b,y\n1e,2,u\n", ":2: 'a' is '1e'"),
+    "two signs": ("a,b,y\n--1,2,u\n", ":2: 'a' is '--1'"),
+    "two numbers": ("a,b,y\n1 2,3,u\n", ":2: 'a' is '1 2'"),
+    "point alone": ("a,b,y\n.,2,u\n", r":2: 'a' is '\.'"),
+    "null": ("a,b,y\nnull,2,u\n", ":2: 'a' is 'null'"),
+    "question mark": ("a,b,y\n?,2,u\n", r":2: 'a' is '\?'"),
+    "-1e999": ("a,b,y\n1,-1e999,u\n", ":2: 'b' is '?-1e999"),
+    "400 digits": (f"a,b,y\n{'9' * 400},2,u\n", ":2: 'a' is '999"),
+    "escape sequence": ("a,b,y\n\x1b[31m1,2,u\n", r":2: 'a' is '\\x1b"),
+    "formula": ("a,b,y\n=1+2,2,u\n", r":2: 'a' is '=1\+2'"),
+    "error of a spreadsheet": ("a,b,y\n#DIV/0!,2,u\n", ":2: 'a' is '#DIV/0!'"),
+    "comment above": ("# made by hand\na,b,y\n1,2,u\n", ":1: one column"),
+    "header again": ("a,b,y\n1,2,u\na,b,y\n3,4,v\n", ":3: 'a' is 'a'"),
+    "total below": ("a,b,y\n1,2,u\n3,4,v\ntotal,,\n", ":4: 'a' is 'total'"),
+    "index without a name": ("a,b,y\n0,1,2,u\n1,3,4,v\n", ":2: 4 fields"),
+    "spreadsheet's sep": ("sep=,\na,b,y\n1,2,u\n", ":2: 3 fields"),
+    "two tables": ("a,b,y\n1,2,u\n\nc,d\n3,4\n", ":4: 2 fields"),
+    "conflict of git": ("a,b,y\n<<<<<<< HEAD\n1,2,u\n", ":2: 1 fields"),
+    "gzip": (gzip.compress(GOOD.encode(), mtime=0), ":1: not UTF-8"),
+    "zip": (b"PK\x03\x04" + bytes(50), ":1: .*NUL"),
+    "HTML": ("<html>\n<body>1,2</body>\n</html>\n", ":1: one column"),
+    "JSON": ('{"a": [1, 2], "y": ["u", "v"]}\n', "no rows"),
 }
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize("case", BAD_CSV)
 def test_a_bad_csv_is_refused_with_the_place(tmp_path, case):
     content, message = BAD_CSV[case]
@@ -696,17 +762,74 @@ def test_a_bad_csv_is_refused_with_the_place(tmp_path, case):
     one_line(error)
 
 
+@pytest.mark.promise("bad data")
+def test_a_bad_csv_ends_the_command_with_status_2_and_a_line(tmp_path, cases):
+    for case, (content, message) in BAD_CSV.items():
+        (tmp_path / "data.csv").write_bytes(content if type(content) is bytes else content.encode())
+        with cases(case):
+            line = fail(tmp_path, "train", "data.csv", "--preprocess", "none")
+            assert re.match(r"nnxp: data\.csv:", line)
+            if line_number := re.match(r":\[?(\d+)", message):
+                assert re.match(rf"nnxp: data\.csv:[{line_number[1]}]: ", line)
+            assert os.listdir(tmp_path) == ["data.csv"]
+    assert cases.tried > 90
+
+
+@pytest.mark.promise("bad data")
 def test_a_csv_field_of_a_megabyte_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"data\.csv:3: ") as error:
         load_csv(tmp_path, f"a,b,y\n1,2,u\n3,{'9' * 2**20},v\n")
     assert len(one_line(error)) < 500
 
 
+@pytest.mark.promise("bad data")
 def test_a_csv_line_of_20_megabytes_is_refused_fast(tmp_path):
     start = time.perf_counter()
     with pytest.raises(DataError, match=r"data\.csv:2: longer than"):
         load_csv(tmp_path, "a,b,y\n" + "1" * 20_000_000)
     assert time.perf_counter() - start < 2
+
+
+LOAD_AND_MEASURE = """
+import resource, sys, time
+from nnxp import datasets
+from nnxp.errors import DataError
+resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+start = time.perf_counter()
+try:
+    datasets.load(sys.argv[1])
+except DataError as error:
+    print(error)
+assert time.perf_counter() - start < 5
+assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 400_000  # kilobytes
+"""
+
+
+@pytest.mark.promise("memory")
+@pytest.mark.parametrize(
+    ("start", "line"), [(b"", 1), (b"a,b,y\n", 2), (b"a,b,y\n" + b"1,2,u\n" * 10**6, 10**6 + 2)]
+)
+@pytest.mark.slow
+def test_a_csv_line_of_a_gigabyte_is_refused_in_little_memory(tmp_path, start, line):
+    path = tmp_path / "data.csv"
+    with path.open("wb") as file:
+        file.write(start)
+        for _ in range(1024):
+            file.write(b"1" * 2**20)
+    done = python(LOAD_AND_MEASURE, path)
+    path.unlink()
+    assert done.stderr == ""
+    assert f"data.csv:{line}: longer than 16,777,216 bytes" in done.stdout
+
+
+@pytest.mark.promise("bad data")
+def test_a_csv_that_is_cut_while_it_is_read_does_not_end_the_process(tmp_path):
+    """A mapped file would: by SIGBUS."""
+    path = tmp_path / "data.csv"
+    path.write_text("a,b,y\n" + "1,2,u\n3,4,v\n" * 200_000)
+    table = CsvFile(path)
+    path.write_text("")
+    assert len(table.read(["a"], ())["a"]) == 400_000
 
 
 def test_a_header_of_50_000_columns_is_read_in_seconds(tmp_path):
@@ -717,6 +840,7 @@ def test_a_header_of_50_000_columns_is_read_in_seconds(tmp_path):
     assert time.perf_counter() - start < 5
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize("rows", [3, 5000])
 def test_what_is_not_utf8_is_found_at_its_byte(tmp_path, rows):
     before = b"a,b,y\n" + b"1,2,uuuuuu\n" * rows + b"1,2,gr"
@@ -724,6 +848,7 @@ def test_what_is_not_utf8_is_found_at_its_byte(tmp_path, rows):
         load_csv(tmp_path, before + "öße\n".encode("latin-1"))
 
 
+@pytest.mark.promise("bad data")
 def test_a_folder_called_csv_is_refused(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(DataError, match=r"folder\.csv"):
@@ -968,6 +1093,7 @@ BAD_NPZ = {
 }  # fmt: skip
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize("case", BAD_NPZ)
 def test_a_bad_npz_is_refused_with_the_array(tmp_path, case):
     changes, message = BAD_NPZ[case]
@@ -1016,6 +1142,7 @@ def test_a_pickle_called_npz_is_refused_and_not_run(tmp_path, kind):
     assert not mark.exists()
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize(
     "content",
     [

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from promises import PROMISES
 
 import nnxp
 
@@ -73,3 +74,14 @@ def test_every_file_that_a_page_names_is_there():
     }
     assert len(named) > 15
     assert [path for path in sorted(named) if not (root / path).exists()] == []
+
+
+def test_the_page_of_promises_has_each_of_them_tried_and_kept():
+    """Run `ci/reliability` where this fails."""
+    text = (PAGES / "reliability.md").read_text("utf-8")
+    rows = re.findall(r"^\| (.*) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", text, re.M)
+    assert [row[0] for row in rows] == [*PROMISES.values(), "All of them"]
+    for promise, tests, cases, failed in rows:
+        assert int(tests.replace(",", "")) <= int(cases.replace(",", "")), promise
+        assert tests != "0", promise
+        assert failed == "0", promise

@@ -67,6 +67,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.promise("bad use")
 @pytest.mark.parametrize(("changed", "says"), WRONG, ids=[*range(len(WRONG))])
 def test_wrong_options_of_train_are_one_line(changed, says):
     with pytest.raises(InputError, match=says) as caught:
@@ -74,6 +75,7 @@ def test_wrong_options_of_train_are_one_line(changed, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.promise("bad use")
 @pytest.mark.parametrize(
     ("make", "says"),
     [

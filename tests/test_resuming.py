@@ -84,20 +84,45 @@ def digest(network, history):
     return found.hexdigest()
 
 
+@pytest.mark.promise("resume")
 @pytest.mark.parametrize("name", HOW)
-def test_a_training_that_was_killed_goes_on_to_the_same_bits(backend, tmp_path, name):
+@pytest.mark.parametrize("every_chunk", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_training_that_was_killed_goes_on_to_the_same_bits(
+    backend, tmp_path, name, every_chunk, cases
+):
     *whole, chunks = training(backend, **HOW[name])
     step = 11 if backend.name != "numpy" else 2 if "dropout" in name else 5
-    for kill_after in range(1, chunks, step):
-        folder = tmp_path / str(kill_after)
-        with pytest.raises(Killed):
-            training(backend, folder, kill_after=kill_after, **HOW[name])
-        *resumed, rest = training(backend, resume=folder, **HOW[name])
-        assert digest(*resumed) == digest(*whole), kill_after
-        # The end of an epoch's last chunk is no place of its own: it is trained again.
-        assert rest in (chunks - kill_after, chunks - kill_after + 1)
+    for kill_after in range(1, chunks, 1 if every_chunk else step):
+        with cases(f"killed after chunk {kill_after}"):
+            folder = tmp_path / str(kill_after)
+            with pytest.raises(Killed):
+                training(backend, folder, kill_after=kill_after, **HOW[name])
+            *resumed, rest = training(backend, resume=folder, **HOW[name])
+            assert digest(*resumed) == digest(*whole)
+            # The end of an epoch's last chunk is no place of its own: it is trained again.
+            assert rest in (chunks - kill_after, chunks - kill_after + 1)
 
 
+@pytest.mark.promise("resume")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
+def test_each_of_60_steps_is_a_place_to_go_on_from(backend, tmp_path, name, monkeypatch, cases):
+    monkeypatch.setattr("nnxp.data.placement.NetworkSpec.chunk_steps", lambda *_: 1)
+    how = HOW.get(name, {"optimizer": nnxp.Adam(0.01)}) | {"epochs": 4, "validation": None}
+    how["batch_size"] = 11  # 19 steps in an epoch, the last of 5 rows
+    *whole, _ = training(backend, **how)
+    for kill_after in range(1, 61):
+        with cases(f"killed after step {kill_after}"):
+            folder = tmp_path / str(kill_after)
+            # The end of a training is saved, except between an epoch's last step and its end.
+            every = 1000 if kill_after % 19 else 1
+            with pytest.raises(Killed):
+                training(backend, folder, kill_after=kill_after, every=every, **how)
+            *resumed, _ = training(backend, resume=folder, **how)
+            assert digest(*resumed) == digest(*whole)
+
+
+@pytest.mark.promise("resume")
 def test_more_epochs_of_a_training_that_ended_are_those_of_one_long_training(backend, tmp_path):
     how = HOW["momentum"]
     *whole, _ = training(backend, epochs=6, **how)
@@ -109,6 +134,7 @@ def test_more_epochs_of_a_training_that_ended_are_those_of_one_long_training(bac
     assert digest(*again) == digest(*whole)
 
 
+@pytest.mark.promise("resume")
 @pytest.mark.parametrize("other", ["torch", "jax", "array-api-strict"])
 def test_a_checkpoint_of_one_backend_goes_on_on_another(tmp_path, other, caplog):
     require(other)
@@ -123,6 +149,7 @@ def test_a_checkpoint_of_one_backend_goes_on_on_another(tmp_path, other, caplog)
     assert f"backend is {other}" in caplog.text
 
 
+@pytest.mark.promise("resume")
 def test_the_newest_two_stay_and_are_models_of_the_last_complete_epoch(tmp_path):
     network, _, _ = training("numpy", tmp_path, **HOW["sgd"])
     files = sorted(os.listdir(tmp_path))
@@ -148,6 +175,7 @@ def test_another_interval_is_one_line(wrong):
         nnxp.Checkpoints("runs", wrong)
 
 
+@pytest.mark.promise("resume")
 def test_other_data_networks_and_rows_are_refused_with_their_names(tmp_path):
     training("numpy", tmp_path, epochs=1, **HOW["momentum"])
 
@@ -170,6 +198,7 @@ def test_other_data_networks_and_rows_are_refused_with_their_names(tmp_path):
     refused("its kind of optimizer was SGD, not RMSprop", optimizer=nnxp.RMSprop(), clip_norm=1.0)
 
 
+@pytest.mark.promise("resume")
 def test_what_may_change_is_said(tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.INFO, "nnxp")
     training("numpy", tmp_path, epochs=1, **HOW["momentum"])
@@ -558,6 +587,7 @@ def test_a_folder_without_a_checkpoint_is_one_line(tmp_path):
         training("numpy", resume=tmp_path)
 
 
+@pytest.mark.promise("honest")
 def test_a_training_that_diverges_keeps_the_last_good_checkpoint(tmp_path):
     network = nnxp.MLP([6, 8, 3], backend="numpy", output="identity")
     with pytest.raises(DivergenceError):
@@ -569,6 +599,7 @@ def test_a_training_that_diverges_keeps_the_last_good_checkpoint(tmp_path):
         nnxp.MLP.load(path, "numpy")  # which refuses what is not finite
 
 
+@pytest.mark.promise("resume")
 def test_the_command_line_goes_on(tmp_path):
     how = ["train", "moons", "--hidden", 8, "--optimizer", "adam", "--validation", 0.2]
     succeed(tmp_path, *how, "--epochs", 6, "--save", "whole.safetensors")
@@ -623,6 +654,7 @@ def test_a_training_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.promise("resume")
 def test_ctrl_c_leaves_the_history_with_the_network(tmp_path):
     network = nnxp.MLP([6, 8, 3], backend="numpy")
 

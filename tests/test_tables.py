@@ -669,6 +669,7 @@ def test_a_frame_is_read_as_the_csv_of_its_values(tmp_path, library, parquet):
     )
 
 
+@pytest.mark.promise("bad data")
 @pytest.mark.parametrize("library", FRAMES)
 @pytest.mark.parametrize(
     ("value", "kind"),
@@ -710,6 +711,7 @@ def test_the_index_of_pandas_is_in_the_place():
     assert refused(frame).startswith("DataFrame, row 1 (from 0), index 'r1': 'a' is 'inf', not a")
 
 
+@pytest.mark.promise("bad data")
 def test_frames_that_are_none_are_refused():
     assert refused(pd.DataFrame({"a": [], "y": []})) == "DataFrame: has no rows"
     assert refused(pd.DataFrame()) == "DataFrame: has no columns"
@@ -725,6 +727,7 @@ def test_columns_of_pandas_may_be_called_by_numbers():
     assert (data.features, data.target) == (("0", "1"), "2")
 
 
+@pytest.mark.promise("bad data")
 def test_what_is_no_parquet_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "data.parquet"
     assert refused(path) == "data.parquet: No such file or directory"
@@ -739,6 +742,46 @@ def test_what_is_no_parquet_is_refused(tmp_path, monkeypatch):
     path.write_bytes(whole)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert refused(path) == 'data.parquet: parquet needs pyarrow: pip install "nnxp[tables]"'
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """A small parquet file with numbers, text and missing values."""
+    path = tmp_path / "data.parquet"
+    table = {"a": [1.5, 2.5, None, 4.5], "b": ["u", "v", "u", "v"], "y": ["p", "q", "p", "q"]}
+    pq.write_table(pa.table(table), path)
+    return path
+
+
+LOAD = {"impute": "mean", "one_hot": True}
+
+
+@pytest.mark.promise("bad data")
+def test_parquet_cut_at_any_byte_is_refused(parquet, cases):
+    whole = parquet.read_bytes()
+    assert datasets.load(parquet, **LOAD).classes == ("p", "q")
+    for end in range(len(whole)):
+        parquet.write_bytes(whole[:end])
+        with cases(end):
+            assert refused(parquet, **LOAD)
+
+
+@pytest.mark.slow
+@pytest.mark.promise("bad data")
+def test_parquet_with_any_bit_flipped_is_refused_or_read(parquet, cases):
+    """The format has no checksum unless its writer asks for it: another value may be read."""
+    whole = parquet.read_bytes()
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        parquet.write_bytes(damaged)
+        with cases(bit):
+            try:
+                data = datasets.load(parquet, **LOAD)
+            except (DataError, InputError) as error:
+                assert str(error).isprintable()  # noqa: PT017
+            else:
+                assert np.isfinite(data.x).all()
 
 
 @pytest.mark.promise("memory")

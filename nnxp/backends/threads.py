@@ -244,7 +244,7 @@ def _quota() -> float:
     quotas = [float("inf")]
     for folder in (own, *own.parents):
         try:
-            allowed, period = (folder / "cpu.max").read_text().split()
+            allowed, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
             quotas.append(int(allowed) / int(period))
         except (OSError, ValueError):  # no such file, or "max"
             continue
@@ -254,7 +254,7 @@ def _quota() -> float:
 def _cgroup() -> str:
     """Return the process's folder among the cgroups of version 2; "" if there is none."""
     try:
-        lines = _OWN_CGROUP.read_text().splitlines()
+        lines = _OWN_CGROUP.read_text(encoding="utf-8").splitlines()
     except OSError:
         return ""
     return next((line[3:] for line in lines if line.startswith("0::")), "")

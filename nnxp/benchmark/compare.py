@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from nnxp import files
+from nnxp import files, options
 from nnxp.benchmark.machine import BUSY
 from nnxp.benchmark.measure import Result
 from nnxp.benchmark.table import fitting, marked
@@ -65,10 +64,12 @@ def read(path: str) -> Report:
                 contender = result.name.removeprefix("nnxp[").removesuffix("]")
                 report.results[name, contender] = result
                 times = [*result.step_seconds, *result.floor_seconds, result.batch_size]
-                if not all(0 < time < math.inf for time in times):
+                if not all(map(options.POSITIVE.accepts, times)):
                     raise ValueError
+                result.describe.items()
         content["machine"].items()
-    except (AttributeError, KeyError, TypeError, ValueError):
+        float(content["machine"].get("busy_cores") or 0)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         raise DataError(f"{path}: is not a report of 'nnxp bench --json'") from None
     return report
 
@@ -147,8 +148,8 @@ def _machines(a: Report, b: Report) -> Iterator[str]:
     ]
     yield from _unequal("", *kept)
     for name, machine in (("A", first), ("B", second)):
-        if (machine.get("busy_cores") or 0) >= BUSY:
-            yield f"{name} was measured while other programs used {machine['busy_cores']:.1f} cores"
+        if (busy := float(machine.get("busy_cores") or 0)) >= BUSY:
+            yield f"{name} was measured while other programs used {busy:.1f} cores"
 
 
 def _settings(a: Report, b: Report) -> Iterator[str]:

@@ -66,7 +66,7 @@ def busy_cores() -> float | None:
 def _ticks() -> list[int] | None:
     """Return the time that all cores have spent: user, nice, system, idle, iowait, ..., steal."""
     try:
-        with open("/proc/stat") as file:
+        with open("/proc/stat", encoding="utf-8") as file:
             return [int(word) for word in file.readline().split()[1:9]]
     except OSError:
         return None
@@ -112,7 +112,7 @@ def _gpus() -> list[str]:
     """List each NVIDIA GPU with its driver; none where nvidia-smi is not installed or fails."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(query, capture_output=True, encoding="utf-8", timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
     return [", driver ".join(line.split(", ")) for line in done.stdout.splitlines()]

@@ -16,7 +16,7 @@ def peak(action: Callable[[], Any]) -> int | None:
     making the data has already raised.
     """
     try:
-        with open("/proc/self/clear_refs", "w") as file:
+        with open("/proc/self/clear_refs", "w", encoding="utf-8") as file:
             file.write("5")
     except OSError:
         action()
@@ -27,7 +27,7 @@ def peak(action: Callable[[], Any]) -> int | None:
 
 def _status(name: str) -> int | None:
     try:
-        with open("/proc/self/status") as file:
+        with open("/proc/self/status", encoding="utf-8") as file:
             lines = dict(line.split(":", 1) for line in file)
         return int(lines[name].split()[0]) * 1024
     except (OSError, KeyError):

@@ -43,7 +43,13 @@ class TensorBoardLog(Callback):
         return self.folder
 
     def check(self) -> None:
-        """Raise InputError if there is a file in the place of the folder."""
+        """Raise InputError if there is a file in the place of the folder, or its name is bad."""
+        try:
+            self.folder.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{self.folder}: its name is not UTF-8, as TensorBoard needs; name another folder"
+            ) from None
         if os.path.exists(self.folder) and not os.path.isdir(self.folder):
             raise InputError(f"{self.folder}: is no folder; name one for the logs of TensorBoard")
 

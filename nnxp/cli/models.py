@@ -99,12 +99,30 @@ def predict(
         network.predict(x), known.get("classes"), task=known.get("task", "classify")
     )
     if output is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        _print_exactly(text)
     else:
         if path := written.write("--output", lambda path: files.write(path, text.encode())):
             console.print(f"wrote {len(x):,} predictions to {path}")
         written.end()
+
+
+def _print_exactly(text: str) -> None:
+    """Write to standard output.
+
+    Raises:
+        InputError: its encoding does not have a character of the text.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError as error:
+        missing = text[error.start]
+        raise InputError(
+            f"standard output takes {encoding}, which has no {missing!r}: name a file with "
+            "--output, or set PYTHONIOENCODING=utf-8"
+        ) from None
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def describe_model(

@@ -112,15 +112,15 @@ def check(outputs: dict[str, str | None], inputs: list[str]) -> Outputs:
     Raises:
         InputError: an output cannot be written there.
     """
-    taken = {os.path.realpath(path): path for path in inputs}
+    taken = {path: path for path in inputs if path not in datasets.NAMES}
     for option, path in outputs.items():
         if path is None:
             continue
         files.check_writable(path, option)
-        real = os.path.realpath(path)
-        if real in taken and os.path.basename(real) not in datasets.NAMES:
-            raise InputError(f"{option} {path}: would overwrite {taken[real]}; name another file")
-        taken[real] = f"what {option} writes"
+        for other, what in taken.items():
+            if files.is_same(path, other):
+                raise InputError(f"{option} {path}: would overwrite {what}; name another file")
+        taken[path] = f"what {option} writes"
     return Outputs(outputs)
 
 

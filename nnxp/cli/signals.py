@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from types import FrameType
 
 NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 """The word for a command that each signal ended."""
+if sys.platform == "win32":  # Ctrl-Break, where no program can send SIGTERM
+    NAMES[signal.SIGBREAK] = "interrupted"
 
 
 class Interrupted(BaseException):

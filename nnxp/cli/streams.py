@@ -37,6 +37,10 @@ def prepare() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     sys.stdout = _lasting(sys.stdout)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A name that the encoding has not (on Windows it is often the country's) must not end a
+        # training.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _lasting(stream: Any) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import csv
 import importlib.util
-import mmap
 import re
 from typing import Any
 
@@ -30,7 +29,7 @@ def available() -> bool:
 
 
 def read(
-    data: bytes | mmap.mmap,
+    data: bytearray,
     start: int,
     width: int,
     places: list[int],
@@ -99,7 +98,7 @@ def _distinct(column: Any) -> Texts:
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
 
 
-def _is_plain(data: bytes | mmap.mmap, start: int, delimiter: str) -> bool:
+def _is_plain(data: bytearray, start: int, delimiter: str) -> bool:
     """Return whether the csv module and pyarrow divide the rows alike."""
     characters = np.frombuffer(data, np.uint8)
     return (
@@ -117,7 +116,7 @@ def _ends_lines(characters: np.ndarray) -> bool:
     return bool(returns[-1] < len(characters) - 1 and (characters[returns + 1] == ord("\n")).all())
 
 
-def _has_long_line(data: bytes | mmap.mmap, start: int) -> bool:
+def _has_long_line(data: bytearray, start: int) -> bool:
     """Return whether a line may hold a field that is too long for the csv module."""
     longest = csv.field_size_limit()
     while start + longest < len(data):
@@ -142,7 +141,7 @@ def _is_simply_quoted(characters: np.ndarray, delimiter: str) -> bool:
     return bool(np.isin(before, ends).all() and np.isin(after, [*ends, ord("\r")]).all())
 
 
-def _is_utf8(data: bytes | mmap.mmap) -> bool:
+def _is_utf8(data: bytearray) -> bool:
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         for start in range(0, len(data), BLOCK):

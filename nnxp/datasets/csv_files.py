@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import mmap
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -32,6 +31,14 @@ SAMPLE = 100
 """The first rows, by which the delimiter is found, and what may be a column of numbers."""
 LARGE = 2**20
 """Bytes from which on pyarrow is faster, though it takes a tenth of a second to import."""
+
+_CSV_ERRORS = {
+    "new-line character": "a carriage return without a line feed: save the file with other line "
+    "ends",
+    "unexpected end of data": "a quote is never closed",
+    "field larger than": "a field of more than 131,072 characters, or a quote is never closed",
+}
+"""Of Python's csv module, whose errors are for programmers: a part of each, and what is wrong."""
 
 log = logging.getLogger("nnxp")
 
@@ -158,7 +165,9 @@ class CsvFile:
             yield records.line_num, header
             yield from ((records.line_num, row) for row in records if row)
         except csv.Error as error:
-            raise DataError(f"{self.name}:{records.line_num}: {error}") from None
+            known = (ours for part, ours in _CSV_ERRORS.items() if part in str(error))
+            problem = next(known, error)
+            raise DataError(f"{self.name}:{records.line_num}: {problem}") from None
 
     def _lines(self) -> Iterator[str]:
         start = number = 0
@@ -211,12 +220,18 @@ class CsvFile:
         return "," if comma and not point else "."
 
 
-def _read(path: Path) -> tuple[bytes | mmap.mmap, bytes]:
-    """Return a file's content, which is mapped if it is large, and its first line."""
+def _read(path: Path) -> tuple[bytearray, bytes]:
+    """Return a file's content, up to a line that is too long, and its first line.
+
+    It is not mapped: if another program cut the file meanwhile, SIGBUS would end the process.
+    """
     with files.open_to_read(path) as file:
         first = file.readline(LONGEST_LINE)
-        if len(first) == LONGEST_LINE:
-            return first, first
-        if path.stat().st_size >= LARGE:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), first
-        return first + file.read(), first
+        data = bytearray(first)
+        block = first
+        while len(block) < LONGEST_LINE or b"\n" in block:
+            block = file.read(LONGEST_LINE)
+            if not block:
+                break
+            data += block
+        return data, first

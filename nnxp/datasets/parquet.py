@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nnxp import extras
+from nnxp import extras, files
 from nnxp.datasets.frames import Frame
 from nnxp.errors import DataError, first_line
 from nnxp.npz import LARGEST_RATIO, SMALLEST_BOMB
@@ -23,7 +23,7 @@ def open_file(path: Path) -> Frame:
     import pyarrow.parquet
 
     try:
-        with path.open("rb") as file:
+        with files.open_to_read(path) as file:
             limit = max(SMALLEST_BOMB, LARGEST_RATIO * path.stat().st_size)
             content = pyarrow.parquet.ParquetFile(file)
             _check_size(path, _declared(content), limit)
@@ -33,8 +33,10 @@ def open_file(path: Path) -> Frame:
             ]
             table = pyarrow.parquet.ParquetFile(file, read_dictionary=texts).read(texts)
             _check_size(path, sum(map(_text_bytes, table.columns)), limit)
-            return Frame(content.read(), str(path))
-    except pa.ArrowException as error:
+            table = content.read()
+            table.validate(full=True)  # text that is not UTF-8 would fail when it is used
+            return Frame(table, str(path))
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path}: is no parquet file, or damaged: {first_line(error)}") from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or first_line(error)}") from None
