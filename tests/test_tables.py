@@ -797,6 +797,16 @@ def test_a_parquet_bomb_is_refused(tmp_path):
 
 
 @pytest.mark.promise("memory")
+def test_the_values_of_a_list_count_not_its_rows(tmp_path):
+    values = pa.array(np.zeros(9_000_000, dtype=np.int8))
+    lists = pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
+    pq.write_table(pa.table({"a": lists, "y": [1]}), tmp_path / "data.parquet")
+    assert refused(tmp_path / "data.parquet").startswith(
+        "data.parquet: would unpack into 72,000,00"
+    )
+
+
+@pytest.mark.promise("memory")
 def test_a_long_text_in_many_rows_is_refused_and_a_short_one_is_not(tmp_path):
     """It is stored once, so the size of the file says nothing."""
     path = tmp_path / "data.parquet"
