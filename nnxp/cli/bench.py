@@ -133,7 +133,7 @@ def bench(
     rules.number(0.0, 3600.0, closed="both")("--min-seconds", min_seconds)
     names = _backends(backend_names)
     workloads = _workloads(workload_names, device, data, axis)
-    points = sweep.points(axis, workloads[0]) if axis else {}
+    points = {} if axis is None else sweep.points(axis, workloads[0])
     entries = partial(_entries, names, device, tf32)
     plot = plot or (f"bench-{axis}.png" if axis else None)
     written = outputs.check({"--json": report, "--plot": plot}, [])
