@@ -159,6 +159,7 @@ def test_the_loss_so_far_is_that_of_the_epochs_samples(digits):
     assert all(loss > 1 for loss in losses)  # in the targets' own unit
 
 
+@pytest.mark.promise("no wait")
 def test_the_loss_is_not_read_from_a_device_and_nothing_waits_for_chunks(conversions, digits):
     looked = []
 
