@@ -56,6 +56,7 @@ def test_backends_agree_after_100_steps(backend, data, rule, dtype, tolerance):
         assert np.linalg.norm(array - reference) <= tolerance * np.linalg.norm(reference)
 
 
+@pytest.mark.slow
 @pytest.mark.promise("same result")
 @pytest.mark.parametrize("rule", RULES, ids=["sgd", "nesterov", "adam"])
 def test_each_of_100_steps_agrees_in_float32(backend, data, rule, cases):
