@@ -96,7 +96,8 @@ def csv(data: bytes) -> None:
         found = nnxp.datasets.load(path, impute="mean", one_hot=True)
         return found.x, found.y, found.x_test, found.y_test
 
-    fast = _parse("data.csv", data, load)
+    with mock.patch("nnxp.datasets.csv_files.LARGE", 1):  # pyarrow reads large files only
+        fast = _parse("data.csv", data, load)
     with mock.patch("nnxp.datasets.csv_arrow.available", return_value=False):
         slow = _parse("data.csv", data, load)
     if isinstance(fast, type) or isinstance(slow, type):
