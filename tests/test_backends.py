@@ -365,6 +365,7 @@ def test_an_open_backend_keeps_its_executor():
         backends.get(opened, executor="replay")
 
 
+@pytest.mark.promise("same result")
 @pytest.mark.parametrize("name", ["numpy", "jax"])
 def test_executors_of_a_backend_agree(name):
     require(name)
@@ -391,6 +392,7 @@ def give_blas(threads):
     worker.join()
 
 
+@pytest.mark.promise("threads")
 def test_trainings_in_threads_leave_blas_as_many_threads_as_it_had(monkeypatch):
     """The first to begin ends first: what it found must not be restored before the other ends."""
     first_began, other_began, first_ended = (threading.Event() for _ in range(3))
@@ -432,6 +434,7 @@ def test_trainings_in_threads_leave_blas_as_many_threads_as_it_had(monkeypatch):
         give_blas(before)
 
 
+@pytest.mark.promise("same result")
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", [nnxp.SGD(0.1), nnxp.Adam(0.01)], ids=["sgd", "adam"])
 def test_a_compiled_torch_step_agrees_with_an_eager_one(rule):

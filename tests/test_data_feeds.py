@@ -442,6 +442,7 @@ def test_weights_have_a_mean_of_one_over_what_is_trained_on(data):
         nnxp_train(other, x, t, epochs=1, batch_size=8, validation=0.2, sample_weight=weight)
 
 
+@pytest.mark.promise("no wait")
 def test_no_more_values_are_read_from_the_device_than_of_resident_data(conversions, data):
     counts = []
     for stream in (False, True):

@@ -143,6 +143,7 @@ def test_to_measure_changes_nothing(backend, data, rule):
         np.testing.assert_allclose(watched, plain, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.promise("no wait")
 @pytest.mark.parametrize("diagnose", [False, True])
 def test_a_chunk_reads_the_device_once(conversions, monkeypatch, data, diagnose):
     reads = []

@@ -102,12 +102,14 @@ def outputs(result):
     return result if isinstance(result, tuple) else (result,)
 
 
+@pytest.mark.promise("any library")
 def test_no_kernel_is_without_a_case():
     functions = {n for n in kernels.__all__ if inspect.isfunction(getattr(kernels, n))}
     # Dropout's takes numbers too, and has its tests in test_regularization.py.
     assert functions == {case.name for case in CASES.values()} | {"dropout_mask"}
 
 
+@pytest.mark.promise("any library")
 @each_kernel
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_library_computes_what_numpy_does(library, case, dtype):
@@ -143,6 +145,7 @@ def test_the_value_and_the_gradient_together_are_each_of_them(classes, weighted)
         np.testing.assert_allclose(dz, expected, rtol=1e-13, atol=1e-16)
 
 
+@pytest.mark.promise("no wait")
 @each_kernel
 def test_no_kernel_waits_for_a_value(conversions, case):
     import array_api_strict
@@ -165,6 +168,7 @@ def test_the_stand_in_for_a_gpu_notices_what_waits(conversions):
         np.asarray(x)
 
 
+@pytest.mark.promise("any library")
 @each_kernel
 def test_kernels_trace_under_jit(case):
     require("jax")
@@ -177,6 +181,7 @@ def test_kernels_trace_under_jit(case):
         np.testing.assert_allclose(array, reference, rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.promise("any library")
 @each_kernel
 def test_kernels_run_on_torch_meta_where_no_value_exists(case):
     require("torch")
@@ -222,6 +227,7 @@ def ulps(values, exact, dtype):
     )
 
 
+@pytest.mark.promise("stable")
 @pytest.mark.parametrize("name", FORMULAS)
 def test_slopes_are_those_of_the_ends_however_large_the_number(library, name):
     forward, backward = kernels.ACTIVATIONS[name]
@@ -234,6 +240,7 @@ def test_slopes_are_those_of_the_ends_however_large_the_number(library, name):
     np.testing.assert_allclose(slopes[1], slopes[0], atol=1e-6)
 
 
+@pytest.mark.promise("stable")
 @pytest.mark.parametrize("name", FORMULAS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_activations_are_exact_to_four_ulp_and_finite_everywhere(library, name, dtype):
@@ -253,6 +260,7 @@ def test_activations_are_exact_to_four_ulp_and_finite_everywhere(library, name, 
 ROWS = [[0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [88.0, 89.0, 90.0]]
 
 
+@pytest.mark.promise("stable")
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_softmax_is_exact_to_four_ulp_for_logits_that_overflow_exp(library, name, dtype):
@@ -271,6 +279,7 @@ def test_softmax_is_exact_to_four_ulp_for_logits_that_overflow_exp(library, name
 LOGITS = [-1e4, -30.0, -2.0, 0.0, 0.5, 30.0, 1e4]
 
 
+@pytest.mark.promise("stable")
 @pytest.mark.parametrize("target", [0.0, 1.0])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_binary_cross_entropy_from_logits_neither_overflows_nor_cancels(library, target, dtype):
@@ -285,6 +294,7 @@ def test_binary_cross_entropy_from_logits_neither_overflows_nor_cancels(library,
             assert ulps([to_numpy(loss)], [exact], dtype) <= 4
 
 
+@pytest.mark.promise("stable")
 def test_cross_entropy_of_certain_and_wrong_predictions_is_finite(library):
     y = library.asarray(np.array([[0.0, 1.0]], dtype=np.float32))
     wrong = library.asarray(np.array([[1.0, 0.0]], dtype=np.float32))
@@ -293,6 +303,7 @@ def test_cross_entropy_of_certain_and_wrong_predictions_is_finite(library):
             assert np.isfinite(to_numpy(getattr(kernels, name + suffix)(y, wrong))).all()
 
 
+@pytest.mark.promise("stable")
 @pytest.mark.parametrize(("dtype", "least"), [("float32", 2e-38), ("float64", 3e-308)])
 def test_cross_entropy_takes_probabilities_as_they_are_down_to_the_least_normal_one(
     library, dtype, least
@@ -367,6 +378,7 @@ def test_losses_are_their_formulas(name, classes, weighted):
 # Derivatives, against central differences of the kernels above.
 
 
+@pytest.mark.promise("gradients")
 @pytest.mark.parametrize("name", [*ACTIVATIONS, "softmax", "log_softmax"])
 def test_backward_kernels_are_central_differences(name):
     z, dy = 2 * np.random.default_rng(1).standard_normal((2, 7, 5))
@@ -377,6 +389,7 @@ def test_backward_kernels_are_central_differences(name):
     np.testing.assert_allclose(dz, expected, rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.promise("gradients")
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("classes", [False, True])
 @pytest.mark.parametrize("name", LOSSES)
@@ -388,6 +401,7 @@ def test_loss_gradients_are_central_differences(name, classes, weighted):
     np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.promise("gradients")
 def test_the_affine_kernels_are_the_formula_and_central_differences():
     rng = np.random.default_rng(3)
     x, weight, bias, dz = (rng.standard_normal(s) for s in ((5, 3), (3, 4), (4,), (5, 4)))
@@ -437,6 +451,7 @@ def torch_reference(name):
     }[name]
 
 
+@pytest.mark.promise("gradients")
 @pytest.mark.parametrize("name", [*ACTIVATIONS, "softmax", "log_softmax"])
 def test_backward_kernels_are_torchs_derivatives(name):
     require("torch")
@@ -475,6 +490,7 @@ def torch_loss(name, y, targets, weight):
     return (per_sample * weight).mean()
 
 
+@pytest.mark.promise("gradients")
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("classes", [False, True])
 @pytest.mark.parametrize("name", LOSSES)
@@ -501,11 +517,13 @@ rows = st.lists(st.lists(st.floats(-50, 50), min_size=3, max_size=3), min_size=1
 )
 
 
+@pytest.mark.promise("properties")
 @given(rows, st.floats(-1e3, 1e3))
 def test_softmax_does_not_notice_a_shift(z, shift):
     np.testing.assert_allclose(kernels.softmax(z + shift), kernels.softmax(z), rtol=1e-9)
 
 
+@pytest.mark.promise("properties")
 @given(rows)
 def test_softmax_rows_are_distributions(z):
     y = kernels.softmax(z)
@@ -513,11 +531,13 @@ def test_softmax_rows_are_distributions(z):
     np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-12)
 
 
+@pytest.mark.promise("properties")
 @given(rows)
 def test_log_softmax_is_the_logarithm_of_softmax(z):
     np.testing.assert_allclose(np.exp(kernels.log_softmax(z)), kernels.softmax(z), atol=1e-13)
 
 
+@pytest.mark.promise("properties")
 @given(rows)
 def test_softmax_of_two_classes_is_the_sigmoid_of_their_difference(z):
     two = z[:, :2]
@@ -525,16 +545,19 @@ def test_softmax_of_two_classes_is_the_sigmoid_of_their_difference(z):
     np.testing.assert_allclose(kernels.softmax(two)[:, 0], expected, rtol=1e-12)
 
 
+@pytest.mark.promise("properties")
 @given(rows)
 def test_sigmoid_is_antisymmetric_about_one_half(z):
     np.testing.assert_allclose(kernels.sigmoid(z) + kernels.sigmoid(-z), 1, rtol=1e-15)
 
 
+@pytest.mark.promise("properties")
 @given(rows)
 def test_sigmoid_is_tanh_rescaled(z):
     np.testing.assert_allclose(kernels.sigmoid(z), (1 + np.tanh(z / 2)) / 2, atol=1e-15)
 
 
+@pytest.mark.promise("properties")
 @pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name not in NOT_MONOTONIC])
 @given(a=st.floats(-1e6, 1e6), b=st.floats(-1e6, 1e6))
 def test_activations_never_decrease(name, a, b):
@@ -552,12 +575,14 @@ def test_gelu_is_the_exact_one_to_what_its_docstring_says():
     assert 8.6e-4 < np.abs(dz - slopes).max() < 8.7e-4
 
 
+@pytest.mark.promise("properties")
 @given(rows)
 def test_softmax_gradients_sum_to_zero_over_a_row(z):
     dz = kernels.softmax_backward(z[::-1].copy(), kernels.softmax(z))
     np.testing.assert_allclose(dz.sum(axis=1), 0, atol=1e-12)
 
 
+@pytest.mark.promise("properties")
 @pytest.mark.parametrize("name", [name for name in LOSSES if "poisson" not in name])
 @given(seed=st.integers(0, 2**32 - 1))
 def test_losses_are_not_negative(name, seed):
@@ -566,6 +591,7 @@ def test_losses_are_not_negative(name, seed):
     )
 
 
+@pytest.mark.promise("properties")
 @pytest.mark.parametrize("name", ["quadratic", "mae", "huber"])
 @given(rows)
 def test_a_distance_is_zero_exactly_at_the_targets(name, z):
@@ -573,6 +599,7 @@ def test_a_distance_is_zero_exactly_at_the_targets(name, z):
     assert (getattr(kernels, f"{name}_gradient")(z, z) == 0).all()
 
 
+@pytest.mark.promise("properties")
 @given(rows, rows)
 def test_no_rate_fits_counts_better_than_themselves(z, logs):
     size = min(len(z), len(logs))
@@ -581,6 +608,7 @@ def test_no_rate_fits_counts_better_than_themselves(z, logs):
     assert np.abs(kernels.poisson_gradient(rates, rates)).max() <= 1e-15
 
 
+@pytest.mark.promise("stable")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_rate_of_zero_has_a_finite_loss_and_gradient(library, dtype):
     zero, counts = (library.asarray(np.array([[v]], dtype=dtype)) for v in (0.0, 1e6))
@@ -588,6 +616,7 @@ def test_a_rate_of_zero_has_a_finite_loss_and_gradient(library, dtype):
         assert np.isfinite(to_numpy(kernel(zero, counts))).all()
 
 
+@pytest.mark.promise("properties")
 @given(rows, st.integers(0, 2))
 def test_classes_and_one_hot_rows_mean_the_same(z, label):
     classes = np.full(len(z), label)

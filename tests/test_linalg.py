@@ -240,6 +240,7 @@ def everything(x):
     return [*norms, *gram_schmidt(x), *whitening(x), *whitening(x, "zca", 0.1)]
 
 
+@pytest.mark.promise("no wait")
 def test_nothing_waits_for_a_value(conversions):
     import array_api_strict
 

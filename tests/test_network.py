@@ -225,6 +225,7 @@ def test_permuted_rows_give_permuted_predictions(seed, rows):
     np.testing.assert_allclose(network.predict(x[order]), network.predict(x)[order], rtol=1e-12)
 
 
+@pytest.mark.promise("properties")
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_permuted_hidden_units_give_the_same_network(seed):

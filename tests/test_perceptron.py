@@ -124,6 +124,7 @@ def test_from_zero_the_rate_only_scales(seed, rate):
     np.testing.assert_array_equal(np.array(parameters(one)) * rate, parameters(other))
 
 
+@pytest.mark.promise("no wait")
 def test_one_read_per_epoch_and_none_inside(conversions, monkeypatch):
     reads = []
 

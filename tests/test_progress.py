@@ -119,7 +119,7 @@ def test_the_bar_is_one_line_at_any_width(width, epochs, name, digits, monkeypat
         drawn = []
 
         def progress(samples):
-            clock[0] += 30.5
+            clock[0] += 29.5  # not 30: rich forgets older samples, and rounding decides
             drawn.append(lines(table, screen))
 
         progress.watch = table.watch
@@ -135,7 +135,7 @@ def test_the_bar_is_one_line_at_any_width(width, epochs, name, digits, monkeypat
     if width >= 40:
         assert re.search(r" \d\.\d{4} ", last)
         assert re.search(r" [\d.]+k?( samples)?/s ", last)
-        assert "3:03" in last  # six chunks
+        assert "2:57" in last  # six chunks
     assert ("━" in last) == (width >= 80)
 
 
@@ -159,6 +159,7 @@ def test_the_loss_so_far_is_that_of_the_epochs_samples(digits):
     assert all(loss > 1 for loss in losses)  # in the targets' own unit
 
 
+@pytest.mark.promise("no wait")
 def test_the_loss_is_not_read_from_a_device_and_nothing_waits_for_chunks(conversions, digits):
     looked = []
 

@@ -119,6 +119,7 @@ def test_a_rate_of_zero_drops_nothing(library):
     np.testing.assert_array_equal(mask(library, rate=0.0), 1)
 
 
+@pytest.mark.promise("no wait")
 def test_masks_do_not_wait_for_the_device(conversions):
     import array_api_strict as xp
 

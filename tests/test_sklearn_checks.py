@@ -29,6 +29,7 @@ def estimators():
     return [MLPClassifier(**shape), MLPRegressor(**shape)]
 
 
+@pytest.mark.promise("estimators")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
@@ -47,6 +48,7 @@ def test_an_estimator_passes_the_checks_of_scikit_learn(estimator, check, monkey
         pytest.skip("scikit-learn sorts labels, which ci/cupy's emulated CUDA does not")
 
 
+@pytest.mark.promise("estimators")
 def test_no_check_is_lost():
     version = ".".join(sklearn.__version__.split(".")[:2])
     if version not in COUNTS:

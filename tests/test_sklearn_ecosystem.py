@@ -85,6 +85,7 @@ def test_a_search_in_two_processes_divides_the_threads(tmp_path):
     assert found <= most
 
 
+@pytest.mark.promise("threads")
 def test_a_search_in_two_threads_leaves_the_threads_of_blas_alone():
     from threadpoolctl import threadpool_info
 

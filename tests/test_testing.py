@@ -36,6 +36,7 @@ def test_our_own_optimizers_pass(name):
     assert "numpy" in testing.check_optimizer(name)
 
 
+@pytest.mark.promise("any library")
 @pytest.mark.parametrize("name", ["numpy", "array-api-strict"])
 def test_our_own_backends_pass(name):
     assert "eager" in testing.check_backend(name)

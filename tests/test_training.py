@@ -21,6 +21,7 @@ from nnxp import (
 )
 from nnxp.arrays import index_dtype, is_array, to_numpy
 from nnxp.data import batches
+from nnxp.nested import leaves, rebuilt
 from nnxp.network import backpropagate
 from nnxp.objectives import LOSSES
 from nnxp.state import first_state
@@ -41,6 +42,7 @@ def arrays(parameters):
 RULES = [SGD(0.1), SGD(0.05, momentum=0.9, nesterov=True), Adam(0.01, weight_decay=0.01)]
 
 
+@pytest.mark.promise("same result")
 @pytest.mark.parametrize("rule", RULES, ids=["sgd", "nesterov", "adam"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-4)])
 def test_backends_agree_after_100_steps(backend, data, rule, dtype, tolerance):
@@ -54,6 +56,26 @@ def test_backends_agree_after_100_steps(backend, data, rule, dtype, tolerance):
         assert np.linalg.norm(array - reference) <= tolerance * np.linalg.norm(reference)
 
 
+@pytest.mark.slow
+@pytest.mark.promise("same result")
+@pytest.mark.parametrize("rule", RULES, ids=["sgd", "nesterov", "adam"])
+def test_each_of_100_steps_agrees_in_float32(backend, data, rule, cases):
+    """From NumPy's state, so that differences of earlier steps do not add up."""
+    step = training_step(("relu", "tanh"), objectives.get("auto", "softmax"), rule)
+    state = first_state(MLP([6, 9, 7, 3], ("relu", "tanh"), seed=4, backend="numpy"), rule)
+    order = np.random.default_rng(0).integers(0, len(data[0]), (100, 8))
+    for number, rows in enumerate(order):
+        batch = data[0][rows].astype(np.float32), data[1][rows]
+        there = rebuilt(state, [backend.asarray(array, copy=True) for array in leaves(state)])
+        with backend.active():
+            there, _ = step(there, tuple(map(backend.asarray, batch)), 0.1)
+        state, _ = step(state, batch, 0.1)
+        with cases(f"step {number}"):
+            for mine, theirs in zip(leaves(state), map(to_numpy, leaves(there)), strict=True):
+                assert np.linalg.norm(theirs - mine) <= 1e-5 * np.linalg.norm(mine)
+
+
+@pytest.mark.promise("no wait")
 @pytest.mark.parametrize("rule", RULES, ids=["sgd", "nesterov", "adam"])
 def test_nothing_in_a_chunk_of_steps_waits_for_the_device(conversions, data, rule):
     gpu = backends.get("array-api-strict", "device1")
@@ -429,6 +451,7 @@ def test_jax_multiplies_in_full_float32():
         assert jax.config.jax_default_matmul_precision == "highest"
 
 
+@pytest.mark.promise("same result")
 def test_jax_trains_the_same_as_users_have_it_without_x64():
     """Every other test has x64 on, and so int64 indices."""
     require("jax")
