@@ -179,8 +179,10 @@ LAYOUTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("batch_size", [1, 7, 8, 9, None], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "batch_size", [pytest.param(1, marks=pytest.mark.slow), 7, 8, 9, None], ids=str
+)
 @pytest.mark.parametrize("options", LAYOUTS)
 def test_a_batch_as_large_as_a_layer_is_replayed_with_every_option(options, batch_size, dtype):
     """What is computed must not be taken for a weight because it has the shape of one."""
