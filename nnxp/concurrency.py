@@ -24,7 +24,7 @@ class Setting:
     restores the value that the first found.
 
     Args:
-        read: returns the setting.
+        read: returns the setting, which is compared with values.
         write: changes it.
         each_thread: whether each thread has a setting of its own too, which must be written there.
     """
@@ -38,7 +38,7 @@ class Setting:
             os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.Lock())
         self._queue: deque[object] = deque()
         self._inside = 0
         self._value: Any = None
@@ -63,24 +63,27 @@ class Setting:
                 self._enter(outer)
 
     def _enter(self, value: Any) -> None:
-        mine = object()
-
-        def is_my_turn() -> bool:
-            return self._queue[0] is mine and (not self._inside or self._value == value)
-
         with self._changed:
-            self._queue.append(mine)
-            try:
-                self._changed.wait_for(is_my_turn)
-                if not self._inside:
-                    self._before = self._read()
-                if not self._inside or self._each_thread:
-                    self._write(value)
-                self._value, self._own.value = value, value
-                self._inside += 1
-            finally:  # Ctrl-C may end the waiting
-                self._queue.remove(mine)
-                self._changed.notify_all()
+            if self._queue or self._must_wait(value):
+                self._wait(value)
+            if not self._inside:
+                self._before = self._read()
+            if self._each_thread or (not self._inside and value != self._before):
+                self._write(value)
+            self._value, self._own.value = value, value
+            self._inside += 1
+
+    def _must_wait(self, value: Any) -> bool:
+        return self._inside > 0 and self._value != value
+
+    def _wait(self, value: Any) -> None:
+        mine = object()
+        self._queue.append(mine)
+        try:
+            self._changed.wait_for(lambda: self._queue[0] is mine and not self._must_wait(value))
+        finally:  # Ctrl-C may end the waiting
+            self._queue.remove(mine)
+            self._changed.notify_all()  # they look when this one has entered
 
     def _leave(self) -> None:
         with self._changed:
@@ -88,9 +91,10 @@ class Setting:
                 return
             self._own.value = None
             self._inside -= 1
-            if not self._inside or self._each_thread:
+            if self._each_thread or (not self._inside and self._value != self._before):
                 self._write(self._before)
-            self._changed.notify_all()
+            if self._queue:
+                self._changed.notify_all()
 
 
 _filters = threading.RLock()

@@ -444,11 +444,23 @@ def test_a_wait_that_is_interrupted_leaves_the_queue():
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    with setting.of(1):
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with setting.of(1):
+            entered.set()
+            assert leave.wait(30)
+
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(hold)
+        assert entered.wait(30)
         setting._changed.wait_for = interrupted
         with pytest.raises(KeyboardInterrupt), setting.of(2):
             pass
         del setting._changed.wait_for
+        assert not setting._queue
+        leave.set()
+        held.result(30)
     with setting.of(3):
         assert place.value == 3
     assert place.value == 0

@@ -90,7 +90,7 @@ def limited(number: int) -> Iterator[None]:
     before = _numbers(own)
     _set(own, [number] * len(own))
     try:
-        with _shared_limit.of(number):
+        with _shared_limit.of([number] * len(_shared_libraries())):
             yield
     finally:
         _set(own, before)
@@ -282,10 +282,9 @@ def _numbers(libraries: list[Any]) -> list[int]:
     return [library.num_threads for library in libraries]
 
 
-def _set_shared(limit: int | list[int]) -> None:
-    """Limit the pools of the process to a number of threads, or each to its own."""
-    libraries = _shared_libraries()
-    _set(libraries, [limit] * len(libraries) if isinstance(limit, int) else limit)
+def _set_shared(numbers: list[int]) -> None:
+    """Limit each pool of the process to its number of threads."""
+    _set(_shared_libraries(), numbers)
     # Let another thread restore the limit, which threadpoolctl 3.8 and later forbid.
     for clear in _clearing():
         clear()
@@ -312,4 +311,4 @@ def _own_libraries() -> list[Any]:
 
 
 _shared_limit = Setting(lambda: _numbers(_shared_libraries()), _set_shared)
-"""Of the pools whose limit is global to the process."""
+"""The numbers of threads of the pools whose limit is global to the process."""
