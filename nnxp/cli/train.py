@@ -399,6 +399,7 @@ def train(given: TrainOptions) -> None:
             if replaces and not given.overwrite:
                 written.rename("--save", "diverged")
             saved = written.write("--save", network.save, replace=given.overwrite)
+            saved = saved or written.rescue("--save", network.save)
             last = stop.history.best_epoch or len(stop.history.epochs)
             end = f"; saved {saved}, the network of epoch {last}" if saved else ""
             raise DivergenceError("; ".join([f"{error}{end}", *written.problems])) from None
