@@ -483,7 +483,7 @@ def torch_loss(name, y, targets, weight):
     elif name == "binary_cross_entropy_with_logits":
         per_sample = F.binary_cross_entropy_with_logits(y, targets, reduction="none").sum(1)
     elif name == "categorical_cross_entropy":
-        rows = F.one_hot(targets, 4) if targets.ndim == 1 else targets
+        rows = F.one_hot(targets, y.shape[1]) if targets.ndim == 1 else targets
         per_sample = -(rows * torch.log(y)).sum(1)
     else:
         per_sample = F.cross_entropy(y, targets, reduction="none")
