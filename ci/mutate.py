@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,9 +38,9 @@ TESTS = {
     "nnxp/kernels/softmax.py": KERNELS,
     "nnxp/strict_json.py": ("test_strict_json", "test_loading"),
     "nnxp/safetensors.py": ("test_safetensors", "test_checkpoint", "test_loading"),
-    "nnxp/files.py": ("test_files", "test_concurrency", "test_checkpoint"),
+    "nnxp/files.py": ("test_files", "test_checkpoint", "test_resuming"),
     "nnxp/checkpoint.py": ("test_checkpoint", "test_loading", "test_registration"),
-    "nnxp/resuming.py": ("test_resuming", "test_loading", "test_concurrency"),
+    "nnxp/resuming.py": ("test_resuming", "test_loading"),
     "nnxp/divergence.py": ("test_divergence", "test_resuming"),
 }
 """The tests that concern each module."""
@@ -53,19 +54,27 @@ LARGE = (
 
 
 class Order:
-    """A plugin for pytest: the likely killers first, and what runs is noted."""
+    """A plugin for pytest: the likely killers first, and what runs is noted.
+
+    Those are the tests that name the changed function, of which those that killed others; then one
+    case of each test, before the second of any.
+    """
 
     def __init__(self, killers: list[str], function: str, note: Path) -> None:
         self.killers = {name: place for place, name in enumerate(killers)}
-        self.function = function.rpartition(".")[2]
+        self.word = re.sub(r".*\.|^_|_(backward|gradient)$", "", function)
         self.note = note
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        last = len(self.killers)
-        items.sort(
-            key=lambda item: (self.killers.get(item.nodeid, last), self.function not in item.nodeid)
-        )
+        turns: Counter[tuple[str, bool]] = Counter()
+        places = {}
+        for item in items:
+            test, other = item.nodeid.partition("[")[0], self.word not in item.nodeid
+            killed = self.killers.get(item.nodeid, len(self.killers))
+            places[item] = other, killed, turns[test, other]
+            turns[test, other] += 1
+        items.sort(key=places.__getitem__)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.note.write_text(nodeid)
