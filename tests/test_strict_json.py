@@ -34,7 +34,7 @@ REFUSED = {
     "negative infinity": "[-Infinity]",
     "too large for a float": "[1e999]",
     "too many digits": "1" * 5000,
-    "a key twice": '{"a": 1, "b": 2, "a": 1}',
+    "a key twice": '{"b": 2, "a": 1, "c": 3, "a": 1}',
     "a key twice, one escaped": '{"a": 1, "\\u0061": 1}',
     "a key twice inside": '[{"b": {"a": 1, "a": 1}}]',
     "not UTF-8": b'"\xff"',
@@ -65,7 +65,13 @@ def test_the_key_is_named():
 @pytest.mark.promise("memory")
 def test_values_up_to_the_limits_are_read():
     assert strict_json.loads("[" * 100 + "]" * 100)
-    assert len(strict_json.loads("[" + "0," * 10**6 + "0]")) == 10**6 + 1
+    numbers = "[" + "0," * (2**21 - 1) + "0]"
+    objects = "[" + "{}," * (2**21 // 7) + "0]"  # seven each, with the comma: 2**21 with the [
+    assert len(strict_json.loads(numbers)) == 2**21
+    assert len(strict_json.loads(objects)) == 2**21 // 7 + 1
+    for text in (numbers, objects):
+        with pytest.raises(ValueError, match="more than 2,097,152 values"):
+            strict_json.loads(text.replace("0]", "0,0]"))
     assert strict_json.loads('"' + "x" * 10**7 + '"')
 
 

@@ -1,0 +1,54 @@
+"""Whether the tests have teeth: they fail where the code is changed."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def mutate(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "ci")
+    return __import__("mutate")
+
+
+@pytest.mark.slow
+@pytest.mark.promise("teeth")
+def test_changes_of_the_code_are_noticed(cases):
+    command = [sys.executable, "ci/mutate.py", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    found = re.findall(r"^(.+): (killed|SURVIVED)", done.stdout, re.MULTILINE)
+    assert found, done.stderr
+    for mutant, result in found:
+        with cases(mutant):
+            assert result == "killed"
+    assert done.returncode == 0, done.stderr
+
+
+def test_listed_survivors_are_changes_of_the_code_as_it_is(mutate):
+    for module, names in mutate.listed().items():
+        assert names <= {each.name for each in mutate.mutants(ROOT / module, module)}, module
+
+
+def test_changes_leave_docstrings_annotations_and_messages(mutate, tmp_path):
+    code = (
+        "def f(x: int = 1) -> int | None:\n"
+        '    """Add 1."""\n'
+        "    if x < 2:\n"
+        "        raise ValueError(f'{x + 1:,} is under {2}')\n"
+        "    return g(x, y=True)"
+    )
+    (tmp_path / "code.py").write_text(code)
+    assert [mutant.name for mutant in mutate.mutants(tmp_path / "code.py", "code.py")] == [
+        "f: 1 -> 2",
+        "f: x < 2 -> x <= 2",
+        "f: x < 2 -> x < 3",
+        "f: raise ValueError(f'{x + 1:,} is under {2}') -> nothing",
+        "f: return g(x, y=True) -> return None",
+        "f: g(..., y=True) -> g(...)",
+        "f: True -> False",
+    ]
