@@ -34,17 +34,22 @@ by hand: `ci/fuzz` and `ci/mutation`. What could not be tried is said where it b
 """
 
 
-def main(results: str) -> None:
-    """Print the page."""
+def main(*results: str) -> None:
+    """Print the page for files of results; of a test in several, the last counts."""
+    cases = {
+        (case.get("classname", ""), case.get("name", "")): case
+        for path in results
+        for case in xml.etree.ElementTree.parse(path).iter("testcase")
+    }
     tests: dict[str, set[str]] = {name: set() for name in PROMISES}
     tried: Counter[str] = Counter()
     failed: Counter[str] = Counter()
-    for case in xml.etree.ElementTree.parse(results).iter("testcase"):
+    for (module, test), case in cases.items():
         properties = {each.get("name"): each.get("value", "") for each in case.iter("property")}
         if "promise" not in properties or case.find("skipped") is not None:
             continue
         promise = properties["promise"]
-        tests[promise].add(f"{case.get('classname')}.{case.get('name', '').partition('[')[0]}")
+        tests[promise].add(f"{module}.{test.partition('[')[0]}")
         tried[promise] += int(properties.get("tried", 1))
         is_broken = case.find("failure") is not None or case.find("error") is not None
         failed[promise] += max(int(properties.get("failed", 0)), is_broken)

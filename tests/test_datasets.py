@@ -795,13 +795,15 @@ import resource, sys, time
 from nnxp import datasets
 from nnxp.errors import DataError
 resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
-start = time.perf_counter()
+start = time.process_time()
 try:
     datasets.load(sys.argv[1])
 except DataError as error:
     print(error)
-assert time.perf_counter() - start < 5
-assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 400_000  # kilobytes
+assert time.process_time() - start < 5
+# Of this process: getrusage counts what the process had that started this one.
+(peak,) = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
+assert int(peak) < 400_000, peak  # kilobytes
 """
 
 

@@ -36,7 +36,7 @@ OUTPUT = st.sampled_from(["softmax", "sigmoid", "identity"])
 RULE = st.sampled_from(list(OPTIMIZERS))
 
 
-def law(*drawn):
+def law(*drawn, long=LONG):
     """Return a decorator that makes a test of a function of drawn values, and of `backend`."""
 
     def decorate(function):
@@ -69,7 +69,7 @@ def law(*drawn):
         test.__doc__, test.__name__ = function.__doc__, function.__name__
         lengths = [
             pytest.param(QUICK, id="quick"),
-            pytest.param(LONG, id="long", marks=pytest.mark.slow),
+            pytest.param(long, id="long", marks=pytest.mark.slow),
         ]
         return pytest.mark.parametrize("examples", lengths)(test)
 
@@ -238,7 +238,7 @@ def test_the_predicted_class_is_that_of_the_largest_output(seed, size, hidden):
 
 
 @pytest.mark.slow
-@law(SEEDS, SIZES, HIDDEN)
+@law(SEEDS, SIZES, HIDDEN, long=12)  # each compiles, for a second or two
 def test_an_exported_network_predicts_what_it_does_here(seed, size, hidden):
     import onnxruntime
 
@@ -547,7 +547,7 @@ def test_standardised_features_have_no_mean_and_deviation_one(seed, size):
     y = done.apply(x)
     np.testing.assert_allclose(y.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(y.std(axis=0), 1, rtol=1e-5)
-    np.testing.assert_allclose(done.invert(y), x, rtol=1e-5)
+    np.testing.assert_allclose(done.invert(y), x, rtol=1e-5, atol=1e-5)
 
 
 @law(SEEDS, SIZES)
