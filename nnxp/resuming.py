@@ -123,8 +123,8 @@ class Snapshot:
     callbacks: list[tuple[str, dict[str, Any]]]
     """The class and the state of each callback."""
     settings: dict[str, str]
-    data: str
-    """The hash of `fingerprint`."""
+    data: dict[str, str]
+    """What `fingerprint` returned."""
     environment: dict[str, str]
 
 
@@ -144,7 +144,7 @@ class Writer:
         checkpoints: Checkpoints,
         network: MLP,
         settings: dict[str, Any],
-        data: str,
+        data: dict[str, str],
         steps: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -251,7 +251,7 @@ def check(path: Path, model: checkpoint.Model, network: MLP) -> None:
 
 
 def check_again(
-    path: Path, snapshot: Snapshot, settings: dict[str, Any], data: str, network: MLP
+    path: Path, snapshot: Snapshot, settings: dict[str, Any], data: dict[str, str], network: MLP
 ) -> None:
     """Compare what the training is given with what it was given before.
 
@@ -261,8 +261,9 @@ def check_again(
     Raises:
         InputError: the data differs, or a setting on which the rows of a step depend.
     """
-    if snapshot.data != data:
-        raise InputError(f"{path}: is of a training on other data: give the same, or start anew")
+    for name in sorted(data.keys() | snapshot.data.keys(), reverse=True):  # x first
+        if (difference := _difference(name, snapshot.data.get(name), data.get(name))) is not None:
+            raise InputError(f"{path}: {difference}: give the same data, or start anew")
     for name in sorted(settings.keys() | snapshot.settings.keys()):
         before, now = snapshot.settings.get(name), str(settings.get(name))
         if before == now:
@@ -277,6 +278,16 @@ def check_again(
                 "%s is %s, and was %s: the last bits may differ",
                 name, here.get(name), snapshot.environment.get(name),
             )  # fmt: skip
+
+
+def _difference(name: str, before: str | None, now: str | None) -> str | None:
+    """Return how an array differs from that of before; None if it does not."""
+    if before == now:
+        return None
+    if before is None or now is None:
+        return f"its training had {'no' if before is None else 'a'} {name}"
+    (shape, _, _), (ours, _, _) = before.rpartition(" "), now.rpartition(" ")
+    return f"its {name} had " + (f"shape {shape}, not {ours}" if shape != ours else "other values")
 
 
 def restore(callbacks: Sequence[Any], states: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -294,27 +305,28 @@ def restore(callbacks: Sequence[Any], states: Sequence[tuple[str, dict[str, Any]
                 raise ModelError(f"the checkpoint's state of {name} is damaged ({error})") from None
 
 
-def fingerprint(dtype: str, x: Any, targets: Any, sample_weight: Any) -> str:
-    """Return the SHA-256 of a training's data, in hexadecimal; equal for equal values.
+def fingerprint(dtype: str, x: Any, targets: Any, sample_weight: Any = None) -> dict[str, str]:
+    """Return the shape and the SHA-256 of each array of data, as text; equal for equal values.
 
     Args:
         dtype: that of the network, in which features are compared.
         x, targets, sample_weight: see `nnxp.train`.
     """
-    digest = hashlib.sha256()
-    for array, kind in ((x, dtype), (targets, "float64"), (sample_weight, "float64")):
-        if array is None:
-            continue
-        array = checks.numbers(array, "data")
-        digest.update(repr(tuple(map(int, array.shape))).encode())
-        width = max(1, math.prod(array.shape[1:]))
-        rows = max(1, _BLOCK_ELEMENTS // width)
-        for start in range(0, array.shape[0], rows):
-            block = to_numpy(array[start : start + rows, ...])
-            with np.errstate(over="ignore", invalid="ignore"):
-                block = np.ascontiguousarray(block, dtype=np.dtype(kind).newbyteorder("<"))
-            digest.update(block.data)
-    return digest.hexdigest()
+    arrays = {"x": (x, dtype), "targets": (targets, "float64")}
+    if sample_weight is not None:
+        arrays["sample_weight"] = (sample_weight, "float64")
+    return {name: _fingerprint(*each) for name, each in arrays.items()}
+
+
+def _fingerprint(array: Any, dtype: str) -> str:
+    array, digest = checks.numbers(array, "data"), hashlib.sha256()
+    rows = max(1, _BLOCK_ELEMENTS // max(1, math.prod(array.shape[1:])))
+    for start in range(0, array.shape[0], rows):
+        block = to_numpy(array[start : start + rows, ...])
+        with np.errstate(over="ignore", invalid="ignore"):
+            block = np.ascontiguousarray(block, dtype=np.dtype(dtype).newbyteorder("<"))
+        digest.update(block.data)
+    return f"{tuple(map(int, array.shape))} {digest.hexdigest()}"
 
 
 def environment(network: MLP) -> dict[str, str]:
@@ -398,7 +410,7 @@ def _snapshot(path: Path, model: checkpoint.Model) -> Snapshot:
             ),
             [(_TEXT.convert(name), dict(state)) for name, state in given["callbacks"]],
             _texts(given["settings"]),
-            _TEXT.convert(given["data"]),
+            {str(name): _TEXT.convert(value) for name, value in given["data"].items()},
             _texts(given["environment"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

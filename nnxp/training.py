@@ -274,7 +274,7 @@ def train(
                 "shuffle": "a function" if callable(shuffle) else shuffle,
                 "validation": validation
                 if validation is None or isinstance(validation, float)
-                else resuming.fingerprint(network.dtype, *validation, None),
+                else resuming.fingerprint(network.dtype, *validation),
                 "schedule": schedule,
                 "regularization": regularization,
                 "diagnose": diagnose,

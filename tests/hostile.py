@@ -345,7 +345,7 @@ def checkpoint_bombs():
         "format": 1, "progress": {"steps": 0, "losses": [], "sizes": [], "seconds": 0.0},
         "history": {"metric": None, "larger_is_better": True, "loss": None, "fallbacks": [],
                     "steps": 0, "epochs": []},
-        "state": [], "callbacks": [], "settings": {}, "data": "", "environment": {},
+        "state": [], "callbacks": [], "settings": {}, "data": {}, "environment": {},
     }  # fmt: skip
     text = json.dumps({"training": entries})
 

@@ -181,17 +181,19 @@ def test_another_interval_is_one_line(wrong):
 def test_other_data_networks_and_rows_are_refused_with_their_names(tmp_path):
     training("numpy", tmp_path, epochs=1, **HOW["momentum"])
 
-    def refused(match, *, sizes=(6, 8, 3), x=X, **how):
+    def refused(match, *, sizes=(6, 8, 3), x=X, targets=T, **how):
         network = nnxp.MLP(sizes, backend="numpy", seed=1)
         how = {"batch_size": 8, "validation": 0.2, **HOW["momentum"], **how}
         with pytest.raises(InputError, match=match):
-            nnxp.train(network, x, T, epochs=2, resume=tmp_path, **how)
+            nnxp.train(network, x, targets, epochs=2, resume=tmp_path, **how)
 
     refused(r"sizes \(6, 8, 3\), not \(6, 9, 3\)", sizes=(6, 9, 3))
     changed = X.copy()
     changed[7, 2] += 1e-6
-    refused("is of a training on other data", x=changed)
-    refused("is of a training on other data", sample_weight=np.ones(203))
+    refused("its x had other values: give the same data", x=changed)
+    refused(r"its x had shape \(203, 6\), not \(150, 6\)", x=X[:150], targets=T[:150])
+    refused("its targets had other values", targets=np.roll(T, 1))
+    refused("its training had no sample_weight", sample_weight=np.ones(203))
     refused("its batch size was 8, not 16", batch_size=16)
     refused("its seed was 0, not 1", seed=1)
     refused("its validation was 0.2, not 0.1", validation=0.1)
