@@ -45,7 +45,7 @@ TESTS = {
 }
 """The tests that concern each module."""
 CHOICE = "not torch and not jax and not cupy and not 2024.12 and not 2025.12"
-"""Tests of more libraries would kill no more: those of NumPy and the strictest standard stay."""
+"""NumPy, array-api-strict of one version and with less than the standard has, and its device1."""
 LARGE = (
     *("numpy", "array_api_compat", "array_api_strict", "safetensors.numpy", "mpmath"),
     *("hypothesis.strategies", "asyncio", "email.message", "http.client", "unittest.mock"),
