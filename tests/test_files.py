@@ -274,6 +274,7 @@ def test_a_file_that_is_open_elsewhere_on_windows_is_replaced_later(
         with pytest.raises(PermissionError) as error:
             files.write(path, b"new")
         assert error.value.filename == str(path)
+        assert left == [refusals - 20]
     assert files.read(path) == (b"new" if refusals < 20 else b"old")
     assert os.listdir(tmp_path) == ["file"]
 
