@@ -194,6 +194,25 @@ def test_a_log_is_opened_by_one_process(tmp_path):
     files.open_log(path).close()
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the system lists no open files")
+def test_no_file_stays_open(tmp_path):
+    """A handle that stays holds its lock, too."""
+    before = os.listdir("/proc/self/fd")
+    path = tmp_path / "file"
+    (tmp_path / ".nnxp-abcd1234").touch()  # as a killed process leaves it
+    files.write(path, b"")
+    files.make_folder(tmp_path / "new" / "folder")
+    with files.claimed(path, files.stamp(path)), files.held(tmp_path):
+        with pytest.raises(InputError, match="another training"), files.held(tmp_path):
+            pass
+    with files.open_log(path), pytest.raises(InputError, match="another process"):
+        files.open_log(path)
+    with pytest.raises(OSError, match="is a device"):
+        files.read("/dev/null")
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert sorted(os.listdir(tmp_path)) == ["file", "new"]
+
+
 @pytest.mark.promise("bad use")
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
