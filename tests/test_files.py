@@ -202,9 +202,11 @@ def test_no_file_stays_open(tmp_path):
     (tmp_path / ".nnxp-abcd1234").touch()  # as a killed process leaves it
     files.write(path, b"")
     files.make_folder(tmp_path / "new" / "folder")
-    with files.claimed(path, files.stamp(path)), files.held(tmp_path):
-        with pytest.raises(InputError, match="another training"), files.held(tmp_path):
-            pass
+    with files.claimed(path, files.stamp(path)):
+        pass
+    taken = pytest.raises(InputError, match="another training")
+    with files.held(tmp_path), taken, files.held(tmp_path):
+        pass
     with files.open_log(path), pytest.raises(InputError, match="another process"):
         files.open_log(path)
     with pytest.raises(OSError, match="is a device"):
