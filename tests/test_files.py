@@ -274,6 +274,13 @@ def test_files_are_written_as_on_windows(tmp_path, windows):
     assert sorted(os.listdir(tmp_path)) == ["file", "log"]
 
 
+@pytest.mark.promise("one place")
+def test_a_folder_is_held_as_on_windows(tmp_path, windows):
+    taken = pytest.raises(InputError, match="another training saves there now")
+    with files.held(tmp_path), taken, files.held(tmp_path):
+        pass
+
+
 @pytest.mark.promise("whole files")
 @pytest.mark.parametrize("refusals", [2, 1000])
 def test_a_file_that_is_open_elsewhere_on_windows_is_replaced_later(
