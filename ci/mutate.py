@@ -143,7 +143,7 @@ def listed() -> dict[str, set[str]]:
     for line in SURVIVORS.read_text().splitlines():
         if line.startswith("## "):
             module = line[3:].strip()
-        elif match := re.match(r"- `(.+?: .+? -> .+?)`: .", line):
+        elif match := re.match(r"- `(.+?: .+? -> .+?)`:", line):
             found.setdefault(module, set()).add(match[1])
     return found
 
