@@ -41,7 +41,6 @@ TESTS = {
     "nnxp/files.py": ("test_files", "test_checkpoint", "test_resuming"),
     "nnxp/checkpoint.py": ("test_checkpoint", "test_loading", "test_registration"),
     "nnxp/resuming.py": ("test_resuming", "test_loading"),
-    "nnxp/divergence.py": ("test_divergence", "test_resuming"),
 }
 """The tests that concern each module."""
 CHOICE = "not torch and not jax and not cupy and not 2024.12 and not 2025.12"
