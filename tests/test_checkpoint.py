@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -242,7 +243,10 @@ def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, tensor, value
     shape = {"layers.0.weight": (2, 3), "layers.1.bias": (2,)}[tensor]
     array = np.zeros(shape, dtype=np.float32)
     array.reshape(-1)[-1] = value
-    assert tensor in refused(forge(tmp_path / "model", {tensor: array}))
+    path = forge(tmp_path / "model", {tensor: array})
+    assert tensor in refused(path)
+    with pytest.raises(ModelError, match=tensor):
+        nnxp.checkpoint.load(path)  # as a checkpoint is loaded, of which no network is made
 
 
 def test_weights_that_the_networks_dtype_cannot_hold_are_refused_by_name(tmp_path):
@@ -260,6 +264,27 @@ def test_an_array_in_the_metadata_comes_back_and_must_be_finite(tmp_path):
     made.metadata["deep"]["in"][1][0, 1] = np.nan
     with pytest.raises(ModelError, match=r"metadata\.0"):
         made.save(path)
+
+
+def test_arrays_of_any_order_come_back(tmp_path):
+    """The library safetensors writes those of Fortran's order as if they were of C's."""
+    made, path = network(), tmp_path / "model"
+    arrays = [np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.arange(6)[::-2], np.array(7.0)]
+    made.metadata["arrays"] = arrays
+    model = made.as_model()
+    turned = [(np.asfortranarray(weight), bias) for weight, bias in model.parameters]
+    nnxp.checkpoint.save(replace(model, parameters=turned), path)
+    found = nnxp.MLP.load(path, "numpy")
+    before = [*flat(made), *arrays]
+    for array, expected in zip([*flat(found), *found.metadata["arrays"]], before, strict=True):
+        np.testing.assert_array_equal(array, expected, strict=True)
+
+
+def test_metadata_that_look_like_the_place_of_the_checksum_come_back(tmp_path):
+    made = network()
+    made.metadata["zeros"] = ["0" * 64] * 2
+    made.save(tmp_path / "model")
+    assert nnxp.MLP.load(tmp_path / "model", "numpy").metadata == made.metadata
 
 
 @pytest.mark.parametrize(
@@ -464,6 +489,12 @@ def test_how_targets_were_scaled_is_read_from_earlier_files_too(tmp_path):
     again = nnxp.MLP.load(path, "numpy")
     assert again.target_scaling == TargetScaling((10.0, 20.0), (2.0, 4.0))
     assert again.metadata == {"task": "regress"}
+
+
+def test_target_scaling_up_to_its_limits_is_read(tmp_path):
+    limits = {"shift": [1e150, -1e150], "scale": [1e-150, 1.0]}
+    found = nnxp.checkpoint.load(forge(tmp_path / "m", target_scaling=limits)).target_scaling
+    assert found == TargetScaling((1e150, -1e150), (1e-150, 1.0))
 
 
 def test_a_safetensors_file_of_something_else_is_refused(tmp_path):

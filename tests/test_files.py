@@ -194,6 +194,27 @@ def test_a_log_is_opened_by_one_process(tmp_path):
     files.open_log(path).close()
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the system lists no open files")
+def test_no_file_stays_open(tmp_path):
+    """A handle that stays holds its lock, too."""
+    before = os.listdir("/proc/self/fd")
+    path = tmp_path / "file"
+    (tmp_path / ".nnxp-abcd1234").touch()  # as a killed process leaves it
+    files.write(path, b"")
+    files.make_folder(tmp_path / "new" / "folder")
+    with files.claimed(path, files.stamp(path)):
+        pass
+    taken = pytest.raises(InputError, match="another training")
+    with files.held(tmp_path), taken, files.held(tmp_path):
+        pass
+    with files.open_log(path), pytest.raises(InputError, match="another process"):
+        files.open_log(path)
+    with pytest.raises(OSError, match="is a device"):
+        files.read("/dev/null")
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert sorted(os.listdir(tmp_path)) == ["file", "new"]
+
+
 @pytest.mark.promise("bad use")
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
@@ -253,6 +274,13 @@ def test_files_are_written_as_on_windows(tmp_path, windows):
     assert sorted(os.listdir(tmp_path)) == ["file", "log"]
 
 
+@pytest.mark.promise("one place")
+def test_a_folder_is_held_as_on_windows(tmp_path, windows):
+    taken = pytest.raises(InputError, match="another training saves there now")
+    with files.held(tmp_path), taken, files.held(tmp_path):
+        pass
+
+
 @pytest.mark.promise("whole files")
 @pytest.mark.parametrize("refusals", [2, 1000])
 def test_a_file_that_is_open_elsewhere_on_windows_is_replaced_later(
@@ -274,6 +302,7 @@ def test_a_file_that_is_open_elsewhere_on_windows_is_replaced_later(
         with pytest.raises(PermissionError) as error:
             files.write(path, b"new")
         assert error.value.filename == str(path)
+        assert left == [refusals - 20]
     assert files.read(path) == (b"new" if refusals < 20 else b"old")
     assert os.listdir(tmp_path) == ["file"]
 

@@ -575,6 +575,17 @@ def test_gelu_is_the_exact_one_to_what_its_docstring_says():
     assert 8.6e-4 < np.abs(dz - slopes).max() < 8.7e-4
 
 
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 4)])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_is_of_the_last_axis(name, shape):
+    z, dy = np.random.default_rng(0).standard_normal((2, *shape))
+    forward, backward = (getattr(kernels, name + suffix) for suffix in ("", "_backward"))
+    flat, dflat = z.reshape(-1, 4), dy.reshape(-1, 4)
+    np.testing.assert_allclose(forward(z), forward(flat).reshape(shape), rtol=1e-15)
+    found = backward(dy, forward(z))
+    np.testing.assert_allclose(found, backward(dflat, forward(flat)).reshape(shape), rtol=1e-12)
+
+
 @pytest.mark.promise("properties")
 @given(rows)
 def test_softmax_gradients_sum_to_zero_over_a_row(z):

@@ -135,3 +135,32 @@ def test_what_would_not_be_read_is_not_written():
         ours.dump({"a": np.array(["text"])}, {})
     content = ours.dump({}, {"key": "value"})
     assert ours.parse_header(content).metadata == {"key": "value"}
+
+
+def test_a_file_may_end_with_its_header(tmp_path):
+    (tmp_path / "x").write_bytes(ours.dump({}, {"key": "value"}))
+    assert read(tmp_path / "x") == ({"key": "value"}, {})
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ({"__metadata__": []}, "its metadata is not text"),
+        ({"__metadata__": {"a": 1}}, "its metadata is not text"),
+        ({"a": entry([-1], 0, 4)}, "its header says nothing right of 'a'"),
+        ({"a": entry([True], 0, 4)}, "its header says nothing right of 'a'"),
+    ],
+)
+def test_a_wrong_header_is_refused_before_the_arrays_are_read(header, says):
+    with pytest.raises(ValueError, match=says):
+        ours.parse_header(framed(header))
+
+
+@pytest.mark.promise("memory")
+@pytest.mark.parametrize("end", [2**62, 10**30])
+def test_a_pipe_that_claims_more_than_there_is_memory_is_an_error(end):
+    reading, writing = os.pipe()
+    os.close(writing)
+    header = ours.parse_header(framed({"a": entry([1], 0, end)}))
+    with open(reading, "rb") as file, pytest.raises(ValueError, match="bytes: more than there are"):
+        ours.read_body(file, header)
