@@ -7,22 +7,25 @@ first one whose loss or parameters are not finite.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from nnxp.arrays import Array, namespace, rows, to_numpy
 from nnxp.data.feeds import Feed
-from nnxp.errors import DivergenceError
+from nnxp.errors import BackendError, DivergenceError
 from nnxp.executors import Runner
-from nnxp.nested import leaves
+from nnxp.nested import leaves, rebuilt
 from nnxp.network import MLP, propagate
 from nnxp.regularization import Regularization, dropout
 from nnxp.state import TrainState
+
+log = logging.getLogger("nnxp")
 
 KEPT_STEPS, KEPT_ROWS = 2**10, 2**20
 """Steps, and rows that they take, after which the state is copied anew: few run again where a
@@ -66,7 +69,7 @@ class DivergenceWatch:
         self._total = self.backend.compiled(_total)
         self._reads: deque[Callable[[], np.ndarray]] = deque()
         self._kept: TrainState | None = None
-        """A copy of the state."""
+        """A copy of the state, on the host: the device may have no memory to spare."""
         self._epochs: list[tuple[np.ndarray, float]] = []
         """(order, rate) of the epochs since that copy."""
         self._done = 0
@@ -97,7 +100,7 @@ class DivergenceWatch:
 
     def _keep(self, state: TrainState, done: int) -> None:
         """Copy the state, which is finite, after this number of steps of an epoch."""
-        self._kept, self._done = self.backend.copied(state), done
+        self._kept, self._done = _on_host(state), done
         self._epochs, self._since = [], 0
 
     def parameter_sum(self, state: TrainState) -> Array:
@@ -133,7 +136,12 @@ class DivergenceWatch:
             epoch: the number of the epoch: 1, 2, ...
             unit: the factor from the loss of a step to that of the targets' own unit.
         """
-        origin, rate = self._origin(), self._epochs[-1][1]
+        rate = self._epochs[-1][1]
+        try:
+            origin = self._origin()
+        except BackendError as problem:  # there was memory for the training, and not for this
+            log.info("the step and the layer are not known: %s", problem)
+            origin = None
         cure = f"lower the learning rate ({rate:g}), or scale the inputs"
         if origin is None:
             error = DivergenceError(f"the loss is inf in epoch {epoch}: {cure}")
@@ -152,27 +160,33 @@ class DivergenceWatch:
         None if all of them are: where only the sum of a chunk overflows, or where a device does
         not repeat its bits.
         """
-        state, done = self._kept, self._done
+        assert self._kept is not None
+        state, done = self._on_device(self._kept), self._done
         *before, (order, rate) = self._epochs
         for earlier, its_rate in before:
             for data, chunk in self.feed.chunks(earlier, done):
                 state, _ = self.run(state, data, chunk, its_rate)
             done = 0
         for data, chunk in self.feed.chunks(order, done):
-            start = self.backend.copied(state)  # steps write into their state
+            start = _on_host(state)  # steps write into their state
             state, loss = self.run(state, data, chunk, rate)
             if self._all_finite([loss, self.parameter_sum(state)]):
                 done += chunk.shape[0]
                 continue
-            state = start
+            state = self._on_device(start)
             for k in range(chunk.shape[0]):
-                start = self.backend.copied(state)
+                start = _on_host(state)
                 state, loss = self.run(state, data, chunk[k : k + 1, ...], rate)
                 if not self._all_finite([loss, self.parameter_sum(state)]):
                     with self.backend.active():
                         batch = rows(data, chunk[k, ...])
-                        return self._part(start, batch[0], state, float(loss), done + k + 1)
+                        before_step = self._on_device(start)
+                        return self._part(before_step, batch[0], state, float(loss), done + k + 1)
         return None
+
+    def _on_device(self, state: TrainState) -> TrainState:
+        arrays = [self.backend.asarray(array, copy=True) for array in leaves(state)]
+        return cast(TrainState, rebuilt(state, arrays))
 
     def _part(
         self, before: TrainState, x: Array, after: TrainState, loss: float, step: int
@@ -197,6 +211,10 @@ class DivergenceWatch:
 
     def _all_finite(self, scalars: list[Array]) -> bool:
         return bool(np.isfinite(self.backend.read(scalars)).all())
+
+
+def _on_host(state: TrainState) -> TrainState:
+    return cast(TrainState, rebuilt(state, [np.array(to_numpy(each)) for each in leaves(state)]))
 
 
 def _is_finite(array: Array) -> bool:
