@@ -113,7 +113,8 @@ def test_every_file_that_a_page_names_is_there(page):
     root = README.parent
     text = (root / page).read_text("utf-8")
     linked = [link for link in re.findall(r"\]\(([^):#]+)\)", text) if "//" not in link]
-    named = re.findall(r"`(?:python )?((?:nnxp|tests|bench)/[\w/]+(?:\.py|/)|ci/\w+(?:\.py)?)", text)
+    files = r"(?:nnxp|tests|bench)/[\w/]+(?:\.py|/)|ci/\w+(?:\.py)?"
+    named = re.findall(rf"`(?:python )?({files})", text)
     assert len(linked) + len(named) >= (15 if page == "README.md" else 1)
     for path in linked:
         assert ((root / page).parent / path).exists(), path

@@ -692,7 +692,7 @@ def test_a_folder_takes_the_checkpoints_of_one_training_at_a_time(tmp_path):
 
 @pytest.mark.promise("one place")
 def test_two_commands_do_not_save_in_one_folder_at_a_time(tmp_path):
-    how = ["train", "moons", "--epochs", "100000", "--checkpoint", "runs"]
+    how = ["train", "moons", "--epochs", "5000", "--checkpoint", "runs"]
     with started(
         [sys.executable, "-m", "nnxp", *how], cwd=tmp_path, env=environment(tmp_path),
         stdout=subprocess.DEVNULL,

@@ -73,4 +73,7 @@ def _parse(file, path: Path, dimensions: int, largest: int) -> np.ndarray:  # ty
     if len(body) != size:
         many = "more" if len(body) > size else "fewer"
         raise DataError(f"{path}: holds {many} bytes than the {size:,} it declares: fetch it anew")
-    return np.frombuffer(body, dtype=np.uint8).reshape(shape)
+    try:
+        return np.frombuffer(body, dtype=np.uint8).reshape(shape)
+    except ValueError:  # no images of 2^32 x 2^32: nothing to hold, and yet too large
+        raise DataError(f"{path}: declares {shape}, which no array has: fetch it anew") from None
