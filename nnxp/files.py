@@ -234,22 +234,23 @@ def held(folder: str | os.PathLike[str]) -> Iterator[None]:
         InputError: another holds it.
     """
     taken = InputError(f"{folder}: another training saves there now; name another folder")
-    if _WINDOWS:  # it cannot open folders; it removes this file with the handle
+    if _WINDOWS:  # it cannot open folders; this file goes with its handle
+        path = Path(folder) / f"{_PREFIX}lock"
+        temporary = getattr(os, "O_TEMPORARY", 0)
         try:
-            handle = os.open(
-                Path(folder) / f"{_PREFIX}lock",
-                os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_TEMPORARY", 0),
-            )
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | temporary)
         except FileExistsError:
             raise taken from None
     else:
-        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        handle, temporary = os.open(folder, os.O_RDONLY | os.O_CLOEXEC), None
     try:
         if _lock(handle) is False:
             raise taken
         yield
     finally:
         os.close(handle)
+        if temporary == 0:  # a stand-in for Windows, in tests
+            os.unlink(path)
 
 
 def open_log(path: str | os.PathLike[str]) -> TextIO:

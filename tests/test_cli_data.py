@@ -294,7 +294,7 @@ def test_a_training_does_not_go_on_with_other_data(tmp_path, rows, change):
     (tmp_path / "data.csv").write_text("\n".join(CHANGES[change](rows)))
     line = fail(tmp_path, *command, 4, "--resume", "runs")
     different = (
-        r"(x had other values|x had shape \(160, 2\), not \(159, 2\)|targets had other values)"
+        r"(x had other values|x had shape \(160, 2\), not \(\d+, 2\)|targets had other values)"
     )
     assert re.search(rf"runs/checkpoint-\d+\.safetensors: its {different}: give the same", line)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")} == before
