@@ -28,7 +28,8 @@ with tempfile.TemporaryDirectory() as corpus:
     atheris.Setup(
         [
             sys.argv[0], corpus, f"-max_total_time={seconds}", *fixed,
-            "-rss_limit_mb=512", "-timeout=20", "-max_len=8192", f"-artifact_prefix={found}/", "-print_final_stats=1",
+            "-rss_limit_mb=512", "-timeout=20", "-max_len=8192",
+            f"-artifact_prefix={found}/", "-print_final_stats=1",
         ],
         lambda data: targets.run(name, data),
     )  # fmt: skip
