@@ -80,16 +80,14 @@ class CuPyBackend(Backend):
     def runs_ahead(self) -> bool:
         return True
 
-    def reading(self, scalars: list[Array]) -> Callable[[], Array]:
+    def _begin_to_read(self, values: Array) -> Callable[[], Array]:
         import cupy
         import cupyx
 
-        with self.active():
-            values = self.xp.stack(scalars)
-            host = cupyx.empty_pinned(values.shape, values.dtype)
-            values.get(out=host, blocking=False)  # on the current stream
-            copied = cupy.cuda.Event(block=True, disable_timing=True)
-            copied.record()
+        host = cupyx.empty_pinned(values.shape, values.dtype)
+        values.get(out=host, blocking=False)  # on the current stream
+        copied = cupy.cuda.Event(block=True, disable_timing=True)
+        copied.record()
 
         def wait() -> Array:
             copied.synchronize()

@@ -84,9 +84,7 @@ class JAXBackend(Backend):
     def runs_ahead(self) -> bool:
         return True
 
-    def reading(self, scalars: list[Array]) -> Callable[[], Array]:
-        with self.active():
-            values = self.xp.stack(scalars)
+    def _begin_to_read(self, values: Array) -> Callable[[], Array]:
         values.copy_to_host_async()
         return lambda: to_numpy(values).astype("float64")
 

@@ -76,11 +76,10 @@ class TorchBackend(Backend):
     def runs_ahead(self) -> bool:
         return self.device_name.startswith("cuda")
 
-    def reading(self, scalars: list[Array]) -> Callable[[], Array]:
+    def _begin_to_read(self, values: Array) -> Callable[[], Array]:
         if not self.runs_ahead:
-            return super().reading(scalars)
-        with self.active(), self.xp.cuda.device(self.device):
-            values = self.xp.stack(scalars)
+            return super()._begin_to_read(values)
+        with self.xp.cuda.device(self.device):
             host = self.xp.empty(values.shape, dtype=values.dtype, pin_memory=True)
             host.copy_(values, non_blocking=True)
             copied = self.xp.cuda.Event()
