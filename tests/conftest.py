@@ -245,11 +245,20 @@ def cases(record_property: Any) -> Iterator[Cases]:
     yield found
     record_property("tried", found.tried)
     record_property("failed", len(found.failed))
-    if not found.tried:
-        pytest.fail("no case was tried", pytrace=False)
-    if found.failed:
-        first = "\n".join(found.failed[:20])
-        pytest.fail(f"{len(found.failed)} of {found.tried} cases:\n{first}", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
+    """Fail a test of which a case failed, or that tried none; a test that was skipped tried none."""
+    result = yield
+    found = pyfuncitem.funcargs.get("cases")
+    if isinstance(found, Cases):
+        if not found.tried:
+            pytest.fail("no case was tried", pytrace=False)
+        if found.failed:
+            first = "\n".join(found.failed[:20])
+            pytest.fail(f"{len(found.failed)} of {found.tried} cases:\n{first}", pytrace=False)
+    return result
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
