@@ -13,9 +13,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from nnxp.arrays import Array, index_dtype
+from nnxp.arrays import rows as take_rows
 from nnxp.backends.base import Backend
 from nnxp.backends.staging import Layout, Staging
 from nnxp.data import batches, placement
+from nnxp.distributed.share import BatchShare
 
 Chunk = tuple[tuple[Array, ...], Array]
 """Data on the device, and the indices of each step's rows in it, (steps, batch)."""
@@ -47,6 +49,8 @@ class Feed:
         self.batch_size = min(int(batch_size or self.samples), self.samples)
         self.steps = steps or batches.STEPS_PER_CHUNK
         self.index_dtype = index_dtype(backend.xp)
+        self.share = BatchShare()
+        """The part of each batch that this process takes."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -54,7 +58,7 @@ class Feed:
         return -(-self.samples // self.batch_size)
 
     def chunks(self, order: np.ndarray, done: int = 0) -> Iterator[Chunk]:
-        """Yield an epoch's chunks.
+        """Yield an epoch's chunks: the rows of this process, see `share`.
 
         Args:
             order: a permutation of the rows to train on, (samples,).
@@ -64,7 +68,20 @@ class Feed:
 
     def _rows(self, order: np.ndarray, done: int) -> Iterator[np.ndarray]:
         order = order if self.train_rows is None else self.train_rows[order]
-        return batches.chunks(order, self.batch_size, self.steps, done)
+        return map(self.share.of, batches.chunks(order, self.batch_size, self.steps, done))
+
+    def batch_size_after(self, done: int) -> int:
+        """Return the number of rows of all processes of the step after `done` steps of an epoch."""
+        return min(self.batch_size, self.samples - done * self.batch_size)
+
+    def batch(self, rows: np.ndarray) -> tuple[Array, ...]:
+        """Return rows, (n,), of the data, on the device: also those of other processes' parts."""
+        if self.train_rows is not None:
+            rows = self.train_rows[rows]
+        return self._batch(rows)
+
+    def _batch(self, rows: np.ndarray) -> tuple[Array, ...]:
+        raise NotImplementedError
 
 
 class Resident(Feed):
@@ -74,6 +91,10 @@ class Resident(Feed):
         indices = self.index_dtype
         for rows in self._rows(order, done):
             yield self.data, self.backend.asarray(rows, dtype=indices)
+
+    def _batch(self, rows: np.ndarray) -> tuple[Array, ...]:
+        with self.backend.active():
+            return take_rows(self.data, self.backend.asarray(rows, dtype=self.index_dtype))
 
 
 class Streamed(Feed):
@@ -134,11 +155,18 @@ class Streamed(Feed):
             for place in self._places:
                 place.host()  # wait for the copies, so that none uses freed memory
 
+    def _batch(self, rows: np.ndarray) -> tuple[Array, ...]:
+        found = []
+        for source, dtype in zip(self.data, self.dtypes, strict=True):
+            found.append(np.empty((len(rows), *source.shape[1:]), dtype))
+            gather(source, rows, found[-1])
+        return tuple(map(self.backend.asarray, found))
+
     def _place(self, number: int) -> Staging:
         if number == len(self._places):  # in the first epoch
             # One size, although an epoch's last chunks are smaller, so that steps compile once.
             layout: Layout = [
-                ((self.steps * self.batch_size, *array.shape[1:]), dtype)
+                ((self.steps * self.share.rows(self.batch_size), *array.shape[1:]), dtype)
                 for array, dtype in zip(self.data, self.dtypes, strict=True)
             ]
             with self.backend.active():
