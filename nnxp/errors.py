@@ -135,6 +135,11 @@ class RankError(NnxpError, RuntimeError):
         True
     """
 
+    def __init__(self, message: str, depth: int = 0) -> None:
+        super().__init__(message)
+        self.depth = depth
+        """How many `together` the process was in that failed."""
+
 
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message; if the message is empty, the error's class."""

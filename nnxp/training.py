@@ -486,13 +486,13 @@ class _Training:
         if recorder:
             scalars += self._measured(recorder, order, rate)
         values = self.backend.read(scalars)
-        if len(set(self.world.exchange(float(values[len(sizes)])))) > 1:
-            log.warning("the processes' parameters differed by rounding: all take the first's")
-            self.state = ranks.same_state(self.world, self.state, self.backend)
         mean = self.unit * float(values[: len(sizes)] @ sizes) / samples
         seconds = before + time.perf_counter() - start
         if not np.isfinite(values[: len(sizes) + 1]).all():
             raise self.watch.error(number, self.unit)
+        if len(set(self.world.exchange(float(values[len(sizes)])))) > 1:
+            log.warning("the processes' parameters differed by rounding: all take the first's")
+            self.state = ranks.same_state(self.world, self.state, self.backend)
         self.network.copy_parameters(self.state.parameters)
         validation_loss, metric = self._validate(number, rate)
         diagnosis = recorder.diagnosis(values[len(sizes) + 1 :], rate) if recorder else None
@@ -559,7 +559,10 @@ class _Training:
                 yield
             except BaseException as error:
                 self.network.history = self.history
-                if self.can_save and not isinstance(error, DivergenceError):
+                # The slope totals of all processes are saved, if all of them are here.
+                is_whole = self.world.size == 1 or not self.state.slope_totals
+                is_whole |= getattr(error, "is_everywhere", False)
+                if self.can_save and is_whole and not isinstance(error, DivergenceError):
                     self._save()
                 raise
             self._save()

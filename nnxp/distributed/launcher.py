@@ -18,6 +18,10 @@ LAUNCHERS = {
     "MV2_COMM_WORLD_SIZE": "MVAPICH's mpiexec",
 }
 """The variables by which launchers tell a process the number of processes."""
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PALS_RANKID", "MV2_COMM_WORLD_RANK")
+"""The variables by which launchers tell a process its number."""
+LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "MV2_COMM_WORLD_LOCAL_RANK")
+"""The variables by which launchers tell a process its number among those on its machine."""
 COMMAND = "mpiexec -n 4 nnxp train ..."
 
 
@@ -34,6 +38,16 @@ def launched() -> tuple[int, str] | None:
         if text.isdecimal() and int(text) > 1:
             return int(text), name
     return None
+
+
+def rank() -> int:
+    """Return the number of this process that the launcher gave it; 0 without a launcher."""
+    return int(next((os.environ[name] for name in RANKS if name in os.environ), "0"))
+
+
+def is_first_on_machine() -> bool:
+    """Return whether this process is the first on its machine, or alone, as far as is known."""
+    return next((os.environ[name] for name in LOCAL_RANKS if name in os.environ), "0") == "0"
 
 
 def world(backend: str = "numpy") -> World:

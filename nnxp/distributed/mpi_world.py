@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -19,7 +19,9 @@ from nnxp.errors import BackendError, RankError, described
 
 PATIENCE = 10.0
 """Seconds that a failed rank waits for the others before it ends them: they may be in a step."""
-_VALUE, _NUMBER, _FAILED = range(3)
+_VALUE, _NUMBER, _DONE, _FAILED, _LEFT = range(5)
+"""Messages: a value follows; the number counts; the end of `together`, with success, with an error,
+and after the error of another rank."""
 
 
 class MPIWorld(World):
@@ -34,6 +36,7 @@ class MPIWorld(World):
 
         self.rank, self.size = communicator.Get_rank(), communicator.Get_size()
         self._library = MPI.Get_library_version()
+        self._depth = 0
         # Messages about the training never meet those of its steps.
         self._control, self.steps = communicator.Dup(), communicator.Dup()
         machine = communicator.Split_type(MPI.COMM_TYPE_SHARED)
@@ -91,8 +94,8 @@ class MPIWorld(World):
             RankError: another rank has failed.
             TimeoutError: the others do not come.
         """
-        mine, all_of_them = np.array([kind, number]), np.empty((self.size, 2), dtype=np.int64)
-        request = self._control.Iallgather(mine, all_of_them)
+        mine, everyone = np.array([kind, number]), np.empty((self.size, 2), dtype=np.int64)
+        request = self._control.Iallgather(mine, everyone)
         if patience is None:
             request.Wait()
         else:
@@ -101,10 +104,12 @@ class MPIWorld(World):
                 if time.monotonic() > end:
                     raise TimeoutError
                 time.sleep(0.001)
-        if kind != _FAILED and (all_of_them[:, 0] == _FAILED).any():
+        kinds, numbers = everyone[:, 0].tolist(), everyone[:, 1].tolist()
+        if _FAILED in kinds and kind != _FAILED:
             rank, text = self._failures(None)
-            raise RankError(f"rank {rank} failed: {text}")
-        numbers: list[int] = all_of_them[:, 1].tolist()
+            raise RankError(f"process {rank} failed: {text}", numbers[rank])
+        if _LEFT in kinds and kind in (_VALUE, _NUMBER):
+            raise RankError(f"process {kinds.index(_LEFT)} has ended", self._depth)
         return numbers
 
     def _failures(self, error: BaseException | None) -> tuple[int, str]:
@@ -114,24 +119,38 @@ class MPIWorld(World):
 
     @contextmanager
     def together(self) -> Iterator[None]:
+        # At its end each rank tells the others once how it ended. A RankError says at which depth
+        # that was done: a rank that hears of it within the `with` is at its end, too.
+        self._depth += 1
         try:
             yield
-            self.vote(0)
-        except RankError:
+            self._gather(_DONE, self._depth)
+        except RankError as error:
+            if error.depth > self._depth:
+                self._leave()
             raise
         except BaseException as error:
-            if getattr(error, "is_known", False):  # an inner `together` has told the others
-                raise
-            try:
-                self._gather(_FAILED, 0, PATIENCE)
-            except TimeoutError:
-                print(f"nnxp: rank {self.rank}: {_text(error)}", file=sys.stderr, flush=True)
-                self._control.Abort(1)
-            rank, text = self._failures(error)
-            if rank < self.rank:
-                raise RankError(f"rank {rank} failed: {text}") from None
-            error.is_known = True  # type: ignore[attr-defined]
+            self._tell(error)
             raise
+        finally:
+            self._depth -= 1
+
+    def _leave(self) -> None:
+        """Let the others go on that caught what this rank heard of."""
+        with suppress(RankError):
+            self._gather(_LEFT, self._depth)
+
+    def _tell(self, error: BaseException) -> None:
+        """Tell the others of an error; end them all if they do not come to hear of it."""
+        # A signal may have come to this process alone, and the user waits.
+        patience = PATIENCE if isinstance(error, Exception) else 1.0
+        try:
+            self._gather(_FAILED, self._depth, patience)
+        except TimeoutError:
+            print(f"nnxp: process {self.rank}: {_text(error)}", file=sys.stderr, flush=True)
+            self._control.Abort(1)
+        first, _ = self._failures(error)
+        error.told_by = first  # type: ignore[attr-defined]
 
     def describe(self) -> str:
         where = "this machine" if self.machines == 1 else f"{self.machines} machines"
