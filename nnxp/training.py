@@ -277,11 +277,6 @@ def train(
             table.expect(prepared.feed.samples)
             callbacks = [table.row, *callbacks]
         advance = [each for each in (progress, table) if each]
-        ranks.same_parameters(world, network)
-        training = _Training(
-            network, prepared, objective, optimizer, regularization, seed, chosen, diagnose, resume,
-            snapshot, world,
-        )  # fmt: skip
         if checkpoint is not None or snapshot is not None or world.size > 1:
             settings: dict[str, Any] = {
                 "optimizer": optimizer,
@@ -298,14 +293,19 @@ def train(
                 "diagnose": diagnose,
             }
             data = resuming.fingerprint(network.dtype, x, targets, sample_weight)
-            alike = {"network": network, "epochs": epochs, "clip norm": clip_norm, **data}
-            ranks.check_alike(world, settings | alike)
+            alike = {"network": network, "epochs": epochs, "clip norm": clip_norm}
+            ranks.check_alike(world, data | alike | settings)
+            ranks.same_parameters(world, network)
             if snapshot is not None:
                 resuming.check_again(place, snapshot, settings, data, network)
-            if checkpoint is not None and world.rank == 0:
-                training.writer = Writer(
-                    cast(Checkpoints, checkpoint), network, settings, data, training.history.steps
-                )
+        training = _Training(
+            network, prepared, objective, optimizer, regularization, seed, chosen, diagnose, resume,
+            snapshot, world,
+        )  # fmt: skip
+        if checkpoint is not None and world.rank == 0:
+            training.writer = Writer(
+                cast(Checkpoints, checkpoint), network, settings, data, training.history.steps
+            )
         for each in advance:
             if hasattr(each, "watch"):  # an EpochTable
                 each.watch(training.running)

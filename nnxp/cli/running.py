@@ -40,8 +40,8 @@ def leave_after(run: Callable[[], int]) -> None:
 def _status(run: Callable[[], int]) -> int:
     try:
         return run()
-    except RankError:  # the process that failed says why
-        return 1
+    except RankError:  # the process that failed says why, and gives mpiexec its exit status
+        return 0
     except _EXPECTED as error:
         message, status = _described(error)
         told_by = getattr(error, "told_by", None)  # the first process that has such an error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
+from nnxp.concurrency import warnings_ignored
 from nnxp.distributed.world import ALONE, World
 from nnxp.errors import BackendError, first_line
 from nnxp.extras import require
@@ -75,7 +76,8 @@ def world(backend: str = "numpy") -> World:
     mpi4py = require("mpi4py", f"a training in {count} processes, which {launcher} started,", "mpi")
     mpi4py.rc.thread_level = "serialized"  # other threads never call MPI
     try:
-        from mpi4py import MPI
+        with warnings_ignored():  # of another launcher: the error below names it
+            from mpi4py import MPI
     except ImportError as error:
         raise BackendError(
             f"mpi4py is installed but finds no MPI ({first_line(error)}): "
