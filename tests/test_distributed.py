@@ -10,11 +10,11 @@ import textwrap
 import time
 from pathlib import Path
 
+import distributed_training
 import numpy as np
 import pytest
 from command_line import MOON_CSV, environment, fail, run_process, succeed
 from conftest import require
-from distributed_training import CASES
 
 import nnxp
 from nnxp import resuming
@@ -72,7 +72,7 @@ def test_several_processes_train_the_network_of_one(backend, processes, tmp_path
     done = start(processes, WORKER, backend, folder=tmp_path, JAX_ENABLE_X64=1, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found.keys() == {*CASES, "resumed in one process"}
+    assert found.keys() == {*distributed_training.cases(backend), "resumed in one process"}
     # The emulated CUDA has no NCCL.
     without_nccl = "steps run eagerly: gradients are added in the host's memory, without NCCL"
     for name, (distance, fallbacks) in found.items():

@@ -8,6 +8,7 @@ the same: XLA takes what each process has.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +23,10 @@ PROGRAMS = 8
 """Programs that are kept: two lengths of chunk, and the last, smaller batch."""
 
 
+TIMEOUT = 60
+"""Seconds that the processes wait for each other."""
+
+
 def initialize(world: Any) -> None:
     """Join the JAX of all processes; once, before JAX computes anything.
 
@@ -33,9 +38,13 @@ def initialize(world: Any) -> None:
     if jax.distributed.is_initialized():
         return
     address = world.first(_free_address())
+    # The processes talk by gRPC, which would ask a proxy for the way to each other.
+    variable, host = "no_grpc_proxy", address.rpartition(":")[0]
+    direct = os.environ.get(variable, os.environ.get("no_proxy", ""))
+    os.environ[variable] = ",".join(filter(None, [direct, host]))
     try:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(address, world.size, world.rank)
+        jax.distributed.initialize(address, world.size, world.rank, initialization_timeout=TIMEOUT)
     except RuntimeError as error:
         raise BackendError(
             f"jax cannot join {world.size} processes ({first_line(error)}): "

@@ -19,6 +19,8 @@ from nnxp.errors import BackendError, RankError, described
 
 PATIENCE = 10.0
 """Seconds that a failed rank waits for the others before it ends them: they may be in a step."""
+SPIN = 0.001
+"""Seconds that a rank waits for the others without sleep: longer waits leave the core to them."""
 _VALUE, _NUMBER, _DONE, _FAILED, _LEFT = range(5)
 """Messages: a value follows; the number counts; the end of `together`, with success, with an error,
 and after the error of another rank."""
@@ -96,14 +98,13 @@ class MPIWorld(World):
         """
         mine, everyone = np.array([kind, number]), np.empty((self.size, 2), dtype=np.int64)
         request = self._control.Iallgather(mine, everyone)
-        if patience is None:
-            request.Wait()
-        else:
-            end = time.monotonic() + patience
-            while not request.Test():
-                if time.monotonic() > end:
-                    raise TimeoutError
-                time.sleep(0.001)
+        start = time.monotonic()
+        while not request.Test():
+            waited = time.monotonic() - start
+            if patience is not None and waited > patience:
+                raise TimeoutError
+            if waited > SPIN:
+                time.sleep(SPIN)
         kinds, numbers = everyone[:, 0].tolist(), everyone[:, 1].tolist()
         if _FAILED in kinds and kind != _FAILED:
             rank, text = self._failures(None)
