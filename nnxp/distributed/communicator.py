@@ -16,6 +16,12 @@ class Communicator(Protocol):
 
     Each rank calls the same methods in the same order with arrays of the same shapes. The numbers
     that a method returns are the same on every rank.
+
+    Example:
+        >>> import nnxp
+        >>> alone = nnxp.distributed.ALONE.communicator(nnxp.backends.get("numpy"))
+        >>> alone is None  # one process needs none
+        True
     """
 
     rank: int
