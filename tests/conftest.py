@@ -238,10 +238,17 @@ def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
         yield _open(request.param, request, stack).backend
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-case", action="store_true",
+        help="try each case of the tests that draw a sample of thousands, as ci/reliability does",
+    )  # fmt: skip
+
+
 @pytest.fixture
-def cases(record_property: Any) -> Iterator[Cases]:
+def cases(record_property: Any, request: pytest.FixtureRequest) -> Iterator[Cases]:
     """Counts what a test tries of its promise; see `promises`."""
-    found = Cases()
+    found = Cases(every=request.config.getoption("--every-case"))
     yield found
     record_property("tried", found.tried)
     record_property("failed", len(found.failed))

@@ -20,8 +20,9 @@ def mutate(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.promise("teeth")
-def test_changes_of_the_code_are_noticed(cases):
-    command = [sys.executable, "ci/mutate.py", "--quick"]
+def test_changes_of_the_code_are_noticed(mutate, cases):
+    modules = cases.drawn(mutate.TESTS, 3)
+    command = [sys.executable, "ci/mutate.py", "--quick", *modules]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     found = re.findall(r"^(.+): (killed|SURVIVED)", done.stdout, re.MULTILINE)
     assert found, done.stderr
