@@ -279,6 +279,7 @@ def test_a_folder_is_held_as_on_windows(tmp_path, windows):
     taken = pytest.raises(InputError, match="another training saves there now")
     with files.held(tmp_path), taken, files.held(tmp_path):
         pass
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.promise("whole files")

@@ -203,6 +203,17 @@ def test_other_data_networks_and_rows_are_refused_with_their_names(tmp_path):
     refused("its kind of optimizer was SGD, not RMSprop", optimizer=nnxp.RMSprop(), clip_norm=1.0)
 
 
+@pytest.mark.parametrize("block", [1, 13, 2**20])
+@pytest.mark.parametrize("x", [X, X.astype(">f8"), X.tolist(), np.asfortranarray(X)])
+def test_a_fingerprint_is_the_hash_of_all_values_however_they_are_given(x, block, monkeypatch):
+    monkeypatch.setattr(resuming, "_BLOCK_ELEMENTS", block)
+    found = resuming.fingerprint("float32", x, T)
+    assert found == {
+        "x": f"(203, 6) {hashlib.sha256(X.astype('<f4').tobytes()).hexdigest()}",
+        "targets": f"(203,) {hashlib.sha256(T.astype('<f8').tobytes()).hexdigest()}",
+    }
+
+
 @pytest.mark.promise("resume")
 def test_what_may_change_is_said(tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.INFO, "nnxp")
@@ -212,6 +223,20 @@ def test_what_may_change_is_said(tmp_path, caplog, monkeypatch):
     said = {each.levelname: each.getMessage() for each in caplog.records}
     assert "learning_rate=0.2" in caplog.text
     assert said["WARNING"].startswith("processor is another, and was ")
+
+
+@pytest.mark.promise("resume")
+def test_a_setting_that_only_one_version_has_is_said(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "nnxp")
+    training("numpy", tmp_path, epochs=1, **HOW["sgd"])
+    newest = max(tmp_path.iterdir())
+    model = nnxp.checkpoint.load(newest)
+    settings = model.metadata["training"]["settings"]
+    settings["old"] = settings.pop("loss")
+    nnxp.checkpoint.save(model, newest)
+    training("numpy", epochs=2, resume=tmp_path, **HOW["sgd"])
+    assert f"old is None, and was {settings['old']}" in caplog.text
+    assert f"loss is {settings['old']}, and was None" in caplog.text
 
 
 @pytest.mark.promise("damage")
