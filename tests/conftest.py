@@ -256,7 +256,7 @@ def cases(record_property: Any, request: pytest.FixtureRequest) -> Iterator[Case
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
-    """Fail a test of which a case failed, or that tried none; a test that was skipped tried none."""
+    """Fail a test of which a case failed, or that tried none; a skipped test tried none."""
     result = yield
     found = pyfuncitem.funcargs.get("cases")
     if isinstance(found, Cases):

@@ -59,7 +59,7 @@ class Cases:
             self.failed.append(f"{description}: {type(error).__name__}: {error}")
 
     def drawn(self, cases: Iterable[T], one_in: int) -> list[T]:
-        """Of each `one_in` cases in turn, one at random, but the same in each run; or every case."""
+        """Of each `one_in` cases in turn one at random, the same in each run; or every case."""
         found = list(cases)
         if self.every:
             return found
