@@ -113,6 +113,33 @@ def test_parameters_that_no_loss_shows_are_noticed_within_a_chunk(backend):
     assert len(chunks) <= 1
 
 
+@pytest.fixture
+def copies(monkeypatch):
+    """The steps after which the state is copied."""
+    found, keep = [], divergence.DivergenceWatch._keep
+
+    def noted(self, state, done):
+        found.append(done)
+        keep(self, state, done)
+
+    monkeypatch.setattr(divergence.DivergenceWatch, "_keep", noted)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("batch", "chunk", "steps", "expected"),
+    [(1, 16, 2080, [0, 1024, 2048]), (2**17, 1, 10, [0, 8])],
+)
+def test_copies_are_a_thousand_steps_or_a_million_rows_apart(
+    batch, chunk, steps, expected, copies, monkeypatch
+):
+    monkeypatch.setattr("nnxp.data.placement.NetworkSpec.chunk_steps", lambda *_: chunk)
+    x = np.ones((batch * steps, 1), np.float32)
+    network = MLP((1, 1), output="identity", backend="numpy")
+    nnxp.train(network, x, x, epochs=1, batch_size=batch, scale_targets=False)
+    assert copies == expected
+
+
 @pytest.mark.parametrize("ahead", [False, True])
 def test_a_device_that_runs_ahead_is_read_while_it_works_on_the_next_chunk(ahead, monkeypatch):
     monkeypatch.setattr(type(backends.get("numpy")), "runs_ahead", ahead)
@@ -124,25 +151,27 @@ def test_a_device_that_runs_ahead_is_read_while_it_works_on_the_next_chunk(ahead
 @pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize(
     ("limit", "most", "every"),
-    [("STEPS", 8, 8), ("STEPS", 9, 16), ("ROWS", 8 * BATCH, 8), ("ROWS", 8 * BATCH + 1, 16)],
+    [
+        ("STEPS", 8, 8),
+        ("STEPS", 9, 16),
+        ("ROWS", 8 * BATCH, 8),
+        ("ROWS", 8 * BATCH + 1, 16),
+        ("STEPS", 17, 24),
+    ],
 )
-def test_only_the_steps_since_the_last_copy_run_again(limit, most, every, ahead, monkeypatch):
+def test_only_the_steps_since_the_last_copy_run_again(
+    limit, most, every, ahead, copies, monkeypatch
+):
     monkeypatch.setattr(type(backends.get("numpy")), "runs_ahead", ahead)
     monkeypatch.setattr("nnxp.data.placement.NetworkSpec.chunk_steps", lambda *_: 8)
     monkeypatch.setattr(divergence, f"KEPT_{limit}", most)
-    copies, again = [], []
-    keep, error_of = divergence.DivergenceWatch._keep, divergence.DivergenceWatch.error
-
-    def noted(self, state, done):
-        copies.append(done)
-        keep(self, state, done)
+    again, error_of = [], divergence.DivergenceWatch.error
 
     def counted(self, *about):
         run = self.run
         self.run = lambda *step: again.append(step[2].shape[0]) or run(*step)
         return error_of(self, *about)
 
-    monkeypatch.setattr(divergence.DivergenceWatch, "_keep", noted)
     monkeypatch.setattr(divergence.DivergenceWatch, "error", counted)
     error, *_ = diverge("numpy", **HOW["sgd"])
     step, whole = error.step, (error.step - 1) // 8
