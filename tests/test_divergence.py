@@ -7,7 +7,7 @@ import pytest
 from command_line import fail, succeed
 
 import nnxp
-from nnxp import MLP, SGD, DivergenceError, Regularization, backends, divergence, resuming
+from nnxp import MLP, SGD, BackendError, DivergenceError, Regularization, backends, divergence, resuming
 from nnxp.arrays import to_numpy
 from nnxp.nested import leaves
 
@@ -208,6 +208,18 @@ def test_a_training_that_goes_on_within_an_epoch_names_the_same_step(tmp_path):
     assert 0 < snapshot.progress.steps < error.step
     again, *_ = diverge("numpy", **HOW["momentum, dropout"], resume=tmp_path)
     assert str(again) == str(error)
+
+
+def test_a_device_without_memory_for_the_search_says_so(monkeypatch, caplog):
+    caplog.set_level("INFO", "nnxp")
+
+    def search(self):
+        raise BackendError("out of memory")
+
+    monkeypatch.setattr(divergence.DivergenceWatch, "_origin", search)
+    error, *_ = diverge("numpy", match="the loss is inf in epoch 1: lower", **HOW["sgd"])
+    assert (error.epoch, error.step, error.layer) == (1, None, None)
+    assert "the step and the layer are not known: out of memory" in caplog.text
 
 
 def test_a_sum_that_overflows_is_of_no_step():
