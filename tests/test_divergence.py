@@ -7,7 +7,7 @@ import pytest
 from command_line import fail, succeed
 
 import nnxp
-from nnxp import MLP, SGD, BackendError, DivergenceError, Regularization, backends, divergence, resuming
+from nnxp import MLP, SGD, DivergenceError, Regularization, backends, divergence, resuming
 from nnxp.arrays import to_numpy
 from nnxp.nested import leaves
 
@@ -214,7 +214,7 @@ def test_a_device_without_memory_for_the_search_says_so(monkeypatch, caplog):
     caplog.set_level("INFO", "nnxp")
 
     def search(self):
-        raise BackendError("out of memory")
+        raise nnxp.BackendError("out of memory")
 
     monkeypatch.setattr(divergence.DivergenceWatch, "_origin", search)
     error, *_ = diverge("numpy", match="the loss is inf in epoch 1: lower", **HOW["sgd"])
