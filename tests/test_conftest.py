@@ -1,5 +1,6 @@
 """How the tests are run: samples of cases, and what is left out."""
 
+import os
 import re
 import subprocess
 import sys
@@ -22,7 +23,9 @@ def test_every_case_is_drawn_where_it_is_asked_for():
 
 @pytest.mark.slow
 def test_what_passed_before_is_left_out(tmp_path):
-    (tmp_path / "conftest.py").symlink_to(Path(__file__).with_name("conftest.py"))
+    tests = Path(__file__).parent
+    (tmp_path / "conftest.py").symlink_to(tests / "conftest.py")
+    environment = os.environ | {"PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"}
     (tmp_path / "test_some.py").write_text(
         "import pytest\n"
         "@pytest.mark.parametrize('x', ['a.b', 'c'])\n"
@@ -35,8 +38,11 @@ def test_what_passed_before_is_left_out(tmp_path):
 
     def run(option):
         command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", option]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        return re.findall("^test_some.py::(.*) [A-Z]+", done.stdout, re.MULTILINE), done.stdout
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        found = re.findall("^test_some.py::(.*) [A-Z]+", done.stdout, re.MULTILINE)
+        return found, done.stdout + done.stderr
 
     ran, text = run("--junitxml=results.xml")
     assert len(ran) == 5, text
