@@ -137,7 +137,8 @@ def _tests(libraries: Sequence[str]) -> list[Part]:
 
 def _few_tests(device: str, libraries: Sequence[str]) -> list[Part]:
     environment = {"NNXP_REQUIRE": ",".join(libraries), "NNXP_TEST_DEVICE": device}
-    command = [*_PYTEST, "-k", " or ".join(libraries) or "numpy", "tests/test_optimizers.py"]
+    few = f"({' or '.join(libraries) or 'numpy'}) and formulas"
+    command = [*_PYTEST, "-k", few, "tests/test_optimizers.py"]
     return [Part("tests", 600, command, environment)]
 
 

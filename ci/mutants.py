@@ -9,8 +9,9 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ class Mutant:
     name: str
     """The function and the change: what names it although lines move."""
     line: int
-    source: str
+    source: Callable[[], str]
+    """Writes the module."""
 
     @property
     def rank(self) -> str:
@@ -51,15 +53,26 @@ def mutants(path: Path, module: str) -> list[Mutant]:
         for new in _changes(owner, field, node):
             before = _text(owner, node)
             _put(owner, field, index, new)
-            after, source = _text(owner, new), ast.unparse(tree)
+            after = _text(owner, new)
             _put(owner, field, index, node)
             name = f"{function}: {before} -> {after}"
             seen[name] += 1
             if seen[name] > 1:
                 name += f" ({seen[name]})"
             line = getattr(node, "lineno", getattr(owner, "lineno", 0))
+            source = partial(_source, tree, owner, field, index, node, new)
             found.append(Mutant(module, function, name, line, source))
     return found
+
+
+def _source(
+    tree: ast.Module, owner: Any, field: str, index: int | None, node: ast.AST, new: ast.AST
+) -> str:
+    """Write a module with a new node in the place of one of its nodes."""
+    _put(owner, field, index, new)
+    written = ast.unparse(tree)
+    _put(owner, field, index, node)
+    return written
 
 
 def _text(owner: Any, node: ast.AST) -> str:

@@ -8,6 +8,7 @@ run first.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib
 import os
 import re
@@ -18,7 +19,6 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[1]
 SURVIVORS = ROOT / "ci" / "mutation-survivors.md"
 LONGEST = 30
 """Seconds for a test."""
+PR_SET_CHILD_SUBREAPER = 36
+"""Of Linux's prctl.h."""
 KERNELS = ("test_kernels", "test_gradients")
 TESTS = {
     "nnxp/kernels/__init__.py": KERNELS,
@@ -41,6 +43,7 @@ TESTS = {
     "nnxp/files.py": ("test_files", "test_checkpoint", "test_resuming"),
     "nnxp/checkpoint.py": ("test_checkpoint", "test_loading", "test_registration"),
     "nnxp/resuming.py": ("test_resuming", "test_loading"),
+    "nnxp/divergence.py": ("test_divergence",),
 }
 """The tests that concern each module."""
 CHOICE = "not torch and not jax and not cupy and not 2024.12 and not 2025.12"
@@ -78,6 +81,20 @@ class Order:
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.note.write_text(nodeid)
         signal.alarm(LONGEST)  # its default action ends the process
+
+
+def adopt() -> None:
+    """Make this process the parent of what its children leave behind, in whatever session it is."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def end_children() -> None:
+    """Kill each child of this process, and what it leaves behind, until there is none."""
+    while children := Path("/proc/thread-self/children").read_text().split():
+        for child in map(int, children):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 
 
 class Copy:
@@ -126,8 +143,7 @@ class Copy:
                 sys.stdout.flush()
                 os._exit(int(code))
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        with suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)  # what its tests started
+        end_children()
         return code, note.read_text()
 
     def tail(self) -> str:
@@ -167,7 +183,7 @@ def run(copied: Copy, module: str, chosen: list[Mutant]) -> list[Mutant]:
     killers: list[str] = []
     survivors = []
     for mutant in chosen:
-        copied.put(module, mutant.source)
+        copied.put(module, mutant.source())
         began = time.monotonic()
         code, killer = copied.test(tests, killers, mutant.function)
         seconds = time.monotonic() - began
@@ -200,6 +216,7 @@ def main() -> None:
     names = [name for name in TESTS if any(each in name for each in given.modules or [""])]
     reasons = listed()
     table, surprises = [], []
+    adopt()
     with tempfile.TemporaryDirectory() as folder:
         copied = Copy(Path(folder).resolve())
         for module in names:

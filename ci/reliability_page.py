@@ -18,7 +18,8 @@ TEXT = """# Reliability
 
 What nnxp promises, and how often its tests tried each promise. A case is one input, one place to
 stop, one damaged byte, one backend, or the like: a test has one case or thousands. The table is
-made by `bash ci/reliability`, which runs all of them; most of them run before each change, too.
+made by `bash ci/reliability`, which tries all of them. The same tests run before each change, and
+then draw a sample where they have thousands of cases.
 
 {date}, {processor}, Python {python}, {versions}.
 
@@ -27,9 +28,9 @@ made by `bash ci/reliability`, which runs all of them; most of them run before e
 {rows}
 
 The tests are marked with their promise, `@pytest.mark.promise(...)`:
-`pytest -m "promise and (slow or not slow)"` runs them. Longer searches for what they may miss run
-by hand: `ci/fuzz` and `ci/mutation`. What could not be tried is said where it belongs: on
-[other systems](guides/platforms.md), on [GPUs](project/results.md), and in the
+`pytest -m "promise and (slow or not slow)" --every-case` runs them. Longer searches for what they
+may miss run by hand: `ci/fuzz` and `ci/mutation`. What could not be tried is said where it belongs:
+on [other systems](guides/platforms.md), on [GPUs](project/results.md), and in the
 [threat model](project/security.md).
 """
 

@@ -81,9 +81,9 @@ class DivergenceWatch:
         """A copy of the state, on the host: the device may have no memory to spare."""
         self._epochs: list[tuple[np.ndarray, float]] = []
         """(order, rate) of the epochs since that copy."""
-        self._done = 0
+        self._done: int
         """The steps before that copy, of the first of these epochs."""
-        self._since = 0
+        self._since: int
         """The steps since that copy."""
 
     def begin(self, state: TrainState, order: np.ndarray, rate: float, done: int) -> None:
@@ -95,7 +95,6 @@ class DivergenceWatch:
             rate: its learning rate.
             done: the number of its steps that are done.
         """
-        self._reads.clear()
         if self._kept is None or self._is_due():
             self._keep(state, done)
         self._epochs.append((order, rate))
@@ -225,8 +224,8 @@ class DivergenceWatch:
             problem = f"the outputs of layer {layer} reach {largest:.2g}"
             return layer + 1, Origin(step, layer, problem, loss)
         # Backpropagation begins with the last layer.
-        for layer, arrays in reversed([*enumerate(after.parameters, 1)]):
-            for part, array in zip(("weights", "biases"), arrays, strict=True):
+        for layer, (weight, bias) in reversed([*enumerate(after.parameters, 1)]):
+            for part, array in (("weights", weight), ("biases", bias)):
                 if not _is_finite(array):
                     problem = f"its update of the {part} of layer {layer} is not finite"
                     return 2 * len(outputs) + 1 - layer, Origin(step, layer, problem, loss)

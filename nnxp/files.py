@@ -1,7 +1,6 @@
 """Reads of files that end, and atomic writes: a reader sees old or new content, never a part."""
 
 import errno
-import json
 import os
 import stat
 import sys
@@ -13,8 +12,11 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from nnxp import strict_json
 from nnxp.errors import DataError, InputError
 
+LARGEST_JSON = 100_000_000
+"""Bytes that `read_json` reads at most."""
 _fcntl: Any = None
 """Python's module; None on Windows, which has none."""
 with suppress(ImportError):
@@ -53,13 +55,18 @@ def read_json(path: str | os.PathLike[str], made_by: str) -> Any:
     """Return the content of a JSON file; `made_by` says, for the error, what writes such a file.
 
     Raises:
-        DataError: it cannot be read, or is not JSON.
+        DataError: it cannot be read, is larger than `LARGEST_JSON`, or is not JSON that
+            `strict_json` reads; numbers may be NaN or infinite.
     """
     try:
-        return json.loads(read(path))
+        with open_to_read(path) as file:
+            content = file.read(LARGEST_JSON + 1)
+        if len(content) > LARGEST_JSON:
+            raise ValueError(f"more than {LARGEST_JSON:,} bytes")
+        return strict_json.loads(content, finite=False)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: not JSON ({error}): {made_by} makes one") from None
 
 

@@ -16,8 +16,12 @@ DEEPEST = 100
 _TOO_DEEP = f"deeper than {DEEPEST} lists or objects"
 
 
-def loads(text: str | bytes) -> Any:
+def loads(text: str | bytes, *, finite: bool = True) -> Any:
     """Parse a text, UTF-8 if it is bytes.
+
+    Args:
+        text: the text.
+        finite: whether to refuse numbers that are not: what Python writes as NaN and Infinity.
 
     Raises:
         ValueError: it is not JSON, has a key twice, a number that is not finite, more than about
@@ -28,9 +32,8 @@ def loads(text: str | bytes) -> Any:
     if text.count(",") + text.count("[") + 6 * text.count("{") > MOST_VALUES:
         raise ValueError(f"more than {MOST_VALUES:,} values")
     try:
-        value = json.loads(
-            text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_refuse
-        )
+        numbers: Any = {"parse_float": _finite, "parse_constant": _refuse} if finite else {}
+        value = json.loads(text, object_pairs_hook=_object, **numbers)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     _check_depth(value)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import xml.etree.ElementTree
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -238,10 +239,21 @@ def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
         yield _open(request.param, request, stack).backend
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-case", action="store_true",
+        help="try each case of the tests that draw a sample of thousands, as ci/reliability does",
+    )  # fmt: skip
+    parser.addoption(
+        "--except-passed", metavar="FILE",
+        help="leave out the tests that passed in a run whose results, from --junitxml, are FILE",
+    )  # fmt: skip
+
+
 @pytest.fixture
-def cases(record_property: Any) -> Iterator[Cases]:
+def cases(record_property: Any, request: pytest.FixtureRequest) -> Iterator[Cases]:
     """Counts what a test tries of its promise; see `promises`."""
-    found = Cases()
+    found = Cases(every=request.config.getoption("--every-case"))
     yield found
     record_property("tried", found.tried)
     record_property("failed", len(found.failed))
@@ -261,8 +273,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
     return result
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Note the promise that a test shows with its result."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what passed before; note the promise that a test shows with its result."""
+    if (results := config.getoption("--except-passed")) is not None:
+        passed = {
+            f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
+            for case in xml.etree.ElementTree.parse(results).iter("testcase")
+            if not {"skipped", "failure", "error"} & {child.tag for child in case}
+        }
+        config.hook.pytest_deselected(items=[each for each in items if each.nodeid in passed])
+        items[:] = [each for each in items if each.nodeid not in passed]
     for item in items:
         for marker in item.iter_markers("promise"):
             (name,) = marker.args

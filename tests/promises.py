@@ -5,10 +5,14 @@ A test shows a promise by `@pytest.mark.promise(name)`. It is one case, or as ma
 `docs/pages/reliability.md` of them.
 """
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import pytest
+
+T = TypeVar("T")
 
 PROMISES = {
     "estimators": "The estimators pass scikit-learn's own checks.",
@@ -35,9 +39,14 @@ PROMISES = {
 
 
 class Cases:
-    """Runs the cases of a test, and counts them."""
+    """Runs the cases of a test, and counts them.
 
-    def __init__(self) -> None:
+    Args:
+        every: whether `drawn` leaves none out.
+    """
+
+    def __init__(self, every: bool = False) -> None:
+        self.every = every
         self.tried = 0
         self.failed: list[str] = []
 
@@ -49,3 +58,11 @@ class Cases:
             yield
         except (Exception, pytest.fail.Exception) as error:  # also of `pytest.raises`
             self.failed.append(f"{description}: {type(error).__name__}: {error}")
+
+    def drawn(self, cases: Iterable[T], one_in: int) -> list[T]:
+        """Of each `one_in` cases in turn one at random, the same in each run; or every case."""
+        found = list(cases)
+        if self.every:
+            return found
+        draw = random.Random(0)
+        return [draw.choice(found[at : at + one_in]) for at in range(0, len(found), one_in)]

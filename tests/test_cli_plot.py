@@ -1,7 +1,10 @@
 """`nnxp plot`."""
 
+import subprocess
+import sys
+
 import pytest
-from command_line import fail, succeed
+from command_line import environment, fail, succeed
 
 
 @pytest.mark.slow
@@ -20,6 +23,39 @@ def test_every_picture_is_drawn(tmp_path):
         text = succeed(tmp_path, "plot", *arguments)
         assert text == f"saved {arguments[0]}.png\n"
         assert (tmp_path / f"{arguments[0]}.png").read_bytes().startswith(b"\x89PNG")
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from nnxp.__main__ import main
+
+resource.setrlimit(resource.RLIMIT_DATA, (2**30, 2**30))
+main()
+"""
+
+
+@pytest.mark.promise("memory")
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's limit of memory")
+@pytest.mark.parametrize(
+    ("begins", "size", "says"),
+    [
+        ("", 2**40, "more than 100,000,000 bytes"),
+        ("[" + "{}," * 2**20, 0, "more than 2,097,152 values"),
+    ],
+)
+def test_a_report_that_claims_much_is_refused_in_little_memory(tmp_path, begins, size, says):
+    """A terabyte that is not on the disk; a list of a million objects, which takes as much."""
+    with open(tmp_path / "report.json", "w") as file:
+        file.write(begins)
+        file.truncate(size or None)
+    command = [sys.executable, "-c", LITTLE_MEMORY, "plot", "history", "report.json"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"report.json: not JSON ({says}" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1195,7 +1195,7 @@ def test_npz_with_any_bit_flipped_is_refused_or_unharmed(tmp_path, write, cases)
     write(path, **arrays())
     whole = path.read_bytes()
     good = datasets.load(path)
-    for bit in range(8 * len(whole)):
+    for bit in cases.drawn(range(8 * len(whole)), 4):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)

@@ -7,7 +7,7 @@ import pytest
 from command_line import fail, succeed
 
 import nnxp
-from nnxp import MLP, SGD, DivergenceError, Regularization, divergence, resuming
+from nnxp import MLP, SGD, DivergenceError, Regularization, backends, divergence, resuming
 from nnxp.arrays import to_numpy
 from nnxp.nested import leaves
 
@@ -50,7 +50,7 @@ def test_the_step_is_the_first_with_which_a_training_diverges(backend, name):
     error, _, chunks = diverge(backend, match=r"in epoch 1, step \d+: ", **how)
     assert 20 < error.step < 48
     # The chunk of that step was the last, or the one after it was queued already.
-    assert 0 <= chunks - (error.step - 1) // 16 <= 1
+    assert chunks - (error.step - 1) // 16 == backend.runs_ahead
     # As an oracle, trainings on that many steps, and on one less.
     assert diverge(backend, error.step, **how)[0].step == error.step
     network = MLP((6, 8, 5, 1), "leaky_relu", output="identity", backend=backend, seed=3)
@@ -113,21 +113,73 @@ def test_parameters_that_no_loss_shows_are_noticed_within_a_chunk(backend):
     assert len(chunks) <= 1
 
 
-@pytest.mark.promise("honest")
-def test_only_the_steps_since_the_last_copy_run_again(backend, monkeypatch):
-    monkeypatch.setattr(divergence, "KEPT_STEPS", 16)
-    copies = []
-    keep = divergence.DivergenceWatch._keep
+@pytest.fixture
+def copies(monkeypatch):
+    """The steps after which the state is copied."""
+    found, keep = [], divergence.DivergenceWatch._keep
 
     def noted(self, state, done):
-        copies.append(done)
+        found.append(done)
         keep(self, state, done)
 
     monkeypatch.setattr(divergence.DivergenceWatch, "_keep", noted)
-    error, *_ = diverge(backend, **HOW["sgd"])
-    assert error.step == diverge(backend, error.step, **HOW["sgd"])[0].step
-    assert copies[0] == 0
-    assert 0 < error.step - max(each for each in copies if each < error.step) <= 32
+    return found
+
+
+@pytest.mark.parametrize(
+    ("batch", "chunk", "steps", "expected"),
+    [(1, 16, 2080, [0, 1024, 2048]), (2**17, 1, 10, [0, 8])],
+)
+def test_copies_are_a_thousand_steps_or_a_million_rows_apart(
+    batch, chunk, steps, expected, copies, monkeypatch
+):
+    monkeypatch.setattr("nnxp.data.placement.NetworkSpec.chunk_steps", lambda *_: chunk)
+    x = np.ones((batch * steps, 1), np.float32)
+    network = MLP((1, 1), output="identity", backend="numpy")
+    nnxp.train(network, x, x, epochs=1, batch_size=batch, scale_targets=False)
+    assert copies == expected
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_device_that_runs_ahead_is_read_while_it_works_on_the_next_chunk(ahead, monkeypatch):
+    monkeypatch.setattr(type(backends.get("numpy")), "runs_ahead", ahead)
+    error, _, chunks = diverge("numpy", **HOW["sgd"])
+    assert chunks == (error.step - 1) // 16 + ahead
+
+
+@pytest.mark.promise("honest")
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize(
+    ("limit", "most", "every"),
+    [
+        ("STEPS", 8, 8),
+        ("STEPS", 9, 16),
+        ("ROWS", 8 * BATCH, 8),
+        ("ROWS", 8 * BATCH + 1, 16),
+        ("STEPS", 17, 24),
+    ],
+)
+def test_only_the_steps_since_the_last_copy_run_again(
+    limit, most, every, ahead, copies, monkeypatch
+):
+    monkeypatch.setattr(type(backends.get("numpy")), "runs_ahead", ahead)
+    monkeypatch.setattr("nnxp.data.placement.NetworkSpec.chunk_steps", lambda *_: 8)
+    monkeypatch.setattr(divergence, f"KEPT_{limit}", most)
+    again, error_of = [], divergence.DivergenceWatch.error
+
+    def counted(self, *about):
+        run = self.run
+        self.run = lambda *step: again.append(step[2].shape[0]) or run(*step)
+        return error_of(self, *about)
+
+    monkeypatch.setattr(divergence.DivergenceWatch, "error", counted)
+    error, *_ = diverge("numpy", **HOW["sgd"])
+    step, whole = error.step, (error.step - 1) // 8
+    assert step > 16
+    assert copies == list(range(0, step, every))
+    # The whole chunks since the copy, the one with the step, and its steps one by one.
+    assert again == [8] * (whole + 1 - copies[-1] // 8) + [1] * (step - 8 * whole)
+    assert diverge("numpy", step, **HOW["sgd"])[0].step == step
 
 
 @pytest.mark.promise("honest")
@@ -156,6 +208,18 @@ def test_a_training_that_goes_on_within_an_epoch_names_the_same_step(tmp_path):
     assert 0 < snapshot.progress.steps < error.step
     again, *_ = diverge("numpy", **HOW["momentum, dropout"], resume=tmp_path)
     assert str(again) == str(error)
+
+
+def test_a_device_without_memory_for_the_search_says_so(monkeypatch, caplog):
+    caplog.set_level("INFO", "nnxp")
+
+    def search(self):
+        raise nnxp.BackendError("out of memory")
+
+    monkeypatch.setattr(divergence.DivergenceWatch, "_origin", search)
+    error, *_ = diverge("numpy", match="the loss is inf in epoch 1: lower", **HOW["sgd"])
+    assert (error.epoch, error.step, error.layer) == (1, None, None)
+    assert "the step and the layer are not known: out of memory" in caplog.text
 
 
 def test_a_sum_that_overflows_is_of_no_step():

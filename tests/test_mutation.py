@@ -1,11 +1,13 @@
 """Whether the tests have teeth: they fail where the code is changed."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import python
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,8 +20,9 @@ def mutate(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.promise("teeth")
-def test_changes_of_the_code_are_noticed(cases):
-    command = [sys.executable, "ci/mutate.py", "--quick"]
+def test_changes_of_the_code_are_noticed(mutate, cases):
+    modules = cases.drawn(mutate.TESTS, 3)
+    command = [sys.executable, "ci/mutate.py", "--quick", *modules]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     found = re.findall(r"^(.+): (killed|SURVIVED)", done.stdout, re.MULTILINE)
     assert found, done.stderr
@@ -27,6 +30,30 @@ def test_changes_of_the_code_are_noticed(cases):
         with cases(mutant):
             assert result == "killed"
     assert done.returncode == 0, done.stderr
+
+
+LEFT_BEHIND = """
+import os, subprocess, sys
+import mutate
+
+mutate.adopt()
+if not os.fork():  # it ends before what it started, which is in a session of its own
+    null = subprocess.DEVNULL
+    left = subprocess.Popen(["sleep", "600"], stdout=null, stderr=null, start_new_session=True)
+    print(left.pid, flush=True)
+    os._exit(0)
+os.wait()
+mutate.end_children()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's prctl")
+def test_no_process_of_a_mutants_tests_is_left():
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "ci")}
+    done = python(LEFT_BEHIND, env=env)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)
 
 
 def test_listed_survivors_are_changes_of_the_code_as_it_is(mutate):

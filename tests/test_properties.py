@@ -1,6 +1,7 @@
 """Laws that hold for whatever is drawn: each test is one law, each drawn input one case.
 
-The draws are the same in every run. The long form of each law, with more of them, is `slow`.
+The draws are the same in every run. The long form of each law, with more of them, is `slow`; a
+quarter of them, without --every-case.
 """
 
 import inspect
@@ -45,6 +46,7 @@ def law(*drawn, long=LONG):
         def run(cases, examples, *backend):
             # A library that compiles takes a second for each new shape.
             examples = 2 if backend and backend[0].name == "jax" else examples
+            examples = examples if cases.every else min(examples, max(QUICK, examples // 4))
 
             @settings(
                 max_examples=examples, derandomize=True, deadline=None, database=None,

@@ -57,6 +57,14 @@ def test_what_is_no_json_or_too_much_is_a_value_error(cases):
             assert len(str(error.value)) < 200
 
 
+def test_numbers_that_are_not_finite_may_be_let_in():
+    one, two, three = strict_json.loads("[NaN, -Infinity, 1e999]", finite=False)
+    assert one != one
+    assert (two, three) == (-float("inf"), float("inf"))
+    with pytest.raises(ValueError, match="twice"):
+        strict_json.loads(REFUSED["a key twice"], finite=False)
+
+
 def test_the_key_is_named():
     with pytest.raises(ValueError, match="has 'a' twice"):
         strict_json.loads(REFUSED["a key twice"])

@@ -4,6 +4,7 @@ Only the errors of nnxp may leave a parser, which these functions take; everythi
 finding. Where a checksum or a length stops random bytes early, the function makes that right.
 """
 
+import atexit
 import gzip
 import hashlib
 import io
@@ -29,19 +30,17 @@ SECONDS = 1.0
 
 
 @cache
-def _folder() -> Path:
+def folder() -> Path:
+    """A folder in memory, if there is one, until the end of the process."""
     shared = Path("/dev/shm")
-    folder = tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None)
-    _kept.append(folder)
-    return Path(folder.name)
-
-
-_kept: list[tempfile.TemporaryDirectory[str]] = []
+    made = tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None)
+    atexit.register(made.cleanup)
+    return Path(made.name)
 
 
 def _parse(name: str, content: bytes, parser: Callable[[Path], object]) -> object:
     """What a parser makes of a file with this content; the error's class if it refuses it."""
-    path = _folder() / name
+    path = folder() / name
     path.write_bytes(content)
     try:
         return parser(path)
@@ -142,7 +141,7 @@ def npz_member(data: bytes) -> None:
 
 @cache
 def _model() -> bytes:
-    path = _folder() / "seed.safetensors"
+    path = folder() / "seed.safetensors"
     network = nnxp.MLP([2, 3, 2], backend="numpy")
     network.metadata = {"classes": ["a", "b"], "mean": np.arange(2.0)}
     network.save(path)
@@ -194,17 +193,17 @@ def model_description(data: bytes) -> None:
 def _training() -> bytes:
     """A checkpoint of a short training."""
     network = nnxp.MLP([2, 3, 2], backend="numpy")
-    folder = _folder() / "training"
+    runs = folder() / "training"
     nnxp.train(
-        network, np.eye(2), [0, 1], epochs=2, batch_size=1, checkpoint=folder, diagnose=True,
+        network, np.eye(2), [0, 1], epochs=2, batch_size=1, checkpoint=runs, diagnose=True,
         callbacks=[nnxp.EarlyStopping("loss")],
     )  # fmt: skip
-    return max(folder.glob("checkpoint-*.safetensors")).read_bytes()
+    return max(runs.glob("checkpoint-*.safetensors")).read_bytes()
 
 
 def training_description(data: bytes) -> None:
     """A checkpoint of a training with this description."""
-    (_folder() / "run").mkdir(exist_ok=True)
+    (folder() / "run").mkdir(exist_ok=True)
     _parse(
         "run/checkpoint-000000000004.safetensors",
         _described(_training(), data),

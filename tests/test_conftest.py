@@ -1,0 +1,51 @@
+"""How the tests are run: samples of cases, and what is left out."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from promises import Cases
+
+
+def test_a_sample_has_a_case_of_each_part_and_is_the_same_in_every_run():
+    sample = Cases().drawn(range(1003), 10)
+    assert [case // 10 for case in sample] == list(range(101))
+    assert len({case % 10 for case in sample}) == 10
+    assert sample == Cases().drawn(iter(range(1003)), 10)
+
+
+def test_every_case_is_drawn_where_it_is_asked_for():
+    assert Cases(every=True).drawn(iter("abc"), 2) == ["a", "b", "c"]
+
+
+@pytest.mark.slow
+def test_what_passed_before_is_left_out(tmp_path):
+    tests = Path(__file__).parent
+    (tmp_path / "conftest.py").symlink_to(tests / "conftest.py")
+    environment = os.environ | {"PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"}
+    (tmp_path / "test_some.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.parametrize('x', ['a.b', 'c'])\n"
+        "def test_passes(x): pass\n"
+        "def test_fails(): assert False\n"
+        "def test_is_skipped(): pytest.skip()\n"
+        "class TestOfAClass:\n"
+        "    def test_passes(self): pass\n"
+    )
+
+    def run(option):
+        command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", option]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        found = re.findall("^test_some.py::(.*) [A-Z]+", done.stdout, re.MULTILINE)
+        return found, done.stdout + done.stderr
+
+    ran, text = run("--junitxml=results.xml")
+    assert len(ran) == 5, text
+    ran, text = run("--except-passed=results.xml")
+    assert ran == ["test_fails", "test_is_skipped", "TestOfAClass::test_passes"], text
+    assert "2 deselected" in text
