@@ -1,0 +1,53 @@
+"""The picture of how time and memory grow, from the measurements of bench/growth.py."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nnxp import plots
+
+RESULTS = Path(__file__).parents[2] / "bench" / "results" / "growth.json"
+PANELS = {
+    "samples": ("samples", "samples, streamed from disk"),
+    "features": ("features",),
+    "width": ("width",),
+    "ranks": ("ranks",),
+}
+LABELS = {"samples": "in memory", "samples, streamed from disk": "streamed from disk"}
+
+
+def growth() -> Figure:
+    """Seconds of an epoch and bytes of memory against samples, features, width and processes."""
+    report = json.loads(RESULTS.read_text("utf-8"))
+    figure = plots.new_figure(5.2)
+    panels = figure.subplots(2, len(PANELS), sharex="col")
+    for column, (name, curves) in enumerate(PANELS.items()):
+        time, memory = panels[:, column]
+        for colour, curve in zip(plots.COLOURS, curves, strict=False):
+            found = report["curves"][curve]
+            label = LABELS.get(curve, "measured")
+            time.plot(found["x"], found["seconds"], "o-", color=colour, label=label, markersize=4)
+            megabytes = [size / 1e6 for size in found["bytes"]]
+            memory.plot(found["x"], megabytes, "o-", color=colour, markersize=4)
+        _proportional(time, report["curves"][curves[0]], "seconds", -1 if name == "ranks" else 1)
+        for panel in (time, memory):
+            panel.set_xscale("log", base=2)
+            panel.set_yscale("log")
+            panel.grid(alpha=0.3)
+        memory.set_xlabel("processes" if name == "ranks" else name)
+        time.legend(fontsize=7)
+    panels[0, 0].set_ylabel("seconds an epoch")
+    panels[1, 0].set_ylabel("MB at the peak")
+    return figure
+
+
+def _proportional(panel: Axes, found: dict[str, Any], name: str, power: int) -> None:
+    """Draw what is proportional to x, or to 1 / x, through the last point."""
+    last, value = found["x"][-1], found[name][-1]
+    if power < 0:
+        last, value = found["x"][0], found[name][0]
+    expected = [value * (x / last) ** power for x in found["x"]]
+    panel.plot(found["x"], expected, "--", color="0.5", linewidth=1, label="proportional")
