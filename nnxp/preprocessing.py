@@ -211,7 +211,9 @@ class Moments:
         x -= mean
         added, difference = len(x), mean - self.mean
         samples = self.samples + added
-        self.squares += np.einsum("i...,i...->...", x, x) + difference**2 * (self.samples * added / samples)
+        self.squares += np.einsum("i...,i...->...", x, x) + difference**2 * (
+            self.samples * added / samples
+        )
         self.mean += difference * (added / samples)
         self.samples = samples
 

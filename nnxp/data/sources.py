@@ -234,7 +234,8 @@ def find(x: Any) -> Source | None:
     if shape[0] * shape[1] * size <= LOADED_BYTES:
         return None
     if isinstance(x, np.memmap):
-        return Mapped(x) if _mapping(x) is not None and x.flags.c_contiguous else None
+        fits = _mapping(x) is not None and x.filename is not None and x.flags.c_contiguous
+        return Mapped(x) if fits else None
     return Sliced(x)
 
 
@@ -250,83 +251,96 @@ def buffer_rows(row_bytes: int) -> int:
 
 
 class Mapped(Source):
-    """A `numpy.memmap`, (samples, features), whose rows lie together.
+    """A `numpy.memmap`, (samples, features), whose rows lie together in a file.
 
-    Pages that were read leave the memory of the process after each call; the system may keep them.
+    Rows at random are copied from the mapping by several threads, so that the disk has several
+    requests at a time; then their pages leave the memory of the process. Rows that lie together
+    are read from the file.
 
     Args:
-        x: the array.
+        x: the array, of a mode other than "c", and C-contiguous.
         name: the file, for messages.
         by_blocks: whether to read by blocks, because the disk is slow with rows at random.
+
+    Raises:
+        DataError: the file is not there any more.
     """
 
     def __init__(self, x: np.memmap, name: str | None = None, by_blocks: bool = False) -> None:
-        self.x = x
-        self.path = getattr(x, "filename", None)
-        self.name = name or str(self.path or "x")
+        mapping = _mapping(x)
+        assert mapping is not None
+        assert x.filename is not None
+        self.x, self.mapping, self.array = x, mapping, np.asarray(x)
+        self.path = x.filename
+        self.name = name or str(self.path)
         self.shape, self.dtype = (int(x.shape[0]), int(x.shape[1])), x.dtype
-        self.mapping = _mapping(x)
-        self.array = np.asarray(x)
-        self._size = None if self.path is None else os.stat(self.path).st_size
-        self._first = self.array.__array_interface__["data"][0] - _address(self.mapping)
+        mapped_from = x.offset - x.offset % mmap.ALLOCATIONGRANULARITY
+        within = self.array.__array_interface__["data"][0] - _address(mapping)
+        self.offset = mapped_from + within
+        """The place of the first row in the file."""
+        self.file = self._stat()
         if by_blocks:
             bounds = block_bounds(len(self), self.row_bytes)
             self.blocks = Blocks(bounds, buffer_rows(self.row_bytes))
-        elif self.mapping is not None and self.row_bytes <= _SAMPLE_BYTES:
-            _advise(self.mapping, "MADV_RANDOM")  # else a row costs as much as its neighbours
+        elif self.row_bytes <= _SAMPLE_BYTES:  # else a row is worth reading ahead
+            _advise(mapping, "MADV_RANDOM")
 
     def in_blocks(self) -> Source:
         return Mapped(self.x, self.name, by_blocks=True)
 
     def modified(self) -> str:
-        return "" if self.path is None else str(os.stat(self.path).st_mtime_ns)
+        return str(self.file.st_mtime_ns)
+
+    def _stat(self) -> os.stat_result:
+        try:
+            return os.stat(self.path)
+        except OSError as error:
+            raise DataError(f"{self.name}: {error.strerror or error}") from None
 
     def read(self, start: int, stop: int) -> np.ndarray:
+        out = np.empty((stop - start, self.shape[1]), self.dtype)
         self.check_file()
-        self._advise_range(start, stop)
-        found = self.array[start:stop].copy()
-        self.release()
-        return found
+        rest = memoryview(out).cast("B") if out.size else memoryview(b"")
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                file.seek(self.offset + start * self.row_bytes)
+                while len(rest) and (count := file.readinto(rest)):
+                    rest = rest[count:]
+        except OSError as error:
+            raise DataError(f"{self.name}: {error.strerror or error}") from None
+        if len(rest):
+            raise DataError(f"{self.name}: was cut while it was read")
+        return out
 
     def reader(self, order: Iterable[np.ndarray]) -> Reader:
         return super().reader(order) if self.blocks is not None else RandomReader(self)
 
+    def parts_of(self, rows: np.ndarray) -> Iterator[tuple[Mapped, np.ndarray, None]]:
+        """Yield the file, the rows there, and their places in `rows`: None for all."""
+        yield self, rows, None
+
     def check_file(self) -> None:
-        """Raise DataError if the file is shorter than it was: to read it would end the process."""
-        if self._size is None:
-            return
-        try:
-            size = os.stat(self.path).st_size  # type: ignore[arg-type]
-        except OSError:
-            return  # it was deleted: the content stays while it is mapped
-        if size < self._size:
-            raise DataError(f"{self.name}: was cut to {size:,} bytes while it was read")
+        """Raise DataError if the file is another or shorter: to touch that would end the process.
 
-    def parts_of(
-        self, rows: np.ndarray
-    ) -> Iterator[tuple[Mapped, np.ndarray, slice | np.ndarray]]:
-        """Yield the files that rows are in, the rows there, and their places in `rows`."""
-        for cut in _cuts(len(rows), max(1, -(-len(rows) // MAPPED_READERS))):
-            yield self, rows[cut], cut
+        Where it is cut between this and the reading, the system ends the process.
+        """
+        now = self._stat()
+        if (now.st_dev, now.st_ino) != (self.file.st_dev, self.file.st_ino):
+            raise DataError(f"{self.name}: another file took its place while it was read")
+        if now.st_size < self.file.st_size:
+            raise DataError(f"{self.name}: was cut to {now.st_size:,} bytes while it was read")
 
-    def expect(self, rows: np.ndarray) -> None:
-        """Prepare to read rows: check the file, and tell the system if they lie together."""
-        self.check_file()
-        if len(rows) > 1 and int(rows[-1]) - int(rows[0]) < 4 * len(rows):
-            self._advise_range(int(rows.min()), int(rows.max()) + 1)
-
-    def _advise_range(self, start: int, stop: int) -> None:
-        """Tell the system that these rows will be read, so that it reads them together."""
-        if self.mapping is not None and stop > start:
-            first = self._first + start * self.row_bytes
-            page = first // mmap.PAGESIZE * mmap.PAGESIZE
-            length = self._first + stop * self.row_bytes - page
-            _advise(self.mapping, "MADV_WILLNEED", page, length)
+    def copy(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Copy rows to `out`: if they are most of those between them, from the file."""
+        first, last = int(rows[0]), int(rows[-1])
+        if 0 <= last - first < 4 * len(rows) and (np.diff(rows) > 0).all():
+            gather(self.read(first, last + 1), rows - first, out)
+        else:
+            gather(self.array, rows, out)
 
     def release(self) -> None:
         """Take the pages that were read out of the memory of the process."""
-        if self.mapping is not None:
-            _advise(self.mapping, "MADV_DONTNEED")
+        _advise(self.mapping, "MADV_DONTNEED")
 
 
 class RandomReader(Reader):
@@ -337,10 +351,10 @@ class RandomReader(Reader):
 
     def take(self, rows: np.ndarray, out: np.ndarray) -> None:
         parts = list(self.source.parts_of(rows))
-        for part, there, _ in parts:
-            part.expect(there)
+        for part, _, _ in parts:
+            part.check_file()
         jobs = [
-            (part, there[cut], places[cut])
+            (part, there[cut], cut if places is None else places[cut])
             for part, there, places in parts
             for cut in _cuts(len(there), max(1, len(rows) // MAPPED_READERS))
         ]
@@ -348,9 +362,11 @@ class RandomReader(Reader):
         def run(job: tuple[Mapped, np.ndarray, slice | np.ndarray]) -> None:
             part, there, places = job
             if isinstance(places, slice):
-                gather(part.array, there, out[places])
+                part.copy(there, out[places])
             else:
-                out[places] = part.array[there]
+                found = np.empty((len(there), part.shape[1]), part.dtype)
+                part.copy(there, found)
+                out[places] = found
 
         # NumPy works without the lock of Python here, so that several threads wait for the disk.
         with ThreadPoolExecutor(min(MAPPED_READERS, len(jobs) or 1), "nnxp-rows") as pool:
@@ -382,9 +398,7 @@ def _mapping(x: Any) -> mmap.mmap | None:
     return x if isinstance(x, mmap.mmap) else None
 
 
-def _address(mapping: mmap.mmap | None) -> int:
-    if mapping is None:
-        return 0
+def _address(mapping: mmap.mmap) -> int:
     return int(np.frombuffer(mapping, np.uint8, 1).__array_interface__["data"][0])
 
 
