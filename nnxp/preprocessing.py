@@ -144,8 +144,8 @@ def whiten(x: np.ndarray, method: str, largest_pixel: float | None = None) -> Pr
 def moments(x: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the deviation (divided by samples, not samples - 1) of each column.
 
-    One pass over blocks of rows, whose means and squares are put together as Chan, Golub and LeVeque
-    do. They are computed from x / 2^e, which is in [-1, 1], so that no square overflows or
+    One pass over blocks of rows, whose means and squares are put together as Chan, Golub and
+    LeVeque do. They are computed from x / 2^e, which is in [-1, 1], so that no square overflows or
     underflows, and from the differences from the first row, which are small if the column varies
     little.
 
@@ -153,7 +153,8 @@ def moments(x: Any) -> tuple[np.ndarray, np.ndarray]:
     float64's otherwise: computed constants, such as 0.1 + 0.2 and 0.3, differ by about that much.
 
     Args:
-        x: (samples, ...), real, finite, one sample or more; an array or a `nnxp.data.sources.Source`.
+        x: (samples, ...), real, finite, one sample or more; an array, or a
+            `nnxp.data.sources.Source`.
 
     Returns:
         Two arrays of a row's shape, float64.

@@ -77,6 +77,8 @@ class TrainOptions:
     data: options.Data = "digits"
     data_dir: options.DataDir = None
     target: options.Target = None
+    targets: options.Targets = None
+    features: options.Features = None
     drop: Annotated[
         str | None, options.text(DATA, "COLUMNS", "Columns of a table to leave out: id,name.")
     ] = None
@@ -297,11 +299,20 @@ class TrainOptions:
         bool | None,
         options.flag(
             DEVICE,
-            "Keep the data on the host and send it in chunks. If neither is given: only if the "
-            "data does not fit on the device.",
+            "Keep the data on the host, or on disk, and send it in chunks. If neither is given: if "
+            "the data does not fit on the device, or is on disk and large.",
             "--stream/--no-stream",
         ),
     ] = None
+    shuffle_blocks: Annotated[
+        bool,
+        options.flag(
+            DEVICE,
+            "Shuffle data on disk by blocks of rows, which a slow disk reads faster than rows at "
+            "random.",
+            "--shuffle-blocks",
+        ),
+    ] = False
 
     save: options.Save = "model.safetensors"
     overwrite: options.Overwrite = False
@@ -363,7 +374,8 @@ def train(given: TrainOptions) -> None:
     """Train a network: nnxp train mnist --hidden 128 --backend torch."""
     paths = {"--report": given.report, "--csv-log": given.csv_log, "--plot": given.plot}
     save = None if given.find_rate else given.save
-    written = outputs.check({"--save": save, **paths}, [given.data])
+    inputs = [given.data, *([given.targets] if given.targets else [])]
+    written = outputs.check({"--save": save, **paths}, inputs)
     if given.plot is not None:
         nnxp.plots.check(given.plot)
     arguments = _arguments(given)
@@ -458,7 +470,7 @@ def _find_rate(
     console.print(describe.network(network, objectives.get(given.loss, network.output).loss))
     console.print(f"on {network.backend.describe()}, {given.dtype}; {len(dataset.x):,} samples")
     console.print(describe.task(dataset))
-    of_epochs = ("epochs", "validation", "schedule", "metric", "diagnose")
+    of_epochs = ("epochs", "validation", "schedule", "metric", "diagnose", "shuffle")
     of_steps = {name: value for name, value in arguments.items() if name not in of_epochs}
     found = nnxp.find_learning_rate(network, dataset.x, dataset.y, **of_steps)
     if path := written.write(
@@ -511,6 +523,7 @@ def _arguments(given: TrainOptions) -> dict[str, Any]:
         "metric": metrics.METRIC("--metric", given.metric),
         "diagnose": given.diagnose,
         "stream": given.stream,
+        "shuffle": "blocks" if given.shuffle_blocks else True,
         "scale_targets": "auto" if given.scale_targets is None else given.scale_targets,
     }
 
@@ -635,6 +648,10 @@ def _dataset(given: TrainOptions) -> Dataset:
         task=given.task,
         preprocess=given.preprocess,
         test_share=given.test_share,
+        features_name=given.features,
+        targets_file=given.targets,
+        # On another device, features that fit in the host's memory are streamed from there.
+        stream=given.stream if datasets.rows.is_for(given.data) else None,
     )
 
 
@@ -674,6 +691,8 @@ def _introduction(
         f"{len(dataset.x_test):,} to test"
     )
     yield describe.task(dataset)
+    if stays := describe.on_disk(dataset, by_blocks=given.shuffle_blocks):
+        yield stays
     if header := describe.header(dataset):
         yield header
     yield from describe.table(dataset)
@@ -830,4 +849,7 @@ def _next_command(given: TrainOptions, tested: bool) -> str:
     verb = "evaluate" if tested else "predict"
     where = ["--data-dir", given.data_dir] if given.data_dir else []
     where += ["--delimiter", given.delimiter] if given.delimiter else []
+    where += ["--features", given.features] if given.features else []
+    if verb == "evaluate":
+        where += ["--targets", given.targets] if given.targets else []
     return shlex.join(["nnxp", verb, given.save, given.data, *where])

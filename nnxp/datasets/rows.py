@@ -32,8 +32,9 @@ class Names(NamedTuple):
     """A npy file of targets."""
 
 
-def is_for(path: Path) -> bool:
+def is_for(path: str | Path) -> bool:
     """Return whether this reads what is at `path`."""
+    path = Path(path)
     return path.suffix.lower() in FILES or path.is_dir()
 
 
