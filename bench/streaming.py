@@ -1,18 +1,20 @@
 """Trains on data larger than memory, and on data in memory: the ratio of times, and the memory.
 
-    python bench/streaming.py --gigabytes 20 --folder /large/disk   # an hour at most
+    python bench/streaming.py --gigabytes 20 --folder /large/disk   # half an hour
     python bench/streaming.py --quick                               # 20 MB: that it runs
 
 It makes an npy file of random features and measures what the disk allows: the rate of blocks of
-rows, and of rows at random, each after the file has left the system's cache. Then, in turn and each
-in a process of its own, a network trains with the same steps
+rows, and of rows at random, each after the file has left the system's cache. Then, each in a
+process of its own and the cache empty before:
 
-- on a part of the rows in memory, again and again, as many rows as the others ("memory");
-- on the file, shuffled by blocks ("blocks") and exactly ("rows"), the cache empty before.
+- "whole": features are standardised, a small network trains on four fifths of the rows, by blocks,
+  for one epoch, and is evaluated on the others. The memory is the most that the process took, less
+  what it took before it opened the data.
+- In turn, for some seconds each, a network trains with the same steps on a part of the rows in
+  memory ("memory"), and on the file, shuffled by blocks ("blocks") and exactly ("rows").
 
-A ratio is the time of an epoch over that of as many rows in memory of the same round. If the disk
-takes longer than the steps, it is the disk's: the table has the least time that its rate allows. The
-memory is the most that a process took, less what it took before it opened the data.
+A ratio is the time of a sample over that in memory of the same round. Where the disk alone takes
+longer than the steps, no program could be faster: the table has that ratio, too.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,8 @@ FEATURES, CLASSES, BATCH = 784, 10, 128
 ROW_BYTES = 4 * FEATURES
 HIDDEN = {"small": (128,), "wide": (512, 512)}
 """The hidden layers of each network: a small one waits for disks that a wide one does not."""
+PART_BYTES = 1e9
+"""The part of the features that is in memory."""
 WAYS = ("memory", "blocks", "rows")
 
 
@@ -105,83 +110,105 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def run(folder: Path, way: str, hidden: tuple[int, ...], rows: int, part: int) -> dict[str, Any]:
-    """Train for `rows` rows in one of `WAYS`; return seconds, memory and the last loss."""
-    before = peak()
-    start = time.perf_counter()
+class _Enough(Exception):
+    """Ends a training after some seconds."""
+
+
+def whole(folder: Path, hidden: tuple[int, ...]) -> dict[str, Any]:
+    """Load, train for an epoch and evaluate; return the seconds of each and the memory."""
     network = nnxp.MLP([FEATURES, *hidden, CLASSES], backend="numpy", device="cpu")
-    data = datasets.load(
-        folder / "x.npy", targets_file=folder / "y.npy", test_share=0.0, stream=True
-    )
-    opened = time.perf_counter() - start
-    x, y, epochs = data.x, data.y, 1
-    if way == "memory":
-        epochs, x, y = max(1, round(rows / part)), x[:part], y[:part]
+    before, start = peak(), time.perf_counter()
+    data = datasets.load(folder / "x.npy", targets_file=folder / "y.npy", stream=True)
+    loaded = time.perf_counter()
     history = nnxp.train(
-        network, x, y, epochs=epochs, batch_size=BATCH, optimizer=nnxp.SGD(0.01),
-        shuffle="blocks" if way == "blocks" else True,
+        network, data.x, data.y, epochs=1, batch_size=BATCH, optimizer=nnxp.SGD(0.01),
+        shuffle="blocks",
     )  # fmt: skip
-    seconds = sum(epoch.seconds for epoch in history.epochs)
+    trained = time.perf_counter()
+    figures = network.evaluate(data.x_test, data.y_test)
     return {
-        "way": way,
-        "seconds": seconds,
-        "rows": epochs * len(x),
-        "seconds to open": opened,
+        "standardise": loaded - start,
+        "train": trained - loaded,
+        "evaluate": time.perf_counter() - trained,
         "bytes": peak() - before,
         "bytes before": before,
         "loss": history.epochs[-1].loss,
+        "test accuracy": figures["accuracy"],
     }
 
 
-def measured(folder: Path, way: str, network: str, rows: int, part: int) -> dict[str, Any]:
-    """Do `run` in a process of its own, the files not in the cache before."""
+def speed(folder: Path, way: str, hidden: tuple[int, ...], seconds: float) -> dict[str, Any]:
+    """Train in one of `WAYS` for some seconds after the first chunk; return samples a second."""
+    network = nnxp.MLP([FEATURES, *hidden, CLASSES], backend="numpy", device="cpu")
+    source = datasets.npy_files.open_rows(folder / "x.npy")
+    y = np.load(folder / "y.npy")
+    x: Any = source
+    if way == "memory":
+        part = min(len(y), max(BATCH, int(PART_BYTES / ROW_BYTES)))
+        x, y = source[:part], y[:part]
+    before, passed = peak(), [(0, 0.0)]
+
+    def progress(samples: int) -> None:
+        passed.append((passed[-1][0] + samples, time.perf_counter()))
+        if passed[-1][1] > passed[1][1] + seconds:
+            raise _Enough
+
+    with suppress(_Enough):
+        nnxp.train(
+            network, x, y, epochs=1000, batch_size=BATCH, optimizer=nnxp.SGD(0.01),
+            shuffle="blocks" if way == "blocks" else True, assume_finite=True, progress=progress,
+        )  # fmt: skip
+    (first, start), (last, end) = passed[1], passed[-1]
+    return {"way": way, "samples": last - first, "seconds": end - start, "bytes": peak() - before}
+
+
+def child(folder: Path, *arguments: str) -> dict[str, Any]:
+    """Do `whole` or `speed` in a process of its own, the files not in the cache before."""
     for name in ("x.npy", "y.npy"):
         forget(folder / name)
-    command = [sys.executable, __file__, "--child", str(folder), way, network, str(rows), str(part)]
+    command = [sys.executable, __file__, "--child", str(folder), *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1]) | {"network": network}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def table(found: dict[str, Any]) -> str:
-    """Return the runs as a Markdown table."""
+    """Return the speeds as a Markdown table."""
     lines = [
-        "| network | order | samples/s | time over that in memory | the disk alone | "
-        "memory, MB | to open, s |",
-        "|---|---|---|---|---|---|---|",
+        "| network | order | samples/s | time over that in memory | the disk alone | memory, MB |",
+        "|---|---|---|---|---|---|",
     ]
     for network in dict.fromkeys(run["network"] for run in found["runs"]):
         runs = [run for run in found["runs"] if run["network"] == network]
         rates = {
-            way: [run["rows"] / run["seconds"] for run in runs if run["way"] == way] for way in WAYS
+            way: [run["samples"] / run["seconds"] for run in runs if run["way"] == way]
+            for way in WAYS
         }
         for way in WAYS:
-            if not rates[way]:
-                continue
-            ratios = [base / rate for base, rate in zip(rates["memory"], rates[way], strict=False)]
-            memory = statistics.median(rates["memory"])
-            alone = f"{memory / found['disk'][way]:.2f}" if way in found["disk"] else ""
+            ratios = [base / rate for base, rate in zip(rates["memory"], rates[way], strict=True)]
             spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-            ours = [run for run in runs if run["way"] == way]
-            most = max(run["bytes"] for run in ours) / 1e6
-            opened = statistics.median(run["seconds to open"] for run in ours)
+            memory = statistics.median(rates["memory"])
+            alone = "" if way == "memory" else f"{memory / found['disk'][way]:.2f}"
+            most = max(run["bytes"] for run in runs if run["way"] == way) / 1e6
             lines.append(
                 f"| {network} | {way} | {statistics.median(rates[way]):,.0f} | "
-                f"{'1' if way == 'memory' else spread} | {alone} | {most:,.0f} | {opened:.0f} |"
+                f"{'1' if way == 'memory' else spread} | {alone} | {most:,.0f} |"
             )
     return "\n".join(lines)
 
 
 def main() -> int:
     """Print what the disk allows and the table; write the figures where `--output` says."""
-    parser = arguments.parser(__doc__, "output", "quick", repeat=2)
+    parser = arguments.parser(__doc__, "output", "quick", repeat=3)
     parser.add_argument("--gigabytes", type=float, default=20.0, help="of features")
-    parser.add_argument("--folder", type=Path, default=None, help="for the data, deleted at the end")
-    parser.add_argument("--networks", default=",".join(HIDDEN), help="separated by commas")
-    parser.add_argument("--ways", default=",".join(WAYS), help="separated by commas")
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="for the data, deleted at the end"
+    )
     chosen = parser.parse_args()
-    size, repeat = (0.02, 1) if chosen.quick else (chosen.gigabytes, chosen.repeat)
+    size, repeat, seconds = chosen.gigabytes, chosen.repeat, 20.0
+    if chosen.quick:
+        size, repeat, seconds = 0.02, 1, 0.1
     rows = int(size * 1e9 / ROW_BYTES)
-    part = min(rows, max(BATCH, int(min(1e9, size * 5e8) / ROW_BYTES)))
     folder = Path(tempfile.mkdtemp(prefix="nnxp-streaming-", dir=chosen.folder))
     try:
         free = shutil.disk_usage(folder).free
@@ -195,24 +222,26 @@ def main() -> int:
             "versions": {"nnxp": nnxp.__version__, "numpy": np.__version__},
             "gigabytes": size,
             "buffer": sources.BUFFER_BYTES,
-            "disk": disk(folder / "x.npy", 0.2 if chosen.quick else 10.0),
+            "disk": disk(folder / "x.npy", seconds / 2),
             "runs": [],
         }
         for way, rate in found["disk"].items():
-            print(f"disk, {way}: {rate:,.0f} rows/s, {rate * ROW_BYTES / 1e6:,.0f} MB/s", flush=True)
+            print(
+                f"disk, {way}: {rate:,.0f} rows/s, {rate * ROW_BYTES / 1e6:,.0f} MB/s", flush=True
+            )
+        found["whole"] = child(folder, "whole", "small")
+        print(json.dumps(found["whole"]), flush=True)
         for _ in range(repeat):
-            for network in chosen.networks.split(","):
-                for way in chosen.ways.split(","):
-                    found["runs"].append(measured(folder, way, network, rows, part))
-                    print(json.dumps(found["runs"][-1]), flush=True)
+            for network in HIDDEN:
+                for way in WAYS:
+                    run = child(folder, "speed", network, way, str(seconds)) | {"network": network}
+                    found["runs"].append(run)
+                    print(json.dumps(run), flush=True)
     finally:
         shutil.rmtree(folder)
     print(f"\n{table(found)}")
-    losses = {run["network"]: [] for run in found["runs"]}
-    for each in found["runs"]:
-        losses[each["network"]].append(each["loss"])
-    if not all(np.isfinite(each).all() for each in losses.values()):
-        raise nnxp.DivergenceError(f"a loss is not finite: {losses}")
+    if not np.isfinite(found["whole"]["loss"]):
+        raise nnxp.DivergenceError("the loss is not finite")
     if chosen.output:
         chosen.output.write_text(json.dumps(found, indent=1) + "\n")
     return 0
@@ -220,7 +249,11 @@ def main() -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        where, way, name, count, held = sys.argv[2:]
-        print(json.dumps(run(Path(where), way, HIDDEN[name], int(count), int(held))))
+        where, what, name, *rest = sys.argv[2:]
+        if what == "whole":
+            figures = whole(Path(where), HIDDEN[name])
+        else:
+            figures = speed(Path(where), rest[0], HIDDEN[name], float(rest[1]))
+        print(json.dumps(figures))
     else:
         arguments.run(main)

@@ -629,7 +629,8 @@ class MLP:
 
         Args:
             x: (samples, features), on the device, a NumPy array, or a source.
-            kept: the rows to use of an array or source; None for all. The yielded slices index these.
+            kept: the rows to use of a NumPy array or source; None for all. The yielded slices
+                index these.
             numbers: the number of each row for error messages; None for 0, 1, 2, ...
 
         Raises:

@@ -322,7 +322,7 @@ def fingerprint(dtype: str, x: Any, targets: Any, sample_weight: Any = None) -> 
 
 def _fingerprint(array: Any, dtype: str) -> str:
     if (source := sources.find(array)) is not None:
-        return f"{source.shape} {source.fingerprint(dtype)}"
+        return f"{source.shape} on disk {source.fingerprint(dtype)}"
     array, digest = checks.numbers(array, "data"), hashlib.sha256()
     rows = max(1, _BLOCK_ELEMENTS // max(1, math.prod(array.shape[1:])))
     for start in range(0, array.shape[0], rows):

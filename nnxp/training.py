@@ -25,7 +25,7 @@ from nnxp import (
 )
 from nnxp.callbacks import running
 from nnxp.concurrency import in_one_thread
-from nnxp.data import batches
+from nnxp.data import batches, sources
 from nnxp.data.prepare import Prepared, Validation, prepare
 from nnxp.diagnostics import DiagnosticsRecorder
 from nnxp.divergence import DivergenceWatch
@@ -286,6 +286,8 @@ def train(
                 "regularization": regularization,
                 "diagnose": diagnose,
             }
+            if (source := sources.find(x)) is not None:  # of which not all is compared
+                settings["time of the data"] = source.modified()
             data = resuming.fingerprint(network.dtype, x, targets, sample_weight)
             if snapshot is not None:
                 resuming.check_again(place, snapshot, settings, data, network)

@@ -822,6 +822,7 @@ def _report(
         "csv_log",
         "every",
         "plot",
+        "targets",
         "tensorboard",
         "find_rate",
         "quiet",

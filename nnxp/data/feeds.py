@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
@@ -136,6 +137,7 @@ class Streamed(Feed):
             max(1, chunk_bytes // self.batch_bytes),
             self.samples // self.batch_size,
         )
+        self._filling: futures.Future[Staging] | None = None
         self.is_slow = False
         """Whether it was reported that steps wait for the disk."""
         self._places: list[Staging] = []
@@ -210,8 +212,10 @@ class Streamed(Feed):
 
         if pool is None:
             return fill_now
+        if self._filling is not None:  # of a pass that was left before its end
+            futures.wait([self._filling])
         with self.backend.active():  # of this thread: no other may call the device
-            filling = pool.submit(fill, place.host())
+            filling = self._filling = pool.submit(fill, place.host())
         for reader in readers:
             pool.submit(reader.ahead)
 

@@ -9,13 +9,14 @@ these blocks until their rows are done.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import logging
 import mmap
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -288,7 +289,7 @@ class Mapped(Source):
         return Mapped(self.x, self.name, by_blocks=True)
 
     def modified(self) -> str:
-        return str(self.file.st_mtime_ns)
+        return time_of(self.file)
 
     def _stat(self) -> os.stat_result:
         try:
@@ -299,7 +300,7 @@ class Mapped(Source):
     def read(self, start: int, stop: int) -> np.ndarray:
         out = np.empty((stop - start, self.shape[1]), self.dtype)
         self.check_file()
-        rest = memoryview(out).cast("B") if out.size else memoryview(b"")
+        rest = memoryview(cast(Any, out)).cast("B") if out.size else memoryview(b"")
         try:
             with open(self.path, "rb", buffering=0) as file:
                 file.seek(self.offset + start * self.row_bytes)
@@ -375,6 +376,11 @@ class RandomReader(Reader):
             part.release()
 
 
+def time_of(file: os.stat_result) -> str:
+    """Return when a file was last changed."""
+    return datetime.datetime.fromtimestamp(file.st_mtime, datetime.UTC).isoformat()
+
+
 def _cuts(total: int, length: int) -> list[slice]:
     return [slice(start, min(start + length, total)) for start in range(0, total, length)]
 
@@ -438,10 +444,10 @@ class Sliced(Source):
             ) from None
         if len(found) != stop - start:
             raise DataError(f"{self.name}: has {len(found)} rows at {start}, not {stop - start}")
-        return found.reshape(stop - start, -1)
+        return found.reshape(stop - start, self.shape[1])
 
     def modified(self) -> str:
-        return "" if self.file is None else str(os.stat(self.file).st_mtime_ns)
+        return "" if self.file is None else time_of(os.stat(self.file))
 
 
 def _chunk_rows(x: Any) -> int | None:
@@ -658,6 +664,10 @@ class BlockReader(Reader):
         return np.searchsorted(self.bounds, rows, "right") - 1
 
     def take(self, rows: np.ndarray, out: np.ndarray) -> None:
+        for cut in _cuts(len(rows), max(1, self.buffer // 2)):  # of two buffers at most
+            self._take(rows[cut], out[cut])
+
+    def _take(self, rows: np.ndarray, out: np.ndarray) -> None:
         numbers = self._numbers(rows)
         needed = np.unique(numbers)
         for part in self._fitting(needed):

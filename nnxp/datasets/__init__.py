@@ -532,7 +532,7 @@ def _fit_encoding(raw: Raw, x: np.ndarray, impute: str | float | None) -> Encodi
     return encoding
 
 
-def _filled(raw: Raw, encoding: Encoding | None, *parts: np.ndarray) -> dict[str, int]:
+def _filled(raw: Raw, encoding: Encoding | None, *parts: Any) -> dict[str, int]:
     """Count the values that are filled in, of each column; log them."""
     if encoding is None:
         return {}

@@ -6,12 +6,12 @@ import math
 import os
 import stat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from nnxp import files
-from nnxp.data.sources import LOADED_BYTES, Mapped
+from nnxp.data.sources import Mapped
 from nnxp.errors import DataError, first_line, printable
 
 
@@ -75,11 +75,10 @@ def load(path: Path) -> np.ndarray:
     with files.open_to_read(path) as file:
         file.seek(found.offset)
         content = file.read(math.prod(found.shape) * found.dtype.itemsize)
-    order = "F" if found.by_columns else "C"
-    try:
-        return np.frombuffer(bytearray(content), found.dtype).reshape(found.shape, order=order)  # type: ignore[call-overload,no-any-return]
-    except ValueError:
-        raise DataError(f"{path}: was cut while it was read") from None
+    if len(content) < math.prod(found.shape) * found.dtype.itemsize:
+        raise DataError(f"{path}: was cut while it was read")
+    values = np.frombuffer(bytearray(content), found.dtype)
+    return values.reshape(found.shape[::-1]).T if found.by_columns else values.reshape(found.shape)
 
 
 def open_rows(path: Path) -> Mapped:
@@ -99,13 +98,7 @@ def open_rows(path: Path) -> Mapped:
         x = np.memmap(path, found.dtype, "r", found.offset, found.shape)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be mapped ({first_line(error)})") from None
-    return Mapped(x.reshape(found.shape[0], -1), str(path))
-
-
-def is_small(path: Path) -> bool:
-    """Return whether an npy file is loaded rather than mapped."""
-    found = header(path)
-    return math.prod(found.shape) * found.dtype.itemsize <= LOADED_BYTES
+    return Mapped(cast(np.memmap, x.reshape(found.shape[0], -1)), str(path))
 
 
 def check_rows(name: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -153,8 +153,8 @@ class ParquetRows(Source):
         for name in columns:
             if not _is_number(kind := str(file.schema.field(name).type)):
                 raise DataError(
-                    f"{file.path}: {name!r} is {kind}: files that are read by parts take columns of "
-                    "numbers"
+                    f"{file.path}: {name!r} is {kind}: files that are read by parts take columns "
+                    "of numbers"
                 )
         self.dtype = np.dtype(np.float32 if kinds <= {"float", "halffloat"} else np.float64)
         self.shape = (int(file.bounds[-1]), len(columns))
@@ -178,7 +178,7 @@ class ParquetRows(Source):
         return out
 
     def modified(self) -> str:
-        return str(self.parquet.path.stat().st_mtime_ns)
+        return sources.time_of(self.parquet.path.stat())
 
 
 def _is_number(kind: str) -> bool:

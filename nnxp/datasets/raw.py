@@ -9,6 +9,16 @@ import numpy as np
 from nnxp.data.sources import Source
 
 
+@dataclass(eq=False)
+class Arrays:
+    """Features that are read by rows, and targets."""
+
+    x: Source
+    y: np.ndarray | None = None
+    x_test: Source | None = None
+    y_test: np.ndarray | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Raw:
     """The result of a reader. Targets are classes, numbers or text; None if there are none."""

@@ -14,7 +14,7 @@ import numpy as np
 from nnxp.data import sources
 from nnxp.data.sources import Shards, Source
 from nnxp.datasets import hdf5, npy_files, parquet_rows, zarr_files
-from nnxp.datasets.raw import Raw
+from nnxp.datasets.raw import Arrays, Raw
 from nnxp.errors import DataError
 
 FILES = (".npy", ".h5", ".hdf5", ".zarr")
@@ -60,59 +60,51 @@ def read(
         InputError: the file needs a library that is not installed.
         DataError: something is missing, damaged or does not fit.
     """
-    found: dict[str, Source | np.ndarray] = {}
     columns = target = None
+    with_targets = names.targets is None
     if zarr_files.is_for(path):
-        found = zarr_files.read(path, names.features, names.target, names.targets is None)
+        found = zarr_files.read(path, names.features, names.target, with_targets)
     elif path.is_dir():
         shards = _shards(path)
         if shards[0].suffix.lower() == ".npy":
-            found["x"] = _joined(path, [npy_files.open_rows(each) for each in shards])
+            found = Arrays(_joined(path, [npy_files.open_rows(each) for each in shards]))
         else:
-            with_target = names.targets is None
             x, y, columns, target = parquet_rows.read(
-                path, shards, names.target, like, with_target, features_only
+                path, shards, names.target, like, with_targets, features_only
             )
-            found["x"] = x
-            if y is not None:
-                found["y"] = y
+            found = Arrays(x, y)
     elif path.suffix.lower() == ".npy":
-        found["x"] = npy_files.open_rows(path)
+        found = Arrays(npy_files.open_rows(path))
     else:
-        found = hdf5.read(path, names.features, names.target, names.targets is None)
+        found = hdf5.read(path, names.features, names.target, with_targets)
     if names.targets is not None:
-        found["y"] = npy_files.load(names.targets)
-    for of_part in ("", "_test"):
-        x, y = found.get("x" + of_part), found.get("y" + of_part)
-        if x is not None and y is not None:
-            _check_targets(names.targets or path, x, y)
-        elif x is not None and not features_only:
-            raise DataError(
-                f"{path}: has no targets to train on or to compare with: name a npy file of them "
-                "(targets, --targets)"
-            )
+        found.y = npy_files.load(names.targets)
+    if found.y is None and not features_only:
+        raise DataError(
+            f"{path}: has no targets to train on or to compare with: name an npy file of them "
+            "(targets_file, --targets)"
+        )
+    for rows, y in ((found.x, found.y), (found.x_test, found.y_test)):
+        if rows is not None and y is not None:
+            _check_targets(names.targets or path, rows, y)
     return _raw(path, found, stream, columns, target)
 
 
 def _raw(
     path: Path,
-    found: dict[str, Source | np.ndarray],
+    found: Arrays,
     stream: bool | None,
     columns: tuple[str, ...] | None,
     target: str | None,
 ) -> Raw:
-    x, x_test = found["x"], found.get("x_test")
-    assert isinstance(x, Source)
-    stays = x.nbytes > sources.LOADED_BYTES if stream is None else stream
-    if stays:
-        used, used_test = x, x_test
-    else:
-        used = _loaded(x)
-        used_test = _loaded(x_test) if isinstance(x_test, Source) else None
+    x, x_test = found.x, found.x_test
     if x_test is not None and x_test.shape[1:] != x.shape[1:]:
         raise DataError(f"{path}: x is {x.shape}, x_test {x_test.shape}: unlike rows")
+    stays = x.nbytes > sources.LOADED_BYTES if stream is None else stream
+    used, used_test = (each if stays or each is None else _loaded(each) for each in (x, x_test))
+    assert used is not None
     return Raw(
-        str(path), used, found.get("y"), (x.shape[1],), used_test, found.get("y_test"),
+        str(path), used, found.y, (x.shape[1],), used_test, found.y_test,
         from_file=True, features=columns, target=target, source=x,
     )  # fmt: skip
 
@@ -149,8 +141,7 @@ def _joined(folder: Path, parts: Sequence[Source]) -> Source:
     return parts[0] if len(parts) == 1 else Shards(parts, str(folder))
 
 
-def _check_targets(name: object, x: Source | np.ndarray, y: Source | np.ndarray) -> None:
-    assert isinstance(y, np.ndarray)
+def _check_targets(name: object, x: Source, y: np.ndarray) -> None:
     text = y.dtype.kind == "U"
     if y.dtype.kind not in "buifU" or y.ndim not in ((1,) if text else (1, 2)) or not y.size:
         raise DataError(

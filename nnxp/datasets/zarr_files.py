@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 from nnxp import extras, strict_json
 from nnxp.data.sources import Sliced, Source
 from nnxp.datasets.npy_files import check_rows
+from nnxp.datasets.parquet import check_size
+from nnxp.datasets.raw import Arrays
 from nnxp.errors import DataError, NnxpError, first_line, shown
 from nnxp.npz import LARGEST_RATIO, SMALLEST_BOMB
 
@@ -27,9 +30,7 @@ def is_for(path: Path) -> bool:
     return path.suffix.lower() == ".zarr" or any((path / name).is_file() for name in _MARKS)
 
 
-def read(
-    path: Path, features: str | None, target: str | None, with_targets: bool
-) -> dict[str, Source | np.ndarray]:
+def read(path: Path, features: str | None, target: str | None, with_targets: bool) -> Arrays:
     """Open the features, and read the targets, of a Zarr store; see `nnxp.datasets.hdf5.read`.
 
     A store that is one array has features alone.
@@ -43,17 +44,20 @@ def read(
     if not path.is_dir():
         raise DataError(f"{path}: {'is no folder' if path.exists() else 'No such file or folder'}")
     if _is_array(path):
-        return {"x": _rows(path, _array(zarr, path, ""))}
+        return Arrays(_rows(path, _array(zarr, path, "")))
     names = {"x": features or "x"}
     if with_targets and (target is not None or _is_array(path / "y")):
         names["y"] = target or "y"
     tests = _is_array(path / "x_test") and _is_array(path / "y_test")
     if features is None and target is None and with_targets and tests:
         names |= {"x_test": "x_test", "y_test": "y_test"}
-    found: dict[str, Source | np.ndarray] = {}
-    for name, where in names.items():
-        array = _array(zarr, path, where)
-        found[name] = _rows(path, array) if name.startswith("x") else _targets(path, array)
+    arrays = {name: _array(zarr, path, where) for name, where in names.items()}
+    found = Arrays(_rows(path, arrays["x"]))
+    if "y" in arrays:
+        found.y = _targets(path, arrays["y"])
+    if "x_test" in arrays:
+        found.x_test = _rows(path, arrays["x_test"])
+        found.y_test = _targets(path, arrays["y_test"])
     return found
 
 
@@ -81,8 +85,8 @@ def _array(zarr: Any, path: Path, name: str) -> Any:
     if ".." in folder.parts or not _is_array(folder):
         there = sorted(each.name for each in path.iterdir() if _is_array(each))
         raise DataError(
-            f"{path}: has no array {name!r}; there are {', '.join(there[:20]) or 'none'} (features, "
-            "target: --features, --target)"
+            f"{path}: has no array {name!r}; there are {', '.join(there[:20]) or 'none'} "
+            "(features_name, target: --features, --target)"
         )
     for mark in (".zarray", "zarr.json"):
         if (folder / mark).is_file():
@@ -116,15 +120,18 @@ def _check_codecs(path: Path, described: Any) -> None:
 def _rows(path: Path, array: Any) -> Source:
     name = f"{path}/{array.path}".rstrip("/")
     check_rows(name, array.shape, array.dtype)
+    _check_size(path, array)
     return Sliced(array, name, path)
 
 
+def _check_size(path: Path, array: Any) -> None:
+    chunk = math.prod(array.shards or array.chunks) * array.dtype.itemsize
+    limit = max(SMALLEST_BOMB, LARGEST_RATIO * array.nbytes_stored())
+    check_size(path, max(array.nbytes, chunk), limit)
+
+
 def _targets(path: Path, array: Any) -> np.ndarray:
-    if array.nbytes > max(SMALLEST_BOMB, LARGEST_RATIO * array.nbytes_stored()):
-        raise DataError(
-            f"{path}: {array.path} would unpack into {array.nbytes:,} bytes, over {LARGEST_RATIO} "
-            "times what is stored"
-        )
+    _check_size(path, array)
     try:
         found = np.asarray(array[...])
     except Exception as error:
