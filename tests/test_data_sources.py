@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,6 +19,10 @@ ROWS, FEATURES = 1000, 6
 @pytest.fixture
 def small(monkeypatch):
     """Sizes so that little data has many blocks and several buffers, and stays on disk."""
+    shrink(monkeypatch)
+
+
+def shrink(monkeypatch):
     monkeypatch.setattr(sources, "LOADED_BYTES", 0)
     monkeypatch.setattr(sources, "BLOCK_BYTES", 4 * FEATURES * 32)
     monkeypatch.setattr(sources, "BUFFER_BYTES", 4 * FEATURES * 200)
@@ -51,7 +56,7 @@ def mapped(folder, x, name="x.npy"):
 def kinds(folder, x):
     """A source of each kind of the same rows."""
     cuts = [0, 100, 130, 640, ROWS]
-    parts = [mapped(folder, x[a:b], f"{a}.npy") for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [mapped(folder, x[a:b], f"{a}.npy") for a, b in pairwise(cuts)]
     every_second = np.repeat(x, 2, axis=0)
     return {
         "mapped": Mapped(mapped(folder, x)),
@@ -141,7 +146,7 @@ def test_a_training_on_disk_comes_to_the_bits_of_one_in_memory(small, tmp_path, 
 
     def trained(x, **options):
         network = nnxp.MLP([FEATURES, 8, 2], seed=1, backend="numpy")
-        options = {"epochs": 2, "batch_size": 24, "validation": 0.2, "seed": 4} | options
+        options = {"epochs": 2, "batch_size": 40, "validation": 0.2, "seed": 4} | options
         history = nnxp.train(network, x, t, sample_weight=weight, **options)
         figures = [(each.loss, each.validation_loss, each.validation_metric)
                    for each in history.epochs]  # fmt: skip
@@ -173,33 +178,34 @@ def test_evaluation_and_prediction_on_disk(small, tmp_path, data):
     np.testing.assert_array_equal(network.predict(mapped(tmp_path, x)), outputs)
 
 
-def test_data_is_read_while_steps_run(small, data):
-    """A read of the next chunk begins before a step of this one ends."""
+def test_data_is_read_while_steps_run(small, data, monkeypatch):
+    """The third chunk is read before the steps of the first have ended."""
     x, t = data
-    waiting, came = threading.Event(), threading.Event()
+    third = threading.Event()
 
-    class Watched(Slices):
-        def __getitem__(self, rows):
-            if waiting.is_set():
-                came.set()
-            return super().__getitem__(rows)
+    class Watched(Sliced):
+        def reader(self, order):
+            reader = super().reader(order)
+            take, calls = reader.take, []
 
-    def look(samples):
-        waiting.set()
-        assert came.wait(10), "nothing was read while this chunk was in progress"
-        waiting.clear()
+            def counted(rows, out):
+                calls.append(threading.current_thread())
+                take(rows, out)
+                if len(calls) == 3:
+                    third.set()
+
+            reader.take = counted
+            return reader
+
+    monkeypatch.setattr("nnxp.data.feeds.READ_BYTES", 4 * FEATURES * 40)
+    seen = []
+
+    def progress(samples):
+        assert third.wait(10), "the next chunk is not read while this one is in progress"
+        seen.append(samples)
 
     network = nnxp.MLP([FEATURES, 2])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nnxp.data.feeds.READ_BYTES", 4 * FEATURES * 40)
-        seen = []
-
-        def progress(samples):
-            if not seen:
-                look(samples)
-            seen.append(samples)
-
-        nnxp.train(network, Watched(x), t, epochs=1, batch_size=20, progress=progress)
+    nnxp.train(network, Watched(Slices(x)), t, epochs=1, batch_size=20, progress=progress)
     assert sum(seen) == ROWS
 
 
@@ -317,7 +323,8 @@ def test_a_diverging_training_on_disk_names_the_step(small, tmp_path, data):
     assert errors[0] == errors[1]
 
 
-def test_a_training_on_disk_goes_on_from_a_checkpoint_in_mid_epoch(small, tmp_path, data, caplog):
+def test_a_training_on_disk_goes_on_from_a_checkpoint_in_mid_epoch(tmp_path, data, monkeypatch):
+    shrink(monkeypatch)
     x, t = data
     for name, source in (("rows", mapped(tmp_path, x)), ("blocks", Slices(x))):
 
@@ -337,9 +344,11 @@ def test_a_training_on_disk_goes_on_from_a_checkpoint_in_mid_epoch(small, tmp_pa
                 raise Stop
 
         often = nnxp.Checkpoints(tmp_path / name, every=5)
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-            patch.setattr("nnxp.data.feeds.READ_BYTES", 4 * FEATURES * 100)
+        monkeypatch.setattr("nnxp.data.feeds.READ_BYTES", 4 * FEATURES * 100)
+        with pytest.raises(Stop):
             train(checkpoint=often, progress=stop)
+        monkeypatch.undo()
+        shrink(monkeypatch)
         assert 1000 < sum(seen) < 2000
         assert train(resume=str(tmp_path / name)) == train()
     changed = x.copy()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def parquet(folder, x, y):
     pq = pytest.importorskip("pyarrow.parquet")
     (folder / "tables").mkdir()
     cuts = [0, 100, 130, ROWS]
-    for i, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for i, (a, b) in enumerate(pairwise(cuts)):
         columns = {f"c{j}": x[a:b, j] for j in range(5)} | {"label": y[a:b]}
         pq.write_table(pa.table(columns), folder / "tables" / f"{i}.parquet", row_group_size=40)
     return folder / "tables", {"target": "label"}
@@ -108,7 +109,8 @@ def test_a_file_goes_from_the_command_line_to_predictions(tmp_path, arrays, monk
     x, y = arrays
     npy(tmp_path, x, y)
     text = succeed(tmp_path, "train", "x.npy", "--targets", "y.npy", "--epochs", 2, "--hidden", 4,
-                   "--shuffle-blocks", "--verbose", "--report", "report.json", COLUMNS=200)  # fmt: skip
+                   "--shuffle-blocks", "--verbose", "--report", "report.json",
+                   COLUMNS=200)  # fmt: skip
     assert "features stay on disk, 4.8 kB; shuffled: blocks of 240 rows at random" in text
     assert "read from x.npy in chunks of" in text
     assert "next: nnxp evaluate model.safetensors x.npy --targets y.npy" in text
@@ -147,12 +149,8 @@ def test_images_are_rows_of_pixels(tmp_path, arrays):
         path, options = npy(tmp_path, images, arrays[1])
         found = datasets.load(path, stream=stream, preprocess="none", **options)
         flat = images.reshape(ROWS, 12).astype(np.float32)
-        rows = found.split.rows(found_labels(arrays[1]))[0]
+        rows = found.split.rows(arrays[1])[0]
         np.testing.assert_array_equal(found.x[0:999], flat[rows])
-
-
-def found_labels(y):
-    return y
 
 
 def test_hdf5_by_other_names_and_with_a_test_part(tmp_path, arrays):
@@ -200,7 +198,8 @@ def test_a_zarr_store_of_one_array_and_with_codecs_that_are_not_known(tmp_path, 
     content = json.loads(described.read_text())
     for change in ({"filters": [{"id": "pickle"}]}, {"compressor": {"id": "json2"}}):
         described.write_text(json.dumps(content | change))
-        with pytest.raises(DataError, match="has a codec '(pickle|json2)' that nnxp does not read"):
+        known = r"has a codec '(pickle|json2)' that nnxp does not read"
+        with pytest.raises(DataError, match=known):
             datasets.load(tmp_path / "g.zarr")
     described.write_text("{")
     with pytest.raises(DataError, match="is damaged"):
@@ -216,10 +215,11 @@ def test_parquet_shards_that_do_not_fit(tmp_path, arrays):
     folder, _ = parquet(tmp_path, x, y)
     with pytest.raises(DataError, match=r"0\.parquet: no column 'no'; there are c0, c1"):
         datasets.load(folder, target="no")
+    float32 = pa.array([1.0], pa.float32())
     for name, table, text in (
         ("text", pa.table({f"c{i}": ["a"] for i in range(5)} | {"label": [1]}), "'c0' is string"),
         ("short", pa.table({"c0": [1.0], "label": [1]}), "no column 'c1', which .*0.parquet has"),
-        ("null", pa.table({f"c{i}": [1.0] for i in range(5)} | {"label": [None]}), "is missing"),
+        ("null", pa.table({f"c{i}": float32 for i in range(5)} | {"label": [None]}), "is missing"),
         ("float64", pa.table({f"c{i}": [1.0] for i in range(5)} | {"label": [1]}), "5, float32"),
     ):
         path = folder / f"9{name}.parquet"
@@ -271,7 +271,7 @@ def test_npy_files_that_are_refused(tmp_path, arrays):
     (tmp_path / "empty" / "b.csv").touch()
     refused("has a.npy and b.csv", where=tmp_path / "empty")
     refused("impute 'mean' is for tables", InputError, impute="mean")
-    with pytest.raises(InputError, match="targets_file .* is for .npy"):
+    with pytest.raises(InputError, match=r"targets_file .* is for .npy"):
         datasets.load("moons", targets_file="y.npy")
 
 
