@@ -58,6 +58,8 @@ def header(path: Path) -> Header:
             f"{path}: holds Python objects, which nnxp does not unpickle: save an array of numbers"
         )
     declared = math.prod(shape) * dtype.itemsize
+    if not dtype.itemsize:
+        raise DataError(f"{path}: is an array of {dtype}, which has no bytes")
     if declared > size - offset:
         raise DataError(
             f"{path}: declares {declared:,} bytes of numbers and has {size - offset:,}: it is cut"
