@@ -15,6 +15,10 @@ from nnxp.data.sources import Mapped
 from nnxp.errors import DataError, first_line, printable
 
 
+_LONGEST_HEADER = 10_000
+"""Bytes of a header, as NumPy reads them at most."""
+
+
 class Header(NamedTuple):
     """What an npy file says of its array."""
 
@@ -44,6 +48,11 @@ def header(path: Path) -> Header:
             }.get(version)
             if read is None:
                 raise ValueError(f"array format {version}")
+            start = file.tell()
+            length = int.from_bytes(file.read(2 * version[0]), "little")
+            if length > _LONGEST_HEADER:
+                raise ValueError(f"a header of {length:,} bytes")
+            file.seek(start)
             shape, by_columns, dtype = read(file)
             offset, size = file.tell(), info.st_size
     except OSError as error:
