@@ -5,6 +5,7 @@ from . import (
     callbacks,
     class_weights,
     datasets,
+    distributed,
     executors,
     kernels,
     linalg,
@@ -27,6 +28,7 @@ from .errors import (
     ModelError,
     NnxpError,
     NotSeparableError,
+    RankError,
 )
 from .gradient_check import gradcheck
 from .history import Epoch, History
@@ -67,12 +69,14 @@ __all__ = [
     "NotSeparableError",
     "Perceptron",
     "RMSprop",
+    "RankError",
     "Regularization",
     "TensorBoardLog",
     "backends",
     "callbacks",
     "class_weights",
     "datasets",
+    "distributed",
     "executors",
     "find_learning_rate",
     "gradcheck",

@@ -16,6 +16,11 @@ from nnxp.errors import InputError
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+processes_on_cores = 1
+"""The processes of a training that share the cores which this process may use: `nnxp.distributed`
+sets it."""
+
+
 class Setting:
     """A setting of the whole process that each call wants at a value of its own.
 

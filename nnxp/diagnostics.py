@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nnxp.arrays import Array, namespace, rows
+from nnxp.arrays import Array, namespace
 from nnxp.linalg import vector_norm
 from nnxp.nested import leaves, rebuilt
 from nnxp.network import MLP, Mask, backpropagate
@@ -157,19 +157,18 @@ class DiagnosticsRecorder:
             ]
 
     def scalars(
-        self, state: Any, data: tuple[Array, ...], order: Array, rate: float, samples: int
+        self, state: Any, batch: tuple[Array, ...], rate: float, samples: int
     ) -> list[Array]:
         """Compute shares of units, gradient norms and updates by layer, 0-d arrays on the device.
 
         Args:
             state: the state after the epoch's last step, which is not changed.
-            data: the arrays that `order` indexes.
-            order: (steps, batch); gradients and updates are measured on the last mini-batch.
+            batch: the samples on which gradients and updates are measured, at most `PROBE_ROWS`
+                of the last mini-batch.
             rate: the learning rate.
             samples: the number of samples in the epoch.
         """
         with self.backend.active():
-            batch = rows(data, order[-1, : min(PROBE_ROWS, order.shape[1])])
             measured: list[Array] = self._scalars(state, batch, rate, samples)
         return measured
 
@@ -229,16 +228,19 @@ def _scalars(
 
 
 def with_slope_totals(
-    mask: Mask | None, hidden: tuple[str, ...], slopes: list[Array]
+    mask: Mask | None, hidden: tuple[str, ...], slopes: list[Array], weights: Array | None = None
 ) -> tuple[Mask, list[Array]]:
-    """Return a mask for `nnxp.network.propagate`, and the list that it fills with new totals."""
+    """Return a mask for `nnxp.network.propagate`, and the list that it fills with new totals.
+
+    `weights`, (batch, 1), has 0 for rows that do not count.
+    """
     totals: list[Array] = []
 
     def record(y: Array, layer: int) -> Array | None:
         total = slopes[layer]
         if hidden[layer] in _SLOPES:
             slope, _ = _SLOPES[hidden[layer]]
-            total = _add(total, slope(y))
+            total = _add(total, slope(y) if weights is None else slope(y) * weights)
         totals.append(total)
         return mask(y, layer) if mask else None
 

@@ -18,12 +18,13 @@ import numpy as np
 
 from nnxp.arrays import Array, namespace, rows, to_numpy
 from nnxp.data.feeds import Feed
+from nnxp.distributed.world import ALONE, World
 from nnxp.errors import BackendError, DivergenceError
 from nnxp.executors import Runner
 from nnxp.nested import leaves, rebuilt
 from nnxp.network import MLP, propagate
 from nnxp.regularization import Regularization, dropout
-from nnxp.state import TrainState
+from nnxp.state import TrainState, with_batch_size
 
 log = logging.getLogger("nnxp")
 
@@ -55,10 +56,17 @@ class DivergenceWatch:
         run: runs chunks of its steps.
         feed: the training data.
         regularization, seed: see `nnxp.train`.
+        world: the processes of the training: each has a part of the rows of a step.
     """
 
     def __init__(
-        self, network: MLP, run: Runner, feed: Feed, regularization: Regularization, seed: int
+        self,
+        network: MLP,
+        run: Runner,
+        feed: Feed,
+        regularization: Regularization,
+        seed: int,
+        world: World = ALONE,
     ) -> None:
         self.backend = network.backend
         self.run = run
@@ -66,6 +74,7 @@ class DivergenceWatch:
         self.hidden = network.hidden
         self.shares = regularization.shares(len(network.hidden))
         self.seed = seed
+        self.world = world
         self._total = self.backend.compiled(_total)
         self._reads: deque[Callable[[], np.ndarray]] = deque()
         self._kept: TrainState | None = None
@@ -165,9 +174,11 @@ class DivergenceWatch:
         *before, (order, rate) = self._epochs
         for earlier, its_rate in before:
             for data, chunk in self.feed.chunks(earlier, done):
-                state, _ = self.run(state, data, chunk, its_rate)
+                state, _ = self.run(self._sized(state, done), data, chunk, its_rate)
+                done += chunk.shape[0]
             done = 0
         for data, chunk in self.feed.chunks(order, done):
+            state = self._sized(state, done)
             start = _on_host(state)  # steps write into their state
             state, loss = self.run(state, data, chunk, rate)
             if self._all_finite([loss, self.parameter_sum(state)]):
@@ -181,8 +192,17 @@ class DivergenceWatch:
                     with self.backend.active():
                         batch = rows(data, chunk[k, ...])
                         before_step = self._on_device(start)
-                        return self._part(before_step, batch[0], state, float(loss), done + k + 1)
+                        part = self._part(before_step, batch[0], state, float(loss), done + k + 1)
+                        return self._first(part)
         return None
+
+    def _sized(self, state: TrainState, done: int) -> TrainState:
+        return with_batch_size(state, self.feed.batch_size_after(done), self.backend)
+
+    def _first(self, part: tuple[int, Origin] | None) -> Origin | None:
+        """Return the part that is computed first among those that the ranks found."""
+        found = [each for each in self.world.exchange(part) if each is not None]
+        return min(found, key=lambda each: each[0])[1] if found else None
 
     def _on_device(self, state: TrainState) -> TrainState:
         arrays = [self.backend.asarray(array, copy=True) for array in leaves(state)]
@@ -190,23 +210,26 @@ class DivergenceWatch:
 
     def _part(
         self, before: TrainState, x: Array, after: TrainState, loss: float, step: int
-    ) -> Origin | None:
-        """Return the first part of a step that is not finite, in the order of its computation."""
-        mask = dropout(self.shares, self.seed, before.step) if self.shares else None
+    ) -> tuple[int, Origin] | None:
+        """Return the first part of a step that is not finite, with its place in the computation."""
+        first = self.feed.share.first_row(x.shape[0])
+        mask = dropout(self.shares, self.seed, before.step, first) if self.shares else None
         z, tape = propagate(before.parameters, self.hidden, x, mask)
         outputs = [*(inputs for inputs, _, _ in tape[1:]), z]
         for layer, array in enumerate(outputs, 1):
             if not _is_finite(array):
-                return Origin(step, layer, f"the outputs of layer {layer} are not finite", loss)
+                problem = f"the outputs of layer {layer} are not finite"
+                return layer, Origin(step, layer, problem, loss)
         if not math.isfinite(loss):
             largest = np.abs(to_numpy(z)).max()
-            return Origin(step, layer, f"the outputs of layer {layer} reach {largest:.2g}", loss)
+            problem = f"the outputs of layer {layer} reach {largest:.2g}"
+            return layer + 1, Origin(step, layer, problem, loss)
         # Backpropagation begins with the last layer.
         for layer, arrays in reversed([*enumerate(after.parameters, 1)]):
             for part, array in zip(("weights", "biases"), arrays, strict=True):
                 if not _is_finite(array):
                     problem = f"its update of the {part} of layer {layer} is not finite"
-                    return Origin(step, layer, problem, loss)
+                    return 2 * len(outputs) + 1 - layer, Origin(step, layer, problem, loss)
         return None  # each parameter is finite, and only their sum overflows
 
     def _all_finite(self, scalars: list[Array]) -> bool:

@@ -126,6 +126,21 @@ class NotSeparableError(NnxpError, ArithmeticError):
     """
 
 
+class RankError(NnxpError, RuntimeError):
+    """Another process of a distributed training has failed, and so this one ends.
+
+    Example:
+        >>> import nnxp
+        >>> issubclass(nnxp.RankError, RuntimeError)  # the rank that failed has the error itself
+        True
+    """
+
+    def __init__(self, message: str, depth: int = 0) -> None:
+        super().__init__(message)
+        self.depth = depth
+        """How many `together` the process was in that failed."""
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message; if the message is empty, the error's class."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

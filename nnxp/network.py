@@ -49,6 +49,9 @@ def _hidden(value: Any) -> Any:
 Mask = Callable[[Array, int], Array | None]
 """mask(y, layer): the factors for a hidden layer's output `y` in training; None for all 1."""
 
+Combine = Callable[[Iterator[Sequence[Array]]], list[Any]]
+"""See `backpropagate`."""
+
 
 def propagate(
     parameters: Parameters, hidden: tuple[str, ...], x: Array, mask: Mask | None = None
@@ -98,6 +101,7 @@ def backpropagate(
     sample_weight: Array | None = None,
     mask: Mask | None = None,
     scale: Any = None,
+    combine: Combine = list,
 ) -> tuple[Array, Parameters]:
     """Compute the loss and its gradient with respect to every parameter, by the chain rule.
 
@@ -110,6 +114,9 @@ def backpropagate(
         sample_weight: (batch,), or None.
         mask: dropout, or None.
         scale: a factor for the gradient, a number or a 0-d array; None for 1.
+        combine: takes an iterator over [loss], then [dweight, dbias] of each layer, the last layer
+            first, as soon as each is computed; returns the list of them. `list` leaves them as they
+            are; a communicator adds those of other processes, see `nnxp.distributed`.
 
     Returns:
         The loss, a 0-d array, and one (dweight, dbias) per layer.
@@ -128,19 +135,23 @@ def backpropagate(
         (0.5, array([[ 3.,  0.],
                [-4.,  0.]]))
     """
-    z, tape = propagate(parameters, hidden, x, mask)
-    loss, dz = objective.value_and_gradient(z, targets, sample_weight)  # BP1
-    if scale is not None:
-        dz *= scale  # the smallest array of the pass, and the gradients are linear in it
-    gradients = []
-    for layer in reversed(range(len(parameters))):
-        gradients.append(affine_backward(dz, tape[layer][0]))  # BP3, BP4
-        if layer > 0:
-            _, of_forward, m = tape[layer - 1]
-            dy = affine_input_backward(dz, parameters[layer][0])  # BP2
-            if m is not None:
-                dy *= m
-            dz = ACTIVATIONS[hidden[layer - 1]][1](dy, *of_forward)
+
+    def backward() -> Iterator[Sequence[Array]]:
+        z, tape = propagate(parameters, hidden, x, mask)
+        loss, dz = objective.value_and_gradient(z, targets, sample_weight)  # BP1
+        yield [loss]
+        if scale is not None:
+            dz *= scale  # the smallest array of the pass, and the gradients are linear in it
+        for layer in reversed(range(len(parameters))):
+            yield affine_backward(dz, tape[layer][0])  # BP3, BP4
+            if layer > 0:
+                _, of_forward, m = tape[layer - 1]
+                dy = affine_input_backward(dz, parameters[layer][0])  # BP2
+                if m is not None:
+                    dy *= m
+                dz = ACTIVATIONS[hidden[layer - 1]][1](dy, *of_forward)
+
+    (loss,), *gradients = combine(backward())
     return loss, gradients[::-1]
 
 

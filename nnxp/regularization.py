@@ -71,7 +71,7 @@ class Regularization:
         return bool(self.l1 or self.l2)
 
     def penalize(
-        self, loss: Array, parameters: Parameters, gradients: Parameters, samples: int
+        self, loss: Array, parameters: Parameters, gradients: Parameters, samples: Any
     ) -> Any:
         """Add the penalty of a batch of `samples` to the loss and the gradients, overwritten."""
         if not self.penalizes:
@@ -80,10 +80,10 @@ class Regularization:
         penalized = []
         for (weight, _), (dweight, dbias) in zip(parameters, gradients, strict=True):
             xp = namespace(weight)
-            if l1:
+            if self.l1:
                 loss = loss + l1 * xp.sum(xp.abs(weight))
                 dweight += l1 * xp.sign(weight)
-            if l2:
+            if self.l2:
                 loss = loss + 0.5 * l2 * xp.sum(weight * weight)
                 dweight += l2 * weight
             penalized.append((dweight, dbias))
@@ -103,10 +103,15 @@ class Regularization:
         return constrained
 
 
-def dropout(shares: tuple[float, ...], seed: int, step: Array) -> Any:
-    """Return the dropout mask of one step, for `nnxp.network.propagate`."""
+def dropout(shares: tuple[float, ...], seed: int, step: Array, first: int = 0) -> Any:
+    """Return the dropout mask of one step, for `nnxp.network.propagate`.
+
+    Args:
+        shares: see `Regularization.shares`.
+        seed, step, first: see `nnxp.kernels.dropout_mask`.
+    """
 
     def mask(y: Array, layer: int) -> Array | None:
-        return dropout_mask(y, shares[layer], seed, step, layer) if shares[layer] else None
+        return dropout_mask(y, shares[layer], seed, step, layer, first) if shares[layer] else None
 
     return mask

@@ -25,6 +25,8 @@ class TrainState(NamedTuple):
     """[(outputs,)]: the unit of each output relative to the largest; [] if all are equal."""
     slope_totals: list[Array]
     """The sums of `nnxp.diagnostics` over an epoch, (batch, units) per hidden layer; or []."""
+    batch_size: list[Array]
+    """[the number of rows of the batch, 0-d] where ranks cannot divide each batch evenly; or []."""
 
 
 def first_state(network: MLP, optimizer: Optimizer, resumable: Any = None) -> TrainState:
@@ -49,7 +51,15 @@ def first_state(network: MLP, optimizer: Optimizer, resumable: Any = None) -> Tr
         optimizer_state = optimizer.init(parameters)
         if resumable is not None:
             optimizer_state, step = _resumed((optimizer_state, step), resumable, backend)
-    return TrainState(parameters, optimizer_state, step, [] if units is None else [units], [])
+    return TrainState(parameters, optimizer_state, step, [] if units is None else [units], [], [])
+
+
+def with_batch_size(state: TrainState, batch_size: int, backend: Backend) -> TrainState:
+    """Return the state for steps of this many rows of all ranks, where a step must know it."""
+    if not state.batch_size:
+        return state
+    number = backend.asarray(float(batch_size), dtype=state.parameters[0][0].dtype)
+    return state._replace(batch_size=[number])
 
 
 def _resumed(fresh: Any, resumable: Any, backend: Backend) -> Any:

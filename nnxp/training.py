@@ -14,27 +14,31 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from nnxp import (
+    diagnostics,
     files,
     metrics,
     objectives,
     optimizers,
     options,
+    ranks,
     resuming,
     schedules,
     target_scaling,
 )
+from nnxp.arrays import Array
 from nnxp.callbacks import running
 from nnxp.concurrency import in_one_thread
 from nnxp.data import batches, sources
 from nnxp.data.prepare import Prepared, Validation, prepare
 from nnxp.diagnostics import DiagnosticsRecorder
+from nnxp.distributed.world import ALONE, World
 from nnxp.divergence import DivergenceWatch
 from nnxp.errors import DivergenceError, InputError
 from nnxp.history import Epoch, History, check_monitor
 from nnxp.metrics import Metric
 from nnxp.names import LossName, MetricName, OptimizerName
 from nnxp.nested import leaves, rebuilt
-from nnxp.network import MLP, loss_and_outputs
+from nnxp.network import MLP
 from nnxp.objectives import LOSS, Objective
 from nnxp.optimizers import SGD, ClipNorm, Optimizer
 from nnxp.registry import AUTO, Piece
@@ -42,7 +46,7 @@ from nnxp.regularization import Regularization
 from nnxp.resuming import Checkpoints, Progress, Snapshot, Writer
 from nnxp.running import Running
 from nnxp.schedules import Constant, Schedule
-from nnxp.state import first_state
+from nnxp.state import first_state, with_batch_size
 from nnxp.step import step_runner
 
 log = logging.getLogger("nnxp")
@@ -113,6 +117,7 @@ _OPTIONS = {
     "assume_finite": options.TRUTH,
     "verbose": options.TRUTH,
     "scale_targets": target_scaling.SCALE_TARGETS,
+    "distributed": options.optional(options.instance(World, "an nnxp.distributed.world()")),
 }
 
 
@@ -143,6 +148,7 @@ def train(
     stream: bool | None = None,
     assume_finite: bool = False,
     scale_targets: bool | Literal["auto"] = "auto",
+    distributed: World | None = None,
     verbose: bool = False,
 ) -> History:
     """Train `network` by gradient descent on mini-batches.
@@ -207,6 +213,11 @@ def train(
             real-valued targets of a network with output "identity" and the loss "quadratic", "mae"
             or "huber" (which then bends at an error of one deviation), and keeps a
             `target_scaling` that the network has. True computes it anew, False removes it.
+        distributed: the processes that train together, `nnxp.distributed.world()`; each calls
+            `train` with the same data and options. Each takes its part of every batch, and the
+            result is that of one process, except for rounding. Checkpoints, the table of
+            `verbose` and callbacks that write files are for the first process alone; see
+            `nnxp.Callback.only_first`.
         verbose: print a row for each epoch, the warnings of `diagnose`, and the logs of nnxp:
             scaled targets, where the data is, fall-backs.
 
@@ -217,6 +228,7 @@ def train(
 
     Raises:
         InputError: a shape, label, number or option is not valid.
+        RankError: another process has failed; it has the error itself.
         DivergenceError: the loss, a parameter or a validation output is no longer finite. The
             network keeps the parameters of the last epoch in which loss and parameters were, or
             with `EarlyStopping` those of the best.
@@ -232,14 +244,17 @@ def train(
     # The check of the options has replaced names.
     optimizer, schedule = cast(Optimizer, optimizer), cast(Schedule, schedule)
     objective = objectives.get(loss, network.output)
-    snapshot = None
-    if isinstance(resume, str):
-        place, snapshot = _restored(resume, network)
-        resume = snapshot.history
-    resume = cast("History | None", resume)
+    snapshot, world = None, distributed or ALONE
     if clip_norm is not None:
         optimizer = ClipNorm(optimizer, clip_norm)
-    with _epoch_table(epochs) if verbose else nullcontext() as table:
+    with (
+        world.together(),
+        _epoch_table(epochs) if verbose and world.rank == 0 else nullcontext() as table,
+    ):
+        if isinstance(resume, str):
+            place, snapshot = _restored(resume, network, world)
+            resume = snapshot.history
+        resume = cast("History | None", resume)
         prepared = prepare(
             network.spec,
             objective.loss,
@@ -256,7 +271,9 @@ def train(
                 target_scaling.choose, scale_targets, objective, network.target_scaling
             ),
         )
-        callbacks = list(callbacks)
+        callbacks = [
+            each for each in callbacks if world.rank == 0 or not getattr(each, "only_first", False)
+        ]
         watching: list[Any] = [schedule, *callbacks]
         for each in watching:
             if isinstance(monitor := getattr(each, "monitor", None), str):
@@ -267,11 +284,7 @@ def train(
             table.expect(prepared.feed.samples)
             callbacks = [table.row, *callbacks]
         advance = [each for each in (progress, table) if each]
-        training = _Training(
-            network, prepared, objective, optimizer, regularization, seed, chosen, diagnose, resume,
-            snapshot,
-        )  # fmt: skip
-        if checkpoint is not None or snapshot is not None:
+        if checkpoint is not None or snapshot is not None or world.size > 1:
             settings: dict[str, Any] = {
                 "optimizer": optimizer,
                 "kind of optimizer": type(getattr(optimizer, "optimizer", optimizer)).__name__,
@@ -286,15 +299,22 @@ def train(
                 "regularization": regularization,
                 "diagnose": diagnose,
             }
+            data = resuming.fingerprint(network.dtype, x, targets, sample_weight)
+            alike = {"network": network, "epochs": epochs, "clip norm": clip_norm}
+            ranks.check_alike(world, data | alike | settings)
+            ranks.same_parameters(world, network)
             if (source := sources.find(x)) is not None:  # of which not all is compared
                 settings["time of the data"] = source.modified()
-            data = resuming.fingerprint(network.dtype, x, targets, sample_weight)
             if snapshot is not None:
                 resuming.check_again(place, snapshot, settings, data, network)
-            if checkpoint is not None:
-                training.writer = Writer(
-                    cast(Checkpoints, checkpoint), network, settings, data, training.history.steps
-                )
+        training = _Training(
+            network, prepared, objective, optimizer, regularization, seed, chosen, diagnose, resume,
+            snapshot, world,
+        )  # fmt: skip
+        if checkpoint is not None and world.rank == 0:
+            training.writer = Writer(
+                cast(Checkpoints, checkpoint), network, settings, data, training.history.steps
+            )
         for each in advance:
             if hasattr(each, "watch"):  # an EpochTable
                 each.watch(training.running)
@@ -310,10 +330,12 @@ def train(
                 rate = options.NOT_NEGATIVE("the schedule's rate", rate)
                 feed = prepared.feed
                 order = batches.ordered(shuffle, feed.samples, seed, epoch, feed.blocks)
+                if callable(shuffle):  # it may draw at random
+                    order = world.first(order)
                 training.epoch(epoch, order, rate, advance)
                 stops = [callback(network, history) for callback in callbacks]
                 training.save_if_due()
-                if any(stops):
+                if any(world.vote(any(stops))):
                     break
             history.resumable = training.state[1:3]
     return history
@@ -353,14 +375,14 @@ def _epoch_table(epochs: int) -> EpochTable:
     return EpochTable(new_console(), epochs, log=True)
 
 
-def _restored(folder: str, network: MLP) -> tuple[Path, Snapshot]:
+def _restored(folder: str, network: MLP, world: World) -> tuple[Path, Snapshot]:
     """Give a network the parameters of a folder's newest checkpoint; return its path and content.
 
     Raises:
         ModelError: there is no whole checkpoint.
         InputError: it is of another network.
     """
-    place, model, snapshot = resuming.load(folder)
+    place, model, snapshot = world.first(resuming.load(folder) if world.rank == 0 else None)
     resuming.check(place, model, network)
     network.parameters, network.target_scaling = model.parameters, model.target_scaling
     log.info(
@@ -388,10 +410,13 @@ class _Training:
         diagnose: bool,
         resume: History | None,
         snapshot: Snapshot | None,
+        world: World,
     ) -> None:
         self.network = network
         self.backend = network.backend
+        self.world = world
         self.feed = prepared.feed
+        self.share = self.feed.share = ranks.share_of(world, self.feed)
         self.validation = prepared.validation
         self.objective = objective
         scaling = prepared.target_scaling
@@ -406,10 +431,13 @@ class _Training:
             self.history.larger_is_better = metric.larger_is_better
         self.running = Running(self.backend, self.unit)
         self.run = step_runner(
-            network, objective, optimizer, regularization, seed, self.history.fallbacks
-        )
-        self.watch = DivergenceWatch(network, self.run, self.feed, regularization, seed)
+            network, objective, optimizer, regularization, seed, self.history.fallbacks,
+            self.share, world.communicator(self.backend),
+        )  # fmt: skip
+        self.watch = DivergenceWatch(network, self.run, self.feed, regularization, seed, world)
         self.state = first_state(network, optimizer, self.history.resumable)
+        if self.share.is_uneven:
+            self.state = self.state._replace(batch_size=[self.state.step])  # `epoch` sets it
         self.history.resumable = None  # the steps overwrite it
         self.recorder = (
             DiagnosticsRecorder(network, objective, optimizer, regularization) if diagnose else None
@@ -440,15 +468,18 @@ class _Training:
         samples, recorder, progress = self.feed.samples, self.recorder, self.progress
         losses, sizes, before = progress.losses, progress.sizes, progress.seconds
         if recorder and not progress.steps:
-            totals = recorder.slope_totals(self.state.parameters, self.feed.batch_size)
+            rows = self.share.rows(self.feed.batch_size)
+            totals = recorder.slope_totals(self.state.parameters, rows)
             self.state = self.state._replace(slope_totals=totals)
         self.running.start_epoch()
         self.watch.begin(self.state, order, rate, progress.steps)
         for data, rows in self.feed.chunks(order, progress.steps):
             self.can_save = False
+            size = self.feed.batch_size_after(progress.steps)
+            self.state = with_batch_size(self.state, size, self.backend)
             self.state, loss = self.run(self.state, data, rows, rate)
             losses.append(loss)
-            sizes.append(rows.shape[1])
+            sizes.append(size)
             self._count(rows.shape[0])
             progress.seconds = before + time.perf_counter() - start
             # The end of the epoch is checked below, and with it the step before a smaller last one.
@@ -456,19 +487,22 @@ class _Training:
             if left > 1 and not self.watch.is_finite(self.state, loss, progress.steps):
                 raise self.watch.error(number, self.unit)
             self.can_save = left > 0
-            self.running.add(loss, *rows.shape)
+            self.running.add(loss, rows.shape[0], size)
             for call in advance:
-                call(rows.shape[0] * rows.shape[1])
+                call(rows.shape[0] * size)
             self.save_if_due()
         # Check the parameters too: no loss of this epoch shows the effect of its last step.
         scalars = [*losses, self.watch.parameter_sum(self.state)]
         if recorder:
-            scalars += recorder.scalars(self.state, data, rows, rate, samples)
+            scalars += self._measured(recorder, order, rate)
         values = self.backend.read(scalars)
         mean = self.unit * float(values[: len(sizes)] @ sizes) / samples
         seconds = before + time.perf_counter() - start
         if not np.isfinite(values[: len(sizes) + 1]).all():
             raise self.watch.error(number, self.unit)
+        if len(set(self.world.exchange(float(values[len(sizes)])))) > 1:
+            log.warning("the processes' parameters differed by rounding: all take the first's")
+            self.state = ranks.same_state(self.world, self.state, self.backend)
         self.network.copy_parameters(self.state.parameters)
         validation_loss, metric = self._validate(number, rate)
         diagnosis = recorder.diagnosis(values[len(sizes) + 1 :], rate) if recorder else None
@@ -477,6 +511,17 @@ class _Training:
             Epoch(number, mean, validation_loss, metric, seconds, speed, rate, diagnosis)
         )
         self.progress, self.can_save = Progress(), True
+
+    def _measured(
+        self, recorder: DiagnosticsRecorder, order: np.ndarray, rate: float
+    ) -> list[Array]:
+        """Return the scalars of a diagnosis, for the first rows of the epoch's last batch."""
+        last = order[(self.feed.steps_per_epoch - 1) * self.feed.batch_size :][
+            : diagnostics.PROBE_ROWS
+        ]
+        state = ranks.whole(self.world, self.state, self.feed)
+        state = self.backend.on_device(state)
+        return recorder.scalars(state, self.feed.batch(last), rate, self.feed.samples)
 
     def _count(self, steps: int) -> None:
         """Count the steps of a chunk."""
@@ -494,6 +539,7 @@ class _Training:
             InputError: it is that of another optimizer.
         """
         like = self.state
+        like = like._replace(batch_size=[])
         if self.recorder and self.history.steps:
             totals = self.recorder.slope_totals(like.parameters, self.feed.batch_size)
             like = like._replace(slope_totals=totals)
@@ -502,7 +548,9 @@ class _Training:
             raise InputError("resume: the checkpoint is of another optimizer: give that again")
         pairs = zip(snapshot.state, fresh, strict=True)
         convert = partial(self.backend.asarray, copy=True)
-        self.state = rebuilt(like, [convert(array, dtype=new.dtype) for array, new in pairs])
+        restored = rebuilt(like, [convert(array, dtype=new.dtype) for array, new in pairs])
+        restored = ranks.part(self.share, restored, self.backend)
+        self.state = restored._replace(batch_size=self.state.batch_size)
         self.progress = snapshot.progress
         losses = np.array(self.progress.losses, dtype=self.network.dtype)
         self.progress.losses = [self.backend.asarray(loss) for loss in losses]
@@ -521,7 +569,10 @@ class _Training:
                 yield
             except BaseException as error:
                 self.network.history = self.history
-                if self.can_save and not isinstance(error, DivergenceError):
+                # The slope totals of all processes are saved, if all of them are here.
+                is_whole = self.world.size == 1 or not self.state.slope_totals
+                is_whole |= getattr(error, "is_everywhere", False)
+                if self.can_save and is_whole and not isinstance(error, DivergenceError):
                     self._save()
                 raise
             self._save()
@@ -529,15 +580,20 @@ class _Training:
     def save_if_due(self) -> None:
         """Save the training if it is time to, between two chunks of steps or two epochs."""
         within_epoch = self.progress.steps > 0
-        if self.writer and self.can_save and self.writer.is_due(self.history.steps, within_epoch):
+        is_due = (
+            self.can_save
+            and self.writer is not None
+            and self.writer.is_due(self.history.steps, within_epoch)
+        )
+        if self.world.vote(is_due)[0]:
             self._save()
+            self.world.vote(0)  # no process goes on if the first could not save
 
     def _save(self) -> None:
+        state = ranks.whole(self.world, self.state, self.feed)
         if self.writer:
             losses = self.backend.read(self.progress.losses) if self.progress.losses else []
-            self.writer.save(
-                self.progress, np.asarray(losses), self.state, self.history, self.callbacks
-            )
+            self.writer.save(self.progress, np.asarray(losses), state, self.history, self.callbacks)
 
     def _validate(self, epoch: int, rate: float) -> tuple[float | None, float | None]:
         """Compute the loss and the main metric on the validation data; None without such data."""
@@ -546,7 +602,7 @@ class _Training:
         assert self.metric is not None
         data = self.validation
         try:
-            loss, outputs = loss_and_outputs(self.network, data, self.objective)
+            loss, outputs = ranks.evaluate(self.world, self.network, data, self.objective)
         except InputError as error:  # the data was checked, so an output is not finite
             raise DivergenceError(
                 f"epoch {epoch}, validation data: {error}; or lower the learning rate ({rate:g})"

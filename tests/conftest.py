@@ -249,7 +249,7 @@ def cases(record_property: Any) -> Iterator[Cases]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
-    """Fail a test of which a case failed, or that tried none; a test that was skipped tried none."""
+    """Fail a test of which a case failed, or that tried none, unless it was skipped."""
     result = yield
     found = pyfuncitem.funcargs.get("cases")
     if isinstance(found, Cases):

@@ -16,6 +16,7 @@ PROMISES = {
     "no wait": "No step reads a value back from the device.",
     "gradients": "Gradients are those of central differences and of PyTorch's autograd.",
     "same result": "All backends compute the same, except for rounding.",
+    "several processes": "Several processes train the network of one.",
     "stable": "Extreme numbers give finite results; what is not finite is named.",
     "honest": "A training that diverges ends within a chunk of steps, and names layer and step.",
     "resume": "A training that goes on from a checkpoint has the bits of one that never ended.",

@@ -15,7 +15,7 @@ FLOORS = [
     # that makes no circle. A name stands for a module or for all modules of a folder.
     {"arrays", "concurrency", "errors", "extras", "files", "html", "names", "nested",
      "npz", "options", "randomness", "registry", "safetensors", "strict_json"},
-    {"kernels", "linalg"},
+    {"distributed", "kernels", "linalg"},
     {"executors"},
     {"backends"},
     {"initializers", "objectives", "optimizers", "preprocessing", "regularization",
@@ -25,7 +25,7 @@ FLOORS = [
     {"perceptron", "registration", "state", "gradient_check"},
     {"diagnostics", "divergence"},
     {"history"},
-    {"callbacks", "progress", "reports", "resuming", "schedules", "step"},
+    {"callbacks", "progress", "ranks", "reports", "resuming", "schedules", "step"},
     {"training", "learning_rate_finder"},
     {"testing", "sklearn"},
     {"datasets"},
@@ -103,7 +103,7 @@ def test_no_kernel_names_an_array_library():
 def test_only_backends_name_other_array_libraries_than_numpy():
     for module, found in MODULES.items():
         named = {name.split(".")[0] for name in found} & (LIBRARIES - {"numpy"})
-        assert not named or module.startswith(("backends.", "executors.")), (
+        assert not named or module.startswith(("backends.", "distributed.", "executors.")), (
             f"{module} imports {named}"
         )
 

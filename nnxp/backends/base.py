@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from nnxp import executors, options
 from nnxp.arrays import Array, device, is_array, namespace, to_numpy
 from nnxp.backends.staging import Layout, Staging
+from nnxp.distributed.communicator import Communicator
 from nnxp.errors import BackendError, NnxpError, first_line
 from nnxp.executors import Executor, Runner, State, Step
 from nnxp.nested import leaves, rebuilt
@@ -207,6 +208,10 @@ class Backend:
         """Return a copy of nested lists and tuples of this backend's arrays."""
         return rebuilt(arrays, [self.asarray(array, copy=True) for array in leaves(arrays)])
 
+    def on_device(self, arrays: Any) -> Any:
+        """Return nested lists and tuples of arrays of any library as arrays on this device."""
+        return rebuilt(arrays, map(self.asarray, leaves(arrays)))
+
     def read(self, scalars: list[Array]) -> Array:
         """Read 0-d arrays from the device in one transfer; return NumPy's float64, (scalars,)."""
         with self.active():
@@ -229,11 +234,17 @@ class Backend:
         """Return whether `x` is already on this backend's device."""
         return namespace(x) is self.xp and device(x) == self.device
 
-    def runner(self, step: Step, fallbacks: list[str] | None = None) -> Runner:
+    def runner(
+        self,
+        step: Step,
+        fallbacks: list[str] | None = None,
+        communicator: Communicator | None = None,
+    ) -> Runner:
         """Return a function that runs chunks of `step`, like `nnxp.executors.eager.run`.
 
         Args:
             step: see `nnxp.executors.Step`.
+            communicator: what the step calls to add arrays of other processes; None if it does not.
             fallbacks: if steps run otherwise than by the backend's executor, a line with the
                 reason is appended here, and logged by "nnxp" at level INFO.
         """
@@ -244,7 +255,14 @@ class Backend:
                 lines.append(line)
                 log.info("%s", line)
 
-        run_chunk = self.tuned(executors.runner(self.executor, self, step, report))
+        executor = self.executor
+        if communicator and (reason := communicator.refuses(executor)):
+            report(f"steps run eagerly: {reason}")
+            executor = "eager"
+        run_chunk = executors.runner(executor, self, step, report)
+        if communicator:
+            run_chunk = communicator.across(run_chunk)
+        run_chunk = self.tuned(run_chunk)
 
         def run(
             state: State, data: tuple[Array, ...], order: Array, learning_rate: Any

@@ -45,9 +45,9 @@ class JAXBackend(Backend):
 
         available: list[str] = []
         with suppress(RuntimeError, AssertionError):  # the latter if JAX_PLATFORMS leaves none
-            available += [f"cuda:{i}" for i in range(len(jax.devices("cuda")))]
+            available += [f"cuda:{i}" for i in range(len(_devices("cuda")))]
         try:
-            available += ["cpu"] if jax.devices("cpu") else []
+            available += ["cpu"] if _devices("cpu") else []
         except (RuntimeError, AssertionError):
             if not available:
                 raise BackendError(
@@ -72,10 +72,8 @@ class JAXBackend(Backend):
         return ""
 
     def open_device(self, device: str) -> Any:
-        import jax
-
         platform, _, index = device.partition(":")
-        return jax.devices(platform)[int(index or 0)]
+        return _devices(platform)[int(index or 0)]
 
     def has_tf32(self) -> bool:
         return self.device_name.startswith("cuda") and float(self.device.compute_capability) >= 8
@@ -163,6 +161,14 @@ class JAXBackend(Backend):
             "cuda": self.device.client.platform_version,
             "gpu": self.device.device_kind,
         }
+
+
+def _devices(platform: str) -> list[Any]:
+    """Return the devices of this process: `jax.devices` has those of others too, if there are."""
+    import jax
+
+    devices: list[Any] = jax.local_devices(backend=platform)
+    return devices
 
 
 def _aligned_copy(x: np.ndarray, dtype: Any) -> np.ndarray:

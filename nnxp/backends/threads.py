@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from nnxp import concurrency
 from nnxp.backends import blas
 from nnxp.backends.base import Threads
 from nnxp.concurrency import Setting
@@ -51,12 +52,15 @@ _trials: dict[int, _Trial] = {}
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use, by its affinity and its cgroup."""
+    """Return the number of cores that this process may use, by its affinity and its cgroup.
+
+    Processes of one training divide the cores that they share.
+    """
     try:
         allowed = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows
         allowed = os.cpu_count() or 1
-    return max(1, int(min(allowed, _quota())))
+    return max(1, int(min(allowed, _quota())) // concurrency.processes_on_cores)
 
 
 def most() -> int:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from nnxp import concurrency
 from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends.base import Backend, Threads
 from nnxp.backends.staging import Layout, Staging, TorchStaging
+from nnxp.backends.threads import cores
 from nnxp.concurrency import Setting, warnings_ignored
 from nnxp.errors import BackendError
 
@@ -109,7 +111,10 @@ class TorchBackend(Backend):
     def context(self) -> Iterator[None]:
         on_cuda = self.device_name.startswith("cuda")
         products = _precision.of(_PRECISIONS[self.tf32]) if on_cuda else nullcontext()
-        threads = _threads.of(self.threads) if isinstance(self.threads, int) else nullcontext()
+        wanted = self.threads if isinstance(self.threads, int) else None
+        if wanted is None and concurrency.processes_on_cores > 1:
+            wanted = cores()
+        threads = nullcontext() if wanted is None else _threads.of(wanted)
         with self.xp.no_grad(), products, threads:
             yield
 

@@ -35,6 +35,9 @@ class Callback:
         True
     """
 
+    only_first: bool = False
+    """Whether, of several processes that train together, only the first calls it: it writes."""
+
     def start(self, network: MLP, history: History) -> None:
         """Begin a training: called once, before the first epoch.
 

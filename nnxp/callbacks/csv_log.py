@@ -40,6 +40,8 @@ class CSVLog(Callback):
         >>> log = nnxp.CSVLog("training.csv")
     """
 
+    only_first = True
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = options.PATH(f"{type(self).__name__}: path", path)
         self._file: TextIO | None = None

@@ -40,6 +40,8 @@ class ModelCheckpoint(Callback):
         >>> keep = nnxp.ModelCheckpoint("best.safetensors", save_best_only=True)
     """
 
+    only_first = True
+
     @options.checked(monitor=MONITOR, save_best_only=options.TRUTH)
     def __init__(
         self,

@@ -32,6 +32,8 @@ class TensorBoardLog(Callback):
         >>> log = nnxp.TensorBoardLog("runs/first")
     """
 
+    only_first = True
+
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = options.PATH(f"{type(self).__name__}: folder", folder)
         self._writer: Any = None

@@ -11,14 +11,23 @@ from typing import Any
 import typer
 
 from nnxp.cli import signals, streams
-from nnxp.errors import DivergenceError, GradientError, NnxpError, first_line, printable
+from nnxp.distributed import launcher
+from nnxp.errors import (
+    DivergenceError,
+    GradientError,
+    NnxpError,
+    RankError,
+    first_line,
+    printable,
+)
 
 
 def leave_after(run: Callable[[], int]) -> None:
     """Call `run` and exit with its status; every expected error is one line on stderr.
 
-    The exit status is 2 for bad input, 1 for training that diverged, wrong gradients or a disk
-    error, 130 for Ctrl-C and 143 for SIGTERM.
+    Of several processes that a launcher started, the one that failed prints it, or the first on
+    each machine. The exit status is 2 for bad input, 1 for training that diverged, wrong gradients
+    or a disk error, 130 for Ctrl-C and 143 for SIGTERM.
     """
     streams.prepare()
     with signals.handled(signals.interrupt):
@@ -29,24 +38,34 @@ def leave_after(run: Callable[[], int]) -> None:
 
 
 def _status(run: Callable[[], int]) -> int:
-    usage_error: Any = (
-        typer.BadParameter.__base__
-    )  # click's class, which some versions of typer contain
     try:
         return run()
-    except usage_error as error:
+    except RankError:  # the process that failed says why, and gives mpiexec its exit status
+        return 0
+    except _EXPECTED as error:
+        message, status = _described(error)
+        told_by = getattr(error, "told_by", None)  # the first process that has such an error
+        tells = launcher.is_first_on_machine() if told_by is None else told_by == launcher.rank()
+        return _fail(message, status) if message and tells else status
+
+
+def _described(error: BaseException) -> tuple[str, int]:
+    """Return the line and the exit status for an expected error."""
+    if isinstance(error, _USAGE_ERROR):
         text = error.format_message().strip()
-        return _fail(" ".join(text.split()) + " (nnxp --help)", 2) if text else 2
-    except (DivergenceError, GradientError) as error:
-        return _fail(str(error), 1)
-    except NnxpError as error:
-        return _fail(str(error), 2)
-    except MemoryError as error:
-        return _fail(f"out of memory ({first_line(error)}): choose smaller sizes or batches", 2)
-    except OSError as error:
-        return _fail(f"{error.filename or 'disk'}: {error.strerror or error}", 1)
-    except signals.Interrupted as error:
-        return _fail(str(error), 128 + error.number)
+        return (" ".join(text.split()) + " (nnxp --help)" if text else ""), 2
+    if isinstance(error, MemoryError):
+        return f"out of memory ({first_line(error)}): choose smaller sizes or batches", 2
+    if isinstance(error, OSError):
+        return f"{error.filename or 'disk'}: {error.strerror or error}", 1
+    if isinstance(error, signals.Interrupted):
+        return str(error), 128 + error.number
+    return str(error), 1 if isinstance(error, (DivergenceError, GradientError)) else 2
+
+
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+"""Click's class, which some versions of typer contain."""
+_EXPECTED = (_USAGE_ERROR, NnxpError, MemoryError, OSError, signals.Interrupted)
 
 
 def _fail(message: str, status: int) -> int:

@@ -24,6 +24,8 @@ class Interrupted(BaseException):
     def __init__(self, number: int, message: str | None = None) -> None:
         super().__init__(message or NAMES[signal.Signals(number)])
         self.number = number
+        self.is_everywhere = False
+        """Whether each process of a distributed training raises it at the same place."""
 
 
 @contextmanager

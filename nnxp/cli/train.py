@@ -6,7 +6,7 @@ import json
 import shlex
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 from rich.console import Console
@@ -30,6 +30,8 @@ from nnxp.cli import describe, options, outputs, signals
 from nnxp.cli.options import DATA, DEVICE, NETWORK, OUTPUT, REGULARISATION, TRAINING, either
 from nnxp.data import batches
 from nnxp.datasets import Dataset
+from nnxp.distributed.launcher import COMMAND
+from nnxp.distributed.world import ALONE, World
 from nnxp.errors import DivergenceError, InputError, shown, unknown_name
 from nnxp.history import MONITORS, History
 from nnxp.initializers import INITIALIZERS
@@ -295,6 +297,15 @@ class TrainOptions:
     ] = "auto"
     tf32: options.TF32 = False
     threads: options.ThreadCount = None
+    distributed: Annotated[
+        bool | None,
+        options.flag(
+            DEVICE,
+            "Train one network in all processes that a launcher started: mpiexec -n 4 nnxp train "
+            "... If neither is given: do so if there are several.",
+            "--distributed/--no-distributed",
+        ),
+    ] = None
     stream: Annotated[
         bool | None,
         options.flag(
@@ -372,21 +383,52 @@ class TrainOptions:
 @options.from_record
 def train(given: TrainOptions) -> None:
     """Train a network: nnxp train mnist --hidden 128 --backend torch."""
+    world = _world(given)
+    with world.together():
+        _train(given if world.rank == 0 else _without_outputs(given), world)
+
+
+def _world(given: TrainOptions) -> World:
+    """Return the processes that train together.
+
+    Raises:
+        InputError: there must be several, and there are not.
+    """
+    if given.distributed is False:
+        return ALONE
+    world = nnxp.distributed.world(given.backend)
+    if given.distributed and world.size == 1:
+        raise InputError(
+            f"--distributed: this is one process; start several, {COMMAND} (pip install "
+            '"nnxp[mpi]" brings mpiexec)'
+        )
+    if given.find_rate and world.size > 1:
+        raise InputError("--find-rate tries rates in one process: leave mpiexec out")
+    return world
+
+
+def _without_outputs(given: TrainOptions) -> TrainOptions:
+    """Return the options of a process that writes nothing."""
+    return replace(given, quiet=True, report=None, csv_log=None, plot=None, tensorboard=None)
+
+
+def _train(given: TrainOptions, world: World) -> None:
     paths = {"--report": given.report, "--csv-log": given.csv_log, "--plot": given.plot}
-    save = None if given.find_rate else given.save
+    is_first = world.rank == 0
+    save = given.save if is_first and not given.find_rate else None
     inputs = [given.data, *([given.targets] if given.targets else [])]
     written = outputs.check({"--save": save, **paths}, inputs)
     if given.plot is not None:
         nnxp.plots.check(given.plot)
-    arguments = _arguments(given)
-    if not given.find_rate:
-        outputs.check_model(given.save)
+    arguments = _arguments(given) | {"distributed": world}
+    if save is not None:
+        outputs.check_model(save)
     arguments |= _checkpoints(given)
     stopping, logs = _early_stopping(given), _logs(given, written)
-    backend = backends.get(given.backend, given.device, given.executor, given.tf32, given.threads)
+    backend = _backend(given, world)
     console = new_console(quiet=True) if given.quiet else outputs.console
     with log_lines(console, given.verbose):
-        dataset = _dataset(given)
+        dataset = _dataset(given, world)
     network = _network(given, dataset, backend)
     weights = _class_weights(given, dataset)
     if weights is not None:
@@ -394,12 +436,12 @@ def train(given: TrainOptions) -> None:
     if given.find_rate:
         _find_rate(given, dataset, network, arguments, console, written)
         return
-    replaces = outputs.replaces(given.save, network, given.overwrite)
+    replaces = is_first and outputs.replaces(given.save, network, given.overwrite)
     validated = len(batches.split(batches.strata(dataset.y), given.validation, given.seed)[1])
-    for line in _introduction(given, dataset, network, validated, weights):
+    for line in _introduction(given, dataset, network, validated, weights, world):
         console.print(line)
 
-    stop, test = _Stop(given.resume or given.checkpoint), {}
+    stop, test = _Stop(given.resume or given.checkpoint, world), {}
     with signals.handled(stop.receive):
         table = EpochTable(console, given.epochs, log=given.verbose, after_chunk=stop.check)
         table.expect(len(dataset.x) - validated)
@@ -410,8 +452,7 @@ def train(given: TrainOptions) -> None:
                 raise
             if replaces and not given.overwrite:
                 written.rename("--save", "diverged")
-            saved = written.write("--save", network.save, replace=given.overwrite)
-            saved = saved or written.rescue("--save", network.save)
+            saved = _save(written, network, given)
             last = stop.history.best_epoch or len(stop.history.epochs)
             end = f"; saved {saved}, the network of epoch {last}" if saved else ""
             raise DivergenceError("; ".join([f"{error}{end}", *written.problems])) from None
@@ -424,14 +465,13 @@ def train(given: TrainOptions) -> None:
             console.print(describe.layers(history.epochs[-1]))
         for each in stopping:
             console.print(f"\nthe parameters are those of epoch {each.best_epoch}, the best")
-        if not stop.ended and len(dataset.x_test):
+        if is_first and not stop.ended and len(dataset.x_test):
             test = network.evaluate(dataset.x_test, dataset.y_test, metrics=[given.metric, "auto"])
         if stop.ended and replaces and not given.overwrite:
             # An interrupted training must not replace a finished one.
             written.rename("--save", "interrupted")
             replaces = False
-        path = written.write("--save", network.save, replace=given.overwrite)
-        path = path or written.rescue("--save", network.save)
+        path = _save(written, network, given)
         report = _report(given, arguments, dataset, network, history, test, weights)
         written.write(
             "--report", lambda path: files.write(path, json.dumps(report, indent=2).encode())
@@ -454,6 +494,25 @@ def train(given: TrainOptions) -> None:
     console.print(f"next: {_next_command(given, bool(test))}")
 
 
+def _save(written: outputs.Outputs, network: MLP, given: TrainOptions) -> str | None:
+    """Save the model, in another folder if need be; return its path, None if nothing is saved."""
+    if "--save" not in written.paths:
+        return None
+    path = written.write("--save", network.save, replace=given.overwrite)
+    return path or written.rescue("--save", network.save)
+
+
+def _backend(given: TrainOptions, world: World) -> backends.Backend:
+    """Open the backend; of several processes on a machine, each on a GPU of its own."""
+    more = given.executor, given.tf32, given.threads
+    backend = backends.get(given.backend, given.device, *more)
+    if world.on_machine > 1 and backend.device_name == "cuda:0" and given.device != "cuda:0":
+        devices = [each for each in backend.devices() if each.startswith("cuda:")]
+        device = devices[world.rank_on_machine % len(devices)]
+        backend = backends.get(backend.name, device, *more)
+    return backend
+
+
 def _find_rate(
     given: TrainOptions,
     dataset: Dataset,
@@ -472,6 +531,7 @@ def _find_rate(
     console.print(describe.task(dataset))
     of_epochs = ("epochs", "validation", "schedule", "metric", "diagnose", "shuffle")
     of_steps = {name: value for name, value in arguments.items() if name not in of_epochs}
+    del of_steps["distributed"]
     found = nnxp.find_learning_rate(network, dataset.x, dataset.y, **of_steps)
     if path := written.write(
         "--plot", lambda path: nnxp.plots.save(nnxp.plots.learning_rate(found), path)
@@ -635,7 +695,15 @@ def _shares(text: str) -> float | tuple[float, ...]:
     return shares if len(shares) > 1 else shares[0]
 
 
-def _dataset(given: TrainOptions) -> Dataset:
+def _dataset(given: TrainOptions, world: World) -> Dataset:
+    """Load the data. One process of a machine downloads what the others then have."""
+    if world.size > 1 and given.data in datasets.NAMES and world.rank_on_machine == 0:
+        _load(given)
+    world.vote(0)
+    return _load(given)
+
+
+def _load(given: TrainOptions) -> Dataset:
     return datasets.load(
         given.data,
         given.data_dir,
@@ -681,6 +749,7 @@ def _introduction(
     network: MLP,
     validated: int,
     weights: dict[str, float] | None,
+    world: World,
 ) -> Iterator[str]:
     """Describe the network, the device, the data and what was guessed, line by line."""
     yield describe.network(network, objectives.get(given.loss, network.output).loss)
@@ -690,6 +759,9 @@ def _introduction(
         + f"; {len(dataset.x) - validated:,} samples to train on, {validated:,} to validate, "
         f"{len(dataset.x_test):,} to test"
     )
+    if world.size > 1:
+        batch = min(_batch_size(given.batch_size) or len(dataset.x), len(dataset.x) - validated)
+        yield f"{world.describe()}: each takes {-(-batch // world.size)} of {batch} rows of a step"
     yield describe.task(dataset)
     if stays := describe.on_disk(dataset, by_blocks=given.shuffle_blocks):
         yield stays
@@ -739,8 +811,9 @@ class _Stop(signals.Deferred):
 
     history: History | None = None
 
-    def __init__(self, folder: str | None) -> None:
+    def __init__(self, folder: str | None, world: World) -> None:
         super().__init__()
+        self.world = world
         self.folder = folder
         """Where checkpoints are, if any."""
         self.has_failed = False
@@ -750,9 +823,23 @@ class _Stop(signals.Deferred):
         """Whether a signal or an error ended the training early."""
         return self.number is not None or self.has_failed
 
+    def check(self) -> None:
+        """Raise `Interrupted` if a signal came to any of the processes."""
+        self._agree()
+        try:
+            super().check()
+        except signals.Interrupted as interrupted:
+            interrupted.is_everywhere = True
+            raise
+
+    def _agree(self) -> None:
+        """Take over a signal that another process got: all end after the same step."""
+        self.number = max(self.world.vote(self.number or 0)) or None
+
     def __call__(self, network: MLP, history: History) -> bool:
         """Remember the history after an epoch, and return whether a signal came: a callback."""
         self.history = history
+        self._agree()
         return self.number is not None
 
     def trained(self, interrupted: signals.Interrupted) -> History:
@@ -825,6 +912,7 @@ def _report(
         "targets",
         "tensorboard",
         "find_rate",
+        "distributed",
         "quiet",
         "verbose",
     )
@@ -834,6 +922,7 @@ def _report(
         "weight_decay": getattr(arguments["optimizer"], "weight_decay", given.weight_decay),
         "batch_size": arguments["batch_size"],
         "class_weight": weights,
+        "processes": arguments["distributed"].size,
         "task": dataset.task,
         "task_guessed": dataset.task_guessed,
         "delimiter": dataset.delimiter,

@@ -20,11 +20,13 @@ from typing import Any
 import numpy as np
 
 from nnxp.arrays import Array, index_dtype
+from nnxp.arrays import rows as take_rows
 from nnxp.backends.base import Backend
 from nnxp.backends.staging import Layout, Staging
 from nnxp.data import batches, placement
 from nnxp.data.batches import Blocks
 from nnxp.data.sources import Reader, Source, gather
+from nnxp.distributed.share import BatchShare
 
 log = logging.getLogger("nnxp")
 
@@ -61,6 +63,8 @@ class Feed:
         self.batch_size = min(int(batch_size or self.samples), self.samples)
         self.steps = steps or batches.STEPS_PER_CHUNK
         self.index_dtype = index_dtype(backend.xp)
+        self.share = BatchShare()
+        """The part of each batch that this process takes."""
         self.waited = 0.0
         """The seconds that steps have waited for data from disk."""
 
@@ -78,7 +82,7 @@ class Feed:
         return -(-self.samples // self.batch_size)
 
     def chunks(self, order: np.ndarray, done: int = 0) -> Iterator[Chunk]:
-        """Yield an epoch's chunks.
+        """Yield an epoch's chunks: the rows of this process, see `share`.
 
         Args:
             order: a permutation of the rows to train on, (samples,).
@@ -88,7 +92,20 @@ class Feed:
 
     def _rows(self, order: np.ndarray, done: int) -> Iterator[np.ndarray]:
         order = order if self.train_rows is None else self.train_rows[order]
-        return batches.chunks(order, self.batch_size, self.steps, done)
+        return map(self.share.of, batches.chunks(order, self.batch_size, self.steps, done))
+
+    def batch_size_after(self, done: int) -> int:
+        """Return the number of rows of all processes of the step after `done` steps of an epoch."""
+        return min(self.batch_size, self.samples - done * self.batch_size)
+
+    def batch(self, rows: np.ndarray) -> tuple[Array, ...]:
+        """Return rows, (n,), of the data, on the device: also those of other processes' parts."""
+        if self.train_rows is not None:
+            rows = self.train_rows[rows]
+        return self._batch(rows)
+
+    def _batch(self, rows: np.ndarray) -> tuple[Array, ...]:
+        raise NotImplementedError
 
 
 class Resident(Feed):
@@ -98,6 +115,10 @@ class Resident(Feed):
         indices = self.index_dtype
         for rows in self._rows(order, done):
             yield self.data, self.backend.asarray(rows, dtype=indices)
+
+    def _batch(self, rows: np.ndarray) -> tuple[Array, ...]:
+        with self.backend.active():
+            return take_rows(self.data, self.backend.asarray(rows, dtype=self.index_dtype))
 
 
 class Streamed(Feed):
@@ -149,7 +170,8 @@ class Streamed(Feed):
         The chunks alternate between sets of arrays on the device. The last chunk stays unchanged
         until the next epoch begins.
         """
-        chunks = list(self._rows(order, done))
+        if not (chunks := list(self._rows(order, done))):
+            return
         pieces = [rows.reshape(-1) for rows in chunks]
         readers = [_reader(source, pieces) for source in self.data]
         pending, start, waited = None, time.perf_counter(), self.waited
@@ -172,6 +194,13 @@ class Streamed(Feed):
         finally:
             for place in self._places:
                 place.host()  # wait for the copies, so that none uses freed memory
+
+    def _batch(self, rows: np.ndarray) -> tuple[Array, ...]:
+        found = []
+        for source, dtype in zip(self.data, self.dtypes, strict=True):
+            found.append(np.empty((len(rows), *source.shape[1:]), dtype))
+            _reader(source, [rows]).take(rows, found[-1])
+        return tuple(map(self.backend.asarray, found))
 
     def _report(self, waited: float, seconds: float) -> None:
         """Log, once, that an epoch waited for rows at random, which a slow disk would explain."""
@@ -231,7 +260,7 @@ class Streamed(Feed):
         if number == len(self._places):  # in the first epoch
             # One size, although an epoch's last chunks are smaller, so that steps compile once.
             layout: Layout = [
-                ((self.steps * self.batch_size, *array.shape[1:]), dtype)
+                ((self.steps * self.share.rows(self.batch_size), *array.shape[1:]), dtype)
                 for array, dtype in zip(self.data, self.dtypes, strict=True)
             ]
             with self.backend.active():

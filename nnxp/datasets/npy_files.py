@@ -14,7 +14,6 @@ from nnxp import files
 from nnxp.data.sources import Mapped
 from nnxp.errors import DataError, first_line, printable
 
-
 _LONGEST_HEADER = 10_000
 """Bytes of a header, as NumPy reads them at most."""
 

@@ -287,6 +287,13 @@ class Recorded:
         """Wrap an array that was computed from constants only."""
         return type(self)(None, array, False)
 
+    def changed_by(self, function: Callable[[Array], object]) -> Recorded:
+        """Record `function(array)`, which may overwrite the array: a call that nothing reorders."""
+        if not self.varies:
+            raise UnrecordableError("a constant is overwritten")
+        self.tape.call(lambda _, out: (function, (out,)), (self.array,), self.array)
+        return self
+
     @property
     def T(self) -> Recorded:
         return self.view(self.array.T)

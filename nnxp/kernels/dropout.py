@@ -16,7 +16,9 @@ Example:
 from nnxp.arrays import Array, device, namespace
 
 
-def dropout_mask(y: Array, rate: float, seed: int, step: Array, layer: int) -> Array:
+def dropout_mask(
+    y: Array, rate: float, seed: int, step: Array, layer: int, first: int = 0
+) -> Array:
     """What to multiply a layer's output by: 0 with probability `rate`, else 1 / (1 - rate).
 
     Inverted dropout: the expected output is the same with and without, so that nothing need be
@@ -28,6 +30,7 @@ def dropout_mask(y: Array, rate: float, seed: int, step: Array, layer: int) -> A
         seed: a whole number; only its lowest 32 bits count.
         step: which step of training this is, a 0-d int32 array.
         layer: which layer this is.
+        first: which row of the batch is the first of y, where y is a part of the batch.
 
     Returns:
         The mask, of y's shape and dtype.
@@ -35,7 +38,8 @@ def dropout_mask(y: Array, rate: float, seed: int, step: Array, layer: int) -> A
     Source: Srivastava et al., Dropout, 2014; the hash's constants, C. Wellons, lowbias32, 2018.
     """
     xp = namespace(y)
-    position = xp.arange(y.shape[0] * y.shape[1], dtype=xp.int32, device=device(y))
+    start, count = first * y.shape[1], y.shape[0] * y.shape[1]
+    position = xp.arange(start, start + count, dtype=xp.int32, device=device(y))
     key = _mix(xp.reshape(step, (1,)) ^ _int32(_mix_host(seed + 0x9E3779B9 * (layer + 1))))
     bits = _mix(position ^ key) & 0x7FFFFFFF
     kept = xp.astype(bits >= min(round(rate * 2**31), 2**31 - 1), y.dtype)
