@@ -137,9 +137,12 @@ def whole(folder: Path, hidden: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-def speed(folder: Path, way: str, hidden: tuple[int, ...], seconds: float) -> dict[str, Any]:
+def speed(
+    folder: Path, way: str, hidden: tuple[int, ...], seconds: float, threads: int | None
+) -> dict[str, Any]:
     """Train in one of `WAYS` for some seconds after the first chunk; return samples a second."""
-    network = nnxp.MLP([FEATURES, *hidden, CLASSES], backend="numpy", device="cpu")
+    backend = nnxp.backends.get("numpy", "cpu", threads=threads)
+    network = nnxp.MLP([FEATURES, *hidden, CLASSES], backend=backend)
     source = datasets.npy_files.open_rows(folder / "x.npy")
     y = np.load(folder / "y.npy")
     x: Any = source
@@ -200,6 +203,7 @@ def table(found: dict[str, Any]) -> str:
 def main() -> int:
     """Print what the disk allows and the table; write the figures where `--output` says."""
     parser = arguments.parser(__doc__, "output", "quick", repeat=3)
+    parser.add_argument("--threads", type=int, help="of the steps; default: NumPy's own choice")
     parser.add_argument("--gigabytes", type=float, default=20.0, help="of features")
     parser.add_argument(
         "--folder", type=Path, default=None, help="for the data, deleted at the end"
@@ -221,6 +225,7 @@ def main() -> int:
             "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "versions": {"nnxp": nnxp.__version__, "numpy": np.__version__},
             "gigabytes": size,
+            "threads": chosen.threads,
             "buffer": sources.BUFFER_BYTES,
             "disk": disk(folder / "x.npy", seconds / 2),
             "runs": [],
@@ -229,12 +234,15 @@ def main() -> int:
             print(
                 f"disk, {way}: {rate:,.0f} rows/s, {rate * ROW_BYTES / 1e6:,.0f} MB/s", flush=True
             )
+        threads = str(chosen.threads or 0)
         found["whole"] = child(folder, "whole", "small")
         print(json.dumps(found["whole"]), flush=True)
         for _ in range(repeat):
             for network in HIDDEN:
                 for way in WAYS:
-                    run = child(folder, "speed", network, way, str(seconds)) | {"network": network}
+                    run = child(folder, "speed", network, way, str(seconds), threads) | {
+                        "network": network
+                    }
                     found["runs"].append(run)
                     print(json.dumps(run), flush=True)
     finally:
@@ -253,7 +261,8 @@ if __name__ == "__main__":
         if what == "whole":
             figures = whole(Path(where), HIDDEN[name])
         else:
-            figures = speed(Path(where), rest[0], HIDDEN[name], float(rest[1]))
+            way, seconds, threads = rest[0], float(rest[1]), int(rest[2]) or None
+            figures = speed(Path(where), way, HIDDEN[name], seconds, threads)
         print(json.dumps(figures))
     else:
         arguments.run(main)
