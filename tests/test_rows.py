@@ -271,6 +271,10 @@ def test_npy_files_that_are_refused(tmp_path, arrays):
     (tmp_path / "empty" / "b.csv").touch()
     refused("has a.npy and b.csv", where=tmp_path / "empty")
     refused("impute 'mean' is for tables", InputError, impute="mean")
+    refused("'y' and targets_file '.*y.npy' are both targets", InputError, target="y")
+    for option in ("target", "features_name"):
+        with pytest.raises(InputError, match=f"{option} 'x' is for files of several arrays"):
+            datasets.load(path, **{option: "x"})
     with pytest.raises(InputError, match=r"targets_file .* is for .npy"):
         datasets.load("moons", targets_file="y.npy")
 

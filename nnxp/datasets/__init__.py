@@ -467,6 +467,7 @@ def _read(
     suffix = path.suffix.lower()
     if name and rows.is_for(path):
         reading.refuse(name, "target", "features_name", "targets_file", "stream")
+        _check_names(name, suffix, reading)
         names = rows.Names(
             reading.features_name, reading.target or (like or {}).get("target"),
             reading.targets_file,
@@ -493,6 +494,18 @@ def _read(
     if path.suffix or path.parent != Path(".") or not name:
         raise DataError(f"{name or repr(name)}: no such file")
     raise unknown_name("data set", name, [*NAMES, *(f"FILE{suffix}" for suffix in FILES)])
+
+
+def _check_names(name: str, suffix: str, reading: _Reading) -> None:
+    """Raise InputError if arrays are named that a file or folder does not have."""
+    if reading.target is not None and reading.targets_file is not None:
+        raise InputError(
+            f"target {reading.target!r} and targets_file {str(reading.targets_file)!r} are both "
+            "targets: give one"
+        )
+    for option in ("target", "features_name") if suffix == ".npy" else ():
+        if (value := getattr(reading, option)) is not None:
+            raise InputError(f"{option} {value!r} is for files of several arrays, not for {name}")
 
 
 def _read_table(
