@@ -69,10 +69,16 @@ class Source:
     """The blocks to read by; None if rows at random are cheap."""
     finite = False
     """Whether every value is known to be finite."""
+    has_parts = False
+    """Whether it costs no more to read a block in parts than as a whole."""
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return the rows from `start` up to `stop`."""
         raise NotImplementedError
+
+    def read_into(self, start: int, out: np.ndarray) -> None:
+        """Copy consecutive rows from `start` on to `out`, (rows, features), of this dtype."""
+        out[...] = self.read(start, start + len(out))
 
     def reader(self, order: Iterable[np.ndarray]) -> Reader:
         """Return a reader of rows in this order, which is given in pieces."""
@@ -278,7 +284,7 @@ class Mapped(Source):
         within = self.array.__array_interface__["data"][0] - _address(mapping)
         self.offset = mapped_from + within
         """The place of the first row in the file."""
-        self.file = self._stat()
+        self.file, self.has_parts = self._stat(), True
         if by_blocks:
             bounds = block_bounds(len(self), self.row_bytes)
             self.blocks = Blocks(bounds, buffer_rows(self.row_bytes))
@@ -299,6 +305,10 @@ class Mapped(Source):
 
     def read(self, start: int, stop: int) -> np.ndarray:
         out = np.empty((stop - start, self.shape[1]), self.dtype)
+        self.read_into(start, out)
+        return out
+
+    def read_into(self, start: int, out: np.ndarray) -> None:
         self.check_file()
         rest = memoryview(cast(Any, out)).cast("B") if out.size else memoryview(b"")
         try:
@@ -310,7 +320,6 @@ class Mapped(Source):
             raise DataError(f"{self.name}: {error.strerror or error}") from None
         if len(rest):
             raise DataError(f"{self.name}: was cut while it was read")
-        return out
 
     def reader(self, order: Iterable[np.ndarray]) -> Reader:
         return super().reader(order) if self.blocks is not None else RandomReader(self)
@@ -477,6 +486,7 @@ class Shards(Source):
         self.parts, self.name = list(parts), name
         self.starts = np.cumsum([0, *map(len, parts)])
         self.shape, self.dtype = (int(self.starts[-1]), first.shape[1]), first.dtype
+        self.has_parts = first.has_parts
         if first.blocks is not None:
             bounds = [
                 part.blocks.bounds[:-1] + start
@@ -499,6 +509,12 @@ class Shards(Source):
         if not found:
             return np.empty((0, self.shape[1]), self.dtype)
         return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def read_into(self, start: int, out: np.ndarray) -> None:
+        done = 0
+        for part, low, high in self._cut(start, start + len(out)):
+            part.read_into(int(low), out[done : done + high - low])
+            done += high - low
 
     def reader(self, order: Iterable[np.ndarray]) -> Reader:
         return super().reader(order) if self.blocks is not None else RandomReader(self)
@@ -705,12 +721,17 @@ class BlockReader(Reader):
         if len(self.free) < len(pages):
             self._make_room(len(pages), needed)
         start, stop = int(self.bounds[block]), int(self.bounds[block + 1])
-        rows = self.source.read(start, stop)
+        rows = None if self.source.has_parts else self.source.read(start, stop)
         for number, page in enumerate(pages):
-            part = rows[number * self.page : (number + 1) * self.page]
-            self.table[page] = self.free.pop()
-            place = int(self.table[page]) * self.page
-            self.pool[place : place + len(part)] = part
+            first = number * self.page
+            count = min(self.page, stop - start - first)
+            place = self.free.pop()
+            target = self.pool[place * self.page : place * self.page + count]
+            if rows is None:  # without a copy in memory that is new each time
+                self.source.read_into(start + first, target)
+            else:
+                target[...] = rows[first : first + count]
+            self.table[page] = place
         self.loaded += stop - start
 
     def _make_room(self, pages: int, needed: np.ndarray) -> None:
