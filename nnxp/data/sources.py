@@ -36,6 +36,8 @@ BUFFER_BYTES = 2**27
 """Bytes of the blocks among which rows are shuffled. A reader has those of the next ones too."""
 MAPPED_READERS = 16
 """Threads that touch rows of a mapped file: a disk serves many reads at once."""
+MAPPED_ROWS = 2**11
+"""Rows at random that are touched before their pages are released."""
 SAMPLED = 256
 """Runs of rows that a fingerprint is made of."""
 _SAMPLE_BYTES = 2**16
@@ -359,6 +361,11 @@ class RandomReader(Reader):
         self.source = source
 
     def take(self, rows: np.ndarray, out: np.ndarray) -> None:
+        # The system maps up to 64 kB around a row that is touched, until its pages are released.
+        for cut in _cuts(len(rows), MAPPED_ROWS):
+            self._take(rows[cut], out[cut])
+
+    def _take(self, rows: np.ndarray, out: np.ndarray) -> None:
         parts = list(self.source.parts_of(rows))
         for part, _, _ in parts:
             part.check_file()
