@@ -37,6 +37,14 @@ def is_array(x: object) -> bool:
     return not isinstance(x, type) and array_api_compat.is_array_api_obj(x)
 
 
+def is_lazy(x: object) -> bool:
+    """Return whether `x` is no array of a library that holds its values in memory.
+
+    An array of dask is none: it may be larger than the memory.
+    """
+    return not is_array(x) or array_api_compat.is_dask_array(x)
+
+
 def index_dtype(xp: Any) -> Any:
     """Return the integer dtype that the library `xp` uses for indices."""
     return xp.__array_namespace_info__().default_dtypes()["indexing"]

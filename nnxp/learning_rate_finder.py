@@ -202,7 +202,8 @@ def _losses(
 def _batches(feed: Feed, seed: int) -> Iterator[Chunk]:
     """Yield chunks of one full batch each, through the data again and again."""
     for epoch in count(1):
-        for data, rows in feed.chunks(batches.shuffled(feed.samples, seed, epoch)):
+        order = batches.ordered(True, feed.samples, seed, epoch, feed.blocks)
+        for data, rows in feed.chunks(order):
             if rows.shape[1] == feed.batch_size:
                 for step in range(rows.shape[0]):
                     yield data, rows[step : step + 1, ...]

@@ -16,6 +16,7 @@ from nnxp.arrays import Array, device, index_dtype, is_array, namespace, to_nump
 from nnxp.data import checks, placement
 from nnxp.data.placement import NetworkSpec
 from nnxp.data.prepare import Validation, prepare_evaluation
+from nnxp.data.sources import Source
 from nnxp.errors import DataError, InputError, shown
 from nnxp.initializers import INITIALIZER
 from nnxp.kernels import ACTIVATIONS, affine, affine_backward, affine_input_backward, saved
@@ -343,7 +344,8 @@ class MLP:
         assume_finite = options.TRUTH("assume_finite", assume_finite)
         checked, xp = placement.place(self.spec, x, assume_finite), self.backend.xp
         # Otherwise each block of outputs goes to the host: all of them could fill the device.
-        stay = is_array(x) and self.backend.holds(x) and namespace(checked) is xp
+        stay = is_array(x) and self.backend.holds(x) and not isinstance(checked, Source)
+        stay = stay and namespace(checked) is xp
         with self.backend.active():
             blocks = []
             for rows, _, y in self._forward_blocks(checked):
@@ -637,8 +639,9 @@ class MLP:
         """Yield (rows, pre-activation, output) for blocks of a few megabytes.
 
         Args:
-            x: (samples, features), on the device, or a NumPy array.
-            kept: the rows to use of a NumPy array; None for all. The yielded slices index these.
+            x: (samples, features), on the device, a NumPy array, or a source.
+            kept: the rows to use of a NumPy array or source; None for all. The yielded slices
+                index these.
             numbers: the number of each row for error messages; None for 0, 1, 2, ...
 
         Raises:
@@ -647,18 +650,28 @@ class MLP:
         count, largest_weight = self.spec.block_rows, self.spec.largest_weight
         samples = x.shape[0] if kept is None else len(kept)
         dtype = self.backend.dtype(self.dtype)
-        on_host = namespace(x) is not self.backend.xp or x.dtype != dtype
-        for start in range(0, samples, count):
-            block = slice(start, min(start + count, samples))
-            part = x[block, ...] if kept is None else x[kept[block]]
+        on_host = isinstance(x, Source) or namespace(x) is not self.backend.xp or x.dtype != dtype
+        for block, part in _parts(x, kept, samples, count):
             multiply_adds = part.shape[0] * largest_weight
             with self.backend.active(), self.backend.limit_threads(multiply_adds):
                 if on_host:
                     part = self.backend.asarray(part, dtype=dtype)
                 z, y = self._outputs(self.parameters, part)
                 # Here, because a saturated sigmoid would hide an infinite z.
-                checks.check_outputs(z, start, None if numbers is None else numbers[block])
+                checks.check_outputs(z, block.start, None if numbers is None else numbers[block])
             yield block, z, y
+
+
+def _parts(
+    x: Array | Source, kept: np.ndarray | None, samples: int, count: int
+) -> Iterator[tuple[slice, Array]]:
+    """Yield blocks of `count` rows, and their places; see `MLP._forward_blocks`."""
+    if isinstance(x, Source):
+        yield from x.scan(kept, count)
+        return
+    for start in range(0, samples, count):
+        block = slice(start, min(start + count, samples))
+        yield block, x[block, ...] if kept is None else x[kept[block]]
 
 
 def classes(network: MLP, y: Array) -> Array:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +20,9 @@ have little variance, and without it whitening would amplify these most."""
 
 BLOCK_ELEMENTS = 2**16
 """Elements that are standardised at once, in float64, which the processor's cache holds."""
+
+PART_BLOCKS = 64
+"""Such blocks that are read from disk at once."""
 
 ROUNDING = 4
 """A deviation up to this many times eps max |column| is rounding error."""
@@ -97,8 +103,10 @@ def pixels(largest: float) -> Preprocessing:
     return Preprocessing("pixels", 0.0, float(largest))
 
 
-def standardize(x: np.ndarray, constant: float = 1.0) -> Preprocessing:
+def standardize(x: Any, constant: float = 1.0) -> Preprocessing:
     """Scale each column of `x`, (samples, features), finite, to mean 0 and deviation 1.
+
+    `x` is an array, or a `nnxp.data.sources.Source`, of which one pass is made.
 
     A column that is constant except for rounding is divided by `constant`; see `moments`.
     """
@@ -133,28 +141,94 @@ def whiten(x: np.ndarray, method: str, largest_pixel: float | None = None) -> Pr
     return Preprocessing(method, mean.tolist(), scale.tolist(), matrix)
 
 
-def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def moments(x: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the deviation (divided by samples, not samples - 1) of each column.
 
-    They are computed from x / 2^e, which is in [-1, 1], so that no square overflows or underflows,
-    and from the differences from the first row, which are small if the column varies little.
+    One pass over blocks of rows, whose means and squares are put together as Chan, Golub and
+    LeVeque do. They are computed from x / 2^e, which is in [-1, 1], so that no square overflows or
+    underflows, and from the differences from the first row, which are small if the column varies
+    little.
 
     A deviation up to `ROUNDING` eps max |x| counts as 0, with float32's eps for float32 and
     float64's otherwise: computed constants, such as 0.1 + 0.2 and 0.3, differ by about that much.
 
     Args:
-        x: (samples, ...), real, finite, one sample or more.
+        x: (samples, ...), real, finite, one sample or more; an array, or a
+            `nnxp.data.sources.Source`.
 
     Returns:
         Two arrays of a row's shape, float64.
+
+    Source: Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing sample
+    variances, 1979.
     """
     eps = float(np.finfo(np.float32 if x.dtype == np.float32 else np.float64).eps)
-    x = np.array(x, dtype=np.float64)  # a copy that changes in place, because x may be large
-    size = np.maximum(x.max(axis=0), -x.min(axis=0))
-    exponent = np.maximum(np.frexp(size)[1], -1000)  # 2^1000 is finite, 2^1074 is not
-    x *= np.ldexp(1.0, -exponent)
-    first = x[0].copy()
-    x -= first
-    mean, deviation = first + x.mean(axis=0), x.std(axis=0)
-    constant = deviation <= ROUNDING * eps * np.ldexp(size, -exponent)
-    return np.ldexp(mean, exponent), np.ldexp(np.where(constant, 0.0, deviation), exponent)
+    rows = max(1, BLOCK_ELEMENTS // max(math.prod(x.shape[1:]), 1))
+    total = None
+    for place, part in _parts(x, PART_BLOCKS * rows):
+        if hasattr(x, "check"):
+            x.check(part, place.start)
+        for start in range(0, len(part), rows):
+            block = part[start : start + rows]
+            total = total or Moments(block[0])
+            total.add(block)
+    assert total is not None
+    if hasattr(x, "check"):
+        x.finite = True
+    return total.mean_and_deviation(eps)
+
+
+def _parts(x: Any, count: int) -> Iterator[tuple[slice, np.ndarray]]:
+    if hasattr(x, "scan"):  # on disk
+        yield from x.scan(count=count)
+    else:
+        yield slice(0, len(x)), x
+
+
+class Moments:
+    """The means and the deviations of columns whose rows are added block by block; see `moments`.
+
+    All is kept in units of 2^exponent, and as differences from the first row.
+
+    Args:
+        first: the first row.
+    """
+
+    def __init__(self, first: np.ndarray) -> None:
+        self.first = first.astype(np.float64)
+        self.samples = 0
+        self.size = np.zeros(self.first.shape)
+        self.exponent = np.full(self.first.shape, -1000)  # 2^1000 is finite, 2^1074 is not
+        self.mean, self.squares = np.zeros(self.first.shape), np.zeros(self.first.shape)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Add rows, (samples, ...)."""
+        largest, smallest = (each(axis=0).astype(np.float64) for each in (rows.max, rows.min))
+        self.size = np.maximum(self.size, np.maximum(largest, -smallest))
+        self._rescale(np.maximum(np.frexp(self.size)[1], self.exponent))
+        x = np.multiply(rows, np.ldexp(1.0, -self.exponent), dtype=np.float64)
+        x -= np.ldexp(self.first, -self.exponent)
+        mean = x.mean(axis=0)
+        x -= mean
+        added, difference = len(x), mean - self.mean
+        samples = self.samples + added
+        self.squares += np.einsum("i...,i...->...", x, x) + difference**2 * (
+            self.samples * added / samples
+        )
+        self.mean += difference * (added / samples)
+        self.samples = samples
+
+    def _rescale(self, exponent: np.ndarray) -> None:
+        change = self.exponent - exponent
+        if change.any():
+            self.mean = np.ldexp(self.mean, change)
+            self.squares = np.ldexp(self.squares, 2 * change)
+            self.exponent = exponent
+
+    def mean_and_deviation(self, eps: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return both in the unit of the rows; `eps` is that of their dtype."""
+        exponent = self.exponent
+        mean = np.ldexp(self.first, -exponent) + self.mean
+        deviation = np.sqrt(self.squares / self.samples)
+        constant = deviation <= ROUNDING * eps * np.ldexp(self.size, -exponent)
+        return np.ldexp(mean, exponent), np.ldexp(np.where(constant, 0.0, deviation), exponent)

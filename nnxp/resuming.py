@@ -23,7 +23,7 @@ import numpy as np
 
 from nnxp import checkpoint, files, options, reports
 from nnxp.arrays import to_numpy
-from nnxp.data import checks
+from nnxp.data import checks, sources
 from nnxp.diagnostics import Diagnosis, Finding, Layer
 from nnxp.errors import InputError, ModelError, first_line, printable, shown
 from nnxp.history import Epoch, History
@@ -308,6 +308,8 @@ def restore(callbacks: Sequence[Any], states: Sequence[tuple[str, dict[str, Any]
 def fingerprint(dtype: str, x: Any, targets: Any, sample_weight: Any = None) -> dict[str, str]:
     """Return the shape and the SHA-256 of each array of data, as text; equal for equal values.
 
+    Of data on disk, only rows at `nnxp.data.sources.SAMPLED` places are compared.
+
     Args:
         dtype: that of the network, in which features are compared.
         x, targets, sample_weight: see `nnxp.train`.
@@ -319,6 +321,8 @@ def fingerprint(dtype: str, x: Any, targets: Any, sample_weight: Any = None) -> 
 
 
 def _fingerprint(array: Any, dtype: str) -> str:
+    if (source := sources.find(array)) is not None:
+        return f"{source.shape} on disk {source.fingerprint(dtype)}"
     array, digest = checks.numbers(array, "data"), hashlib.sha256()
     rows = max(1, _BLOCK_ELEMENTS // max(1, math.prod(array.shape[1:])))
     for start in range(0, array.shape[0], rows):

@@ -28,7 +28,7 @@ from nnxp import (
 from nnxp.arrays import Array
 from nnxp.callbacks import running
 from nnxp.concurrency import in_one_thread
-from nnxp.data import batches
+from nnxp.data import batches, sources
 from nnxp.data.prepare import Prepared, Validation, prepare
 from nnxp.diagnostics import DiagnosticsRecorder
 from nnxp.distributed.world import ALONE, World
@@ -78,6 +78,8 @@ def _resume(value: Any) -> Any:
 
 
 def _shuffle(value: Any) -> Any:
+    if isinstance(value, str) and value == "blocks":
+        return value
     return (options.FUNCTION if callable(value) else options.TRUTH).convert(value)
 
 
@@ -88,7 +90,7 @@ _OPTIONS = {
     "epochs": options.whole(0),
     "batch_size": options.optional(options.whole(1)),
     "seed": options.whole(0),
-    "shuffle": options.Rule("True, False or a function", _shuffle),
+    "shuffle": options.Rule('True, False, "blocks" or a function', _shuffle),
     "validation": options.optional(
         options.Rule("a share of the data in [0, 1) or a pair (x, targets)", _validation)
     ),
@@ -131,7 +133,7 @@ def train(
     epochs: int,
     batch_size: int | None,
     seed: int = 0,
-    shuffle: bool | Callable[[int, int], Any] = True,
+    shuffle: bool | Literal["blocks"] | Callable[[int, int], Any] = True,
     validation: tuple[Any, Any] | float | None = None,
     metric: MetricName | Metric | Callable[[Any, Any], float] = "auto",
     callbacks: Iterable[Callback] = (),
@@ -153,7 +155,8 @@ def train(
 
     Args:
         network: the network, whose parameters change in place, on its own backend.
-        x: (samples, features), an array of any library; see `stream`.
+        x: (samples, features), an array of any library; or data on disk, a `numpy.memmap` or
+            anything with a shape, a dtype and slices, of h5py, zarr or dask; see `stream`.
         targets: integer classes, (samples,); one-hot rows or 0/1 labels, (samples, outputs);
             or real values, (samples, outputs). A single output also takes (samples,).
         loss: "quadratic", "mae", "huber", "poisson", "binary_cross_entropy",
@@ -168,6 +171,8 @@ def train(
             they are equal.
         shuffle: True draws the order of the rows anew for every epoch, False takes them as they
             are, and a function shuffle(samples, epoch) returns the rows of an epoch, (samples,).
+            Data on disk whose rows at random are slow is shuffled by blocks of rows; "blocks" does
+            so with a `numpy.memmap` too, for a slow disk.
         validation: (x, targets) to evaluate after every epoch, or a share of the data, in [0, 1),
             to keep out of training for this; the seed chooses its rows.
         metric: the metric on the validation data, of the network after every epoch: "accuracy",
@@ -197,10 +202,11 @@ def train(
         diagnose: measure dead and saturated units, gradients and updates in every epoch, which
             takes a few percent of the time; see `nnxp.diagnostics`.
         progress: called after every chunk of steps with its number of samples.
-        stream: False copies the data to the device once. True keeps it on the host, where it may
-            be a `numpy.memmap`, and sends it in chunks while the device computes. None streams
-            data that does not fit on the device, and never on a CPU. The logger "nnxp" reports
-            the choice at INFO.
+        stream: False copies the data to the device once. True keeps it on the host and sends it in
+            chunks while the device computes. None streams data that does not fit on the device,
+            and on a CPU only data on disk. Data on disk of more than 268 MB
+            (`nnxp.data.sources.LOADED_BYTES`) is read by chunks, unless this is False. The logger
+            "nnxp" reports the choice at INFO.
         assume_finite: whether `x` is known to be finite, and is not checked where that takes time.
         scale_targets: train on (t - mean) / deviation of the targets, per output; `predict` undoes
             this, and the losses of the history are in the targets' own unit. "auto" scales
@@ -259,6 +265,7 @@ def train(
             validation=validation,
             sample_weight=sample_weight,
             stream=stream,
+            by_blocks=shuffle == "blocks",
             assume_finite=assume_finite,
             choose_scaling=partial(
                 target_scaling.choose, scale_targets, objective, network.target_scaling
@@ -296,6 +303,8 @@ def train(
             alike = {"network": network, "epochs": epochs, "clip norm": clip_norm}
             ranks.check_alike(world, data | alike | settings)
             ranks.same_parameters(world, network)
+            if (source := sources.find(x)) is not None:  # of which not all is compared
+                settings["time of the data"] = source.modified()
             if snapshot is not None:
                 resuming.check_again(place, snapshot, settings, data, network)
         training = _Training(
@@ -319,7 +328,8 @@ def train(
             for epoch in range(first, last + 1):
                 rate = schedule(optimizer.learning_rate, epoch, last, history)
                 rate = options.NOT_NEGATIVE("the schedule's rate", rate)
-                order = batches.ordered(shuffle, prepared.feed.samples, seed, epoch)
+                feed = prepared.feed
+                order = batches.ordered(shuffle, feed.samples, seed, epoch, feed.blocks)
                 if callable(shuffle):  # it may draw at random
                     order = world.first(order)
                 training.epoch(epoch, order, rate, advance)

@@ -564,3 +564,37 @@ def onnx_bombs():
         "a Gemm of itself": onnx_model([("Gemm", "y w", "y")], [good]).SerializeToString(),
         "bytes of no model": b"\x0a" + b"\xff" * 8 + b"\x7f",
     }  # fmt: skip
+
+
+def npy_bombs():
+    """Headers that declare more than the file has, or more than any memory."""
+    return {
+        "a header of many rows": declared((10**9, 8)),
+        "a header of many axes": declared((1,) * 60 + (10**15,)),
+        "more than an address has": declared((2**62, 2**62)),
+        "numbers of no bytes": declared((10**12, 5), "<U0"),
+        "a header of 4 GB": b"\x93NUMPY\x02\x00\xff\xff\xff\xff",
+    }
+
+
+def hdf5_data_bombs():
+    """Features and targets that unpack into gigabytes, or are not there."""
+    import h5py
+
+    def made(fill):
+        content = io.BytesIO()
+        with h5py.File(content, "w") as file:
+            fill(file)
+        return content.getvalue()
+
+    def chunks(file, name="x", shape=(10**6, 1000), chunk=(10**5, 1000)):
+        file.create_dataset(name, shape, "f8", chunks=chunk, compression="gzip")
+
+    def targets(file):
+        file["x"] = np.ones((8, 2))
+        chunks(file, "y", (10**9,), (10**8,))
+
+    return {
+        "features of 8 GB in chunks": made(chunks),
+        "targets of 8 GB": made(targets),
+    }

@@ -104,7 +104,7 @@ BAD_DATA = {
     "digitz": ["'digitz'", "'digits'"],
     "mnsit": ["'mnsit'", "'mnist'"],
     "digits.safetensors": ["digits.safetensors", ".csv", ".npz"],
-    ".": [".csv", ".npz"],
+    ".": ["npy or parquet"],
     "mnist --data-dir truncated": ["truncated/mnist/train-images", "gzip"],
     "mnist --data-dir renamed": ["renamed/mnist/train-labels", "not gzipped", "rename"],
     "mnist --data-dir magic": ["magic/mnist/t10k-images", "not an IDX file"],

@@ -178,7 +178,7 @@ def test_a_missing_file_is_named(tmp_path, name):
 
 def test_a_file_of_another_kind_is_told_which_are_read(tmp_path):
     (tmp_path / "data.xlsx").write_bytes(b"PK")
-    with pytest.raises(DataError, match=r"\.csv, .*\.parquet and \.npz, not .\.xlsx"):
+    with pytest.raises(DataError, match=r"\.csv, .*\.parquet, \.npz, .* and \.zarr, not .\.xlsx"):
         datasets.load(tmp_path / "data.xlsx")
 
 

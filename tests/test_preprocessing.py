@@ -5,8 +5,9 @@ import pytest
 
 import nnxp
 from nnxp import datasets
+from nnxp.data.sources import Mapped, Sliced
 from nnxp.errors import DataError, InputError
-from nnxp.preprocessing import PIXEL_VARIANCE, moments, pixels, standardize, whiten
+from nnxp.preprocessing import BLOCK_ELEMENTS, PIXEL_VARIANCE, moments, pixels, standardize, whiten
 
 
 @pytest.fixture
@@ -204,3 +205,28 @@ def test_data_of_another_width_are_refused(tmp_path, kind):
 def test_an_unknown_kind_is_refused():
     with pytest.raises(InputError, match=r"'pcs'.*pca"):
         datasets.load("moons", preprocess="pcs")
+
+
+def test_moments_of_data_on_disk_are_those_in_memory(tmp_path):
+    """To the bit, whatever parts it is read by; and those of NumPy to rounding."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(1000.0, [1e-3, 1.0, 1e3], size=(90_000, 3))
+    x[70_000:, 1] += 1e6
+    np.save(tmp_path / "x.npy", x)
+    mean, deviation = moments(x)
+    for source in (Mapped(np.load(tmp_path / "x.npy", mmap_mode="r")), Sliced(x, "x")):
+        found = moments(source)
+        np.testing.assert_array_equal(found, (mean, deviation))
+        assert source.finite
+    np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(deviation, x.std(axis=0), rtol=1e-12)
+
+
+def test_moments_of_blocks_of_very_different_sizes():
+    """No square overflows, and what one block adds to another is in the same unit."""
+    blocks = np.array([1e-300, 3e-300, 1.0, 5.0, 1e300, -1e300, 2e300, 0.0])
+    x = np.repeat(blocks, BLOCK_ELEMENTS // 2)[:, None]
+    mean, deviation = moments(x)
+    scaled = x / 1e300
+    np.testing.assert_allclose(mean, 1e300 * scaled.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(deviation, 1e300 * scaled.std(axis=0), rtol=1e-12)

@@ -198,7 +198,7 @@ def test_other_data_networks_and_rows_are_refused_with_their_names(tmp_path):
     refused("its batch size was 8, not 16", batch_size=16)
     refused("its seed was 0, not 1", seed=1)
     refused("its validation was 0.2, not 0.1", validation=0.1)
-    refused("of another optimizer", optimizer=nnxp.Adam())
+    refused("kind of optimizer was SGD, not Adam", optimizer=nnxp.Adam())
     refused("its kind of optimizer was SGD, not RMSprop", optimizer=nnxp.RMSprop())
     refused("its kind of optimizer was SGD, not RMSprop", optimizer=nnxp.RMSprop(), clip_norm=1.0)
 

@@ -527,7 +527,7 @@ def test_the_order_of_the_rows_is_the_callers(data):
 @pytest.mark.parametrize(
     ("shuffle", "message"),
     [
-        ("no", "shuffle must be True, False or a function, not 'no'"),
+        ("no", "shuffle must be True, False, \"blocks\" or a function, not 'no'"),
         (lambda samples, epoch: [0, 1], "must return 203 whole numbers, not int64 of shape (2,)"),
         (lambda samples, epoch: np.ones(samples), "must return 203 whole numbers, not float64"),
         (lambda samples, epoch: np.arange(samples) + 1, "must return rows from 0 to 202, not 203"),

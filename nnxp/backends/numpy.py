@@ -10,6 +10,7 @@ import numpy as np
 from nnxp.arrays import Array
 from nnxp.backends import blas, threads
 from nnxp.backends.base import Availability, Backend, Threads
+from nnxp.backends.staging import Layout, SharedStaging, Staging
 from nnxp.executors import Runner, State
 from nnxp.nested import leaves, rebuilt
 
@@ -69,6 +70,9 @@ class NumPyBackend(Backend):
         array = super().asarray(x, dtype, copy)
         # A copy is stored row by row, even if training stored the weights column by column.
         return np.ascontiguousarray(array) if copy and array.ndim else array
+
+    def staging(self, layout: Layout) -> Staging:
+        return SharedStaging(self, layout)
 
     def flush_subnormals(self, state: Any) -> None:
         # The moments of a weight whose gradient stays zero become subnormal, and a processor takes

@@ -42,6 +42,13 @@ class Staging:
         return self.sent
 
 
+class SharedStaging(Staging):
+    """Buffers for NumPy: steps read them where they are filled."""
+
+    def send(self, rows: int) -> None:
+        self.sent = tuple(self.arrays)
+
+
 class JAXStaging(Staging):
     """Buffers for JAX: new host arrays each time, because JAX may read or share them later."""
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from nnxp import datasets
+from nnxp.data.placement import bytes_text
+from nnxp.data.sources import Source
 from nnxp.datasets import Dataset, tables
 from nnxp.datasets.texts import finite_number
 from nnxp.history import Epoch
@@ -73,6 +76,15 @@ def header(dataset: Dataset) -> str:
     if any(finite_number(name) is not None for name in dataset.header):
         line += "; it has numbers: if it is data, put a line of names above it"
     return line
+
+
+def on_disk(dataset: Dataset, *, by_blocks: bool = False) -> str:
+    """Describe features that stay on disk, and how they are shuffled; "" for others."""
+    x: Any = dataset.x
+    if not isinstance(x, Source):
+        return ""
+    x = x.in_blocks() if by_blocks else x
+    return f"features stay on disk, {bytes_text(x.base.nbytes)}; shuffled: {x.describe()}"
 
 
 def table(dataset: Dataset) -> Iterator[str]:

@@ -26,6 +26,8 @@ def evaluate(
     data: options.Data = "digits",
     data_dir: options.DataDir = None,
     target: options.Target = None,
+    targets: options.Targets = None,
+    features: options.Features = None,
     delimiter: options.Delimiter = None,
     test_share: Annotated[
         float | None,
@@ -51,7 +53,7 @@ def evaluate(
     known = datasets.described(network.metadata, network.sizes)
     dataset = datasets.load(
         data, data_dir, target=target, test_share=test_share, like=known, test_only=True,
-        delimiter=delimiter,
+        delimiter=delimiter, targets_file=targets, features_name=features,
     )  # fmt: skip
     if not len(dataset.x_test):
         why = (
@@ -76,6 +78,7 @@ def predict(
     model: options.Model,
     data: Annotated[str, options.argument(f"{options.DATA_HELP[:-1]}; a file needs no targets.")],
     data_dir: options.DataDir = None,
+    features: options.Features = None,
     delimiter: options.Delimiter = None,
     backend: options.Backend = "auto",
     device: options.Device = None,
@@ -93,7 +96,9 @@ def predict(
     network = MLP.load(model, backends.get(backend, device, tf32=tf32, threads=threads))
     known = datasets.described(network.metadata, network.sizes)
     count = network.sizes[0]
-    x = datasets.load_features(data, data_dir, like=known, count=count, delimiter=delimiter)
+    x = datasets.load_features(
+        data, data_dir, like=known, count=count, delimiter=delimiter, features_name=features
+    )
     inputs.check_width(network, x, model, data)
     text = predictions.to_csv(
         network.predict(x), known.get("classes"), task=known.get("task", "classify")

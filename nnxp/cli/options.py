@@ -197,6 +197,14 @@ Target = Annotated[
     str | None,
     text(DATA, "COLUMN", "Target column of a table. If not given: the last one.", "--target"),
 ]
+Targets = Annotated[
+    str | None,
+    text(DATA, "FILE", "Npy file of targets, for features in an npy file or a folder of files."),
+]
+Features = Annotated[
+    str | None,
+    text(DATA, "NAME", "Array of features in an HDF5 or Zarr file. If not given: x."),
+]
 Delimiter = Annotated[
     str | None,
     text(

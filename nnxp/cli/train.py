@@ -79,6 +79,8 @@ class TrainOptions:
     data: options.Data = "digits"
     data_dir: options.DataDir = None
     target: options.Target = None
+    targets: options.Targets = None
+    features: options.Features = None
     drop: Annotated[
         str | None, options.text(DATA, "COLUMNS", "Columns of a table to leave out: id,name.")
     ] = None
@@ -308,11 +310,20 @@ class TrainOptions:
         bool | None,
         options.flag(
             DEVICE,
-            "Keep the data on the host and send it in chunks. If neither is given: only if the "
-            "data does not fit on the device.",
+            "Keep the data on the host, or on disk, and send it in chunks. If neither is given: if "
+            "the data does not fit on the device, or is on disk and large.",
             "--stream/--no-stream",
         ),
     ] = None
+    shuffle_blocks: Annotated[
+        bool,
+        options.flag(
+            DEVICE,
+            "Shuffle data on disk by blocks of rows, which a slow disk reads faster than rows at "
+            "random.",
+            "--shuffle-blocks",
+        ),
+    ] = False
 
     save: options.Save = "model.safetensors"
     overwrite: options.Overwrite = False
@@ -405,7 +416,8 @@ def _train(given: TrainOptions, world: World) -> None:
     paths = {"--report": given.report, "--csv-log": given.csv_log, "--plot": given.plot}
     is_first = world.rank == 0
     save = given.save if is_first and not given.find_rate else None
-    written = outputs.check({"--save": save, **paths}, [given.data])
+    inputs = [given.data, *([given.targets] if given.targets else [])]
+    written = outputs.check({"--save": save, **paths}, inputs)
     if given.plot is not None:
         nnxp.plots.check(given.plot)
     arguments = _arguments(given) | {"distributed": world}
@@ -517,7 +529,7 @@ def _find_rate(
     console.print(describe.network(network, objectives.get(given.loss, network.output).loss))
     console.print(f"on {network.backend.describe()}, {given.dtype}; {len(dataset.x):,} samples")
     console.print(describe.task(dataset))
-    of_epochs = ("epochs", "validation", "schedule", "metric", "diagnose")
+    of_epochs = ("epochs", "validation", "schedule", "metric", "diagnose", "shuffle")
     of_steps = {name: value for name, value in arguments.items() if name not in of_epochs}
     del of_steps["distributed"]
     found = nnxp.find_learning_rate(network, dataset.x, dataset.y, **of_steps)
@@ -571,6 +583,7 @@ def _arguments(given: TrainOptions) -> dict[str, Any]:
         "metric": metrics.METRIC("--metric", given.metric),
         "diagnose": given.diagnose,
         "stream": given.stream,
+        "shuffle": "blocks" if given.shuffle_blocks else True,
         "scale_targets": "auto" if given.scale_targets is None else given.scale_targets,
     }
 
@@ -703,6 +716,10 @@ def _load(given: TrainOptions) -> Dataset:
         task=given.task,
         preprocess=given.preprocess,
         test_share=given.test_share,
+        features_name=given.features,
+        targets_file=given.targets,
+        # On another device, features that fit in the host's memory are streamed from there.
+        stream=given.stream if datasets.rows.is_for(given.data) else None,
     )
 
 
@@ -746,6 +763,8 @@ def _introduction(
         batch = min(_batch_size(given.batch_size) or len(dataset.x), len(dataset.x) - validated)
         yield f"{world.describe()}: each takes {-(-batch // world.size)} of {batch} rows of a step"
     yield describe.task(dataset)
+    if stays := describe.on_disk(dataset, by_blocks=given.shuffle_blocks):
+        yield stays
     if header := describe.header(dataset):
         yield header
     yield from describe.table(dataset)
@@ -890,6 +909,7 @@ def _report(
         "csv_log",
         "every",
         "plot",
+        "targets",
         "tensorboard",
         "find_rate",
         "distributed",
@@ -919,4 +939,7 @@ def _next_command(given: TrainOptions, tested: bool) -> str:
     verb = "evaluate" if tested else "predict"
     where = ["--data-dir", given.data_dir] if given.data_dir else []
     where += ["--delimiter", given.delimiter] if given.delimiter else []
+    where += ["--features", given.features] if given.features else []
+    if verb == "evaluate":
+        where += ["--targets", given.targets] if given.targets else []
     return shlex.join(["nnxp", verb, given.save, given.data, *where])

@@ -4,7 +4,7 @@ Orders are drawn on the host from (seed, epoch), so they are the same on every b
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,9 +22,41 @@ MACS_PER_LONG_CHUNK = {"cpu": 2**31, "cuda": 2**38}
 backward passes; that a GPU is a hundred times as fast was not measured."""
 
 
+class Blocks(NamedTuple):
+    """Blocks of rows that are read as a whole, and how many rows are shuffled together."""
+
+    bounds: np.ndarray
+    """The first row of each block, and the number of all rows; (blocks + 1,), int64."""
+    buffer: int
+    """The number of rows among which an epoch shuffles at a time."""
+
+
 def shuffled(samples: int, seed: int, epoch: int) -> np.ndarray:
     """Return the order in which `epoch` (1, 2, ...) visits the samples, (samples,), int64."""
     return generator(seed, Purpose.BATCHES, epoch).permutation(samples)
+
+
+def shuffled_blocks(blocks: Blocks, seed: int, epoch: int) -> np.ndarray:
+    """Return an order for rows that are read by blocks, (samples,), int64.
+
+    The blocks come in random order. They fill a buffer of about `blocks.buffer` rows, which are
+    taken in random order; then the next blocks fill it. The buffers differ by less than a block.
+    """
+    bounds, buffer = blocks
+    samples = int(bounds[-1])
+    rng = generator(seed, Purpose.BATCHES, epoch)
+    chosen = rng.permutation(len(bounds) - 1)
+    sizes = (bounds[1:] - bounds[:-1])[chosen]
+    ends = np.cumsum(sizes)
+    # Within a block its rows count on, and from one to the next they jump.
+    order = np.arange(samples) + np.repeat(bounds[chosen] - (ends - sizes), sizes)
+    # Buffers of equal size: a small last one would have few blocks, and poorly mixed batches.
+    buffers = max(1, -(-samples // buffer))
+    number = (2 * ends - sizes) * buffers // (2 * max(samples, 1))
+    cuts = ends[np.flatnonzero(np.diff(number))]
+    for part in np.split(order, cuts):
+        rng.shuffle(part)  # in place: a view
+    return order
 
 
 def long_chunk(multiply_adds: int, device: str) -> int:
@@ -42,15 +74,25 @@ def long_chunk(multiply_adds: int, device: str) -> int:
 
 
 def ordered(
-    shuffle: bool | Callable[[int, int], Any], samples: int, seed: int, epoch: int
+    shuffle: bool | str | Callable[[int, int], Any],
+    samples: int,
+    seed: int,
+    epoch: int,
+    blocks: Blocks | None = None,
 ) -> np.ndarray:
     """Return the rows that `epoch` visits, in order, (samples,), int64; see `nnxp.train`.
+
+    Rows that are read by `blocks` are shuffled by blocks.
 
     Raises:
         InputError: `shuffle` is a function, and returns something else.
     """
     if not callable(shuffle):
-        return shuffled(samples, seed, epoch) if shuffle else np.arange(samples)
+        if not shuffle:
+            return np.arange(samples)
+        if blocks is not None:
+            return shuffled_blocks(blocks, seed, epoch)
+        return shuffled(samples, seed, epoch)
     order = to_numpy(shuffle(samples, epoch))
     if order.shape != (samples,) or order.dtype.kind not in "iu":
         raise InputError(

@@ -8,6 +8,7 @@ import numpy as np
 
 from nnxp.arrays import Array, is_array, namespace, to_numpy
 from nnxp.backends.base import Backend
+from nnxp.data import sources
 from nnxp.errors import InputError, NnxpError, first_line
 
 CHECKED_ELEMENTS = 2**22
@@ -24,8 +25,13 @@ def features(x: Any, fan_in: int, backend: Backend, dtype: Any) -> Array:
 
 
 def matrix(x: Any, fan_in: int) -> Array:
-    """Check that `x` is (samples, fan_in) with a row; return it as an array, values unchecked."""
-    x = numbers(x, "x")
+    """Check that `x` is (samples, fan_in) with a row; return it, values unchecked.
+
+    Data on disk that is too large to be loaded becomes a `nnxp.data.sources.Source`, all else an
+    array.
+    """
+    source = sources.find(x)
+    x = numbers(x, "x") if source is None else source
     try:
         shape = tuple(map(int, x.shape))
     except (TypeError, ValueError):  # a lazy array of unknown length
@@ -63,11 +69,14 @@ def on_device(x: Array, backend: Backend, dtype: Any) -> Array:
     return x
 
 
-def on_host(x: Array, dtype: str) -> np.ndarray:
-    """Return a `matrix` as a NumPy array; check that every value is finite in `dtype`.
+def on_host(x: Array, dtype: str) -> np.ndarray | sources.Source:
+    """Return a `matrix` as a NumPy array or source; check that all values are finite in `dtype`.
 
     This works by blocks, because the array may be mapped from a file and larger than the memory.
     """
+    if isinstance(x, sources.Source):
+        sources.check_rows(x, dtype)
+        return x
     x = _host(x, "x")
     rows = max(1, CHECKED_ELEMENTS // x.shape[1])
     for start in range(0, x.shape[0] if x.dtype.kind not in "bui" else 0, rows):

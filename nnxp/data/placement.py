@@ -15,7 +15,7 @@ import numpy as np
 
 from nnxp.arrays import Array, index_dtype
 from nnxp.backends.base import Backend
-from nnxp.data import batches, checks
+from nnxp.data import batches, checks, sources
 
 CHUNK_BYTES = 2**26
 """Most bytes of a streamed chunk, unless one batch is larger: enough to hide a copy's cost."""
@@ -71,8 +71,8 @@ class NetworkSpec:
         """
         return checks.on_device(x, self.backend, self.backend.dtype(self.dtype))
 
-    def on_host(self, x: Array) -> np.ndarray:
-        """Return `x`, from `checks.matrix`, as a NumPy array; check that every value is finite.
+    def on_host(self, x: Array) -> np.ndarray | sources.Source:
+        """Return `x`, from `checks.matrix`, on the host; check that every value is finite.
 
         Raises:
             InputError: a value is not finite in the network's dtype.
@@ -102,7 +102,9 @@ class Placement:
     """The caller's choice: True for the host, False for the device, None to decide here."""
 
     def keeps_on_host(self, x: Array) -> bool:
-        """Return whether `x` lives on the host."""
+        """Return whether `x` lives on the host, or on disk."""
+        if isinstance(x, sources.Source):
+            return self.stream is not False
         if self.stream is not None:
             return self.stream
         missing = self.total_bytes - self.bytes_on_device
@@ -118,7 +120,10 @@ class Placement:
             assume_finite: whether to leave out the check for finite values, if `x` is on the host
                 and in the network's dtype.
         """
-        known = assume_finite and isinstance(x, np.ndarray) and x.dtype == self.network.dtype
+        if isinstance(x, sources.Source) and self.stream is False:
+            x = x.load()
+        on_host = isinstance(x, (np.ndarray, sources.Source))
+        known = assume_finite and on_host and x.dtype == self.network.dtype
         if self.keeps_on_host(x):
             return x if known else self.network.on_host(x)
         return self.network.backend.asarray(x) if known else self.network.on_device(x)
@@ -179,10 +184,14 @@ def decide_training(
     samples = arrays[0].shape[0]
     elements = samples * (outputs + 1) + features * int(share * samples)  # targets and weights
     elements += sum(features * each.shape[0] for each in arrays)
-    on_device = sum(features * each.shape[0] for each in arrays if network.backend.holds(each))
+    on_device = sum(features * each.shape[0] for each in arrays if _holds(network, each))
     size = network.itemsize
     batch = min(batch_size or samples, samples)
     return decide(network, size * elements, size * on_device, batch, stream)
+
+
+def _holds(network: NetworkSpec, x: Array) -> bool:
+    return not isinstance(x, sources.Source) and network.backend.holds(x)
 
 
 def place(network: NetworkSpec, x: Array, assume_finite: bool = False) -> Array:
@@ -203,6 +212,8 @@ def place(network: NetworkSpec, x: Array, assume_finite: bool = False) -> Array:
         return x  # the other checks take as long as a small product
     x = checks.matrix(x, network.sizes[0])
     size = x.shape[0] * x.shape[1] * network.itemsize
+    if isinstance(x, sources.Source):
+        return x if assume_finite else network.on_host(x)
     if size <= CHUNK_BYTES:  # small data needs no call of the driver
         return network.on_device(x)
     if network.backend.device_name == "cpu" and isinstance(x, np.ndarray):

@@ -13,6 +13,7 @@ from nnxp.arrays import Array, index_dtype, rows, to_numpy
 from nnxp.data import batches, checks, placement
 from nnxp.data.feeds import Feed, Resident, Streamed
 from nnxp.data.placement import NetworkSpec, Placement
+from nnxp.data.sources import OneHot, Source
 from nnxp.errors import InputError
 from nnxp.target_scaling import TargetScaling
 
@@ -24,7 +25,7 @@ class Validation:
     """Checked data to evaluate a network on."""
 
     x: Array
-    """(samples, features), on the device, or a NumPy array on the host."""
+    """(samples, features), on the device, a NumPy array on the host, or a source on disk."""
     targets: np.ndarray
     """Targets on the host, from `checks.targets`."""
     classes: bool
@@ -55,6 +56,7 @@ def prepare(
     validation: tuple[Any, Any] | float | None = None,
     sample_weight: Any = None,
     stream: bool | None = None,
+    by_blocks: bool = False,
     assume_finite: bool = False,
     choose_scaling: Callable[[np.ndarray, str], TargetScaling | None],
 ) -> Prepared:
@@ -63,6 +65,7 @@ def prepare(
     Args:
         network: the network that the data must fit.
         loss: the loss's name.
+        by_blocks: whether data on disk is read by blocks, although rows at random may be cheap.
         choose_scaling: choose_scaling(targets, dtype) returns the scaling of the targets to train
             on, or None for no scaling. See `nnxp.target_scaling.choose`.
         x, targets, batch_size, seed, validation, sample_weight, stream, assume_finite: see
@@ -80,6 +83,10 @@ def prepare(
 
     on_host = where.keeps_on_host(x)
     x = where.place(x, assume_finite)
+    if by_blocks and isinstance(x, Source):
+        x = x.in_blocks()
+    elif by_blocks:
+        log.info("rows are shuffled exactly, not by blocks: the data is in memory")
     t = checks.targets(targets, loss, x.shape[0], outputs)
     weight = None if sample_weight is None else checks.sample_weight(sample_weight, x.shape[0])
 
@@ -103,7 +110,7 @@ def prepare(
     if scaling is not None:
         t = scaling.apply(t)
         log.info("targets are scaled for training: %s", scaling.describe())
-    targets_and_weights = [_encoded(network, t)]
+    targets_and_weights = [_encoded(network, t, isinstance(x, Source))]
     if weight is not None:
         targets_and_weights.append(checks.unit_mean(weight, train_rows))
     feed = _feed(where, on_host, x, targets_and_weights, batch_size, train_rows)
@@ -130,18 +137,18 @@ def prepare_evaluation(network: NetworkSpec, loss: str, x: Any, targets: Any) ->
 
 def device_targets(network: NetworkSpec, t: np.ndarray) -> Array:
     """Move checked targets to the device, in the form that steps take."""
-    return network.targets(_encoded(network, t))
+    return network.targets(np.asarray(_encoded(network, t)))
 
 
-def _encoded(network: NetworkSpec, t: np.ndarray) -> np.ndarray:
+def _encoded(network: NetworkSpec, t: np.ndarray, on_disk: bool = False) -> np.ndarray | OneHot:
     """Encode classes as one-hot rows if these take at most a quarter of x's memory.
 
     Then a step gathers its rows instead of encoding them. If a compiler fuses the encoding with
-    the gradient, classes are faster.
+    the gradient, classes are faster. Beside data on disk, rows are encoded as they are read.
     """
     features, *_, outputs = network.sizes
     if t.ndim == 1 and 4 * outputs <= features and not network.backend.execution.fuses:
-        return np.eye(outputs, dtype=np.float32)[t]
+        return OneHot(t, outputs) if on_disk else np.eye(outputs, dtype=np.float32)[t]
     return t
 
 
@@ -173,7 +180,7 @@ def _feed(
     where: Placement,
     on_host: bool,
     x: Array,
-    targets_and_weights: list[np.ndarray],
+    targets_and_weights: list[np.ndarray | OneHot],
     batch_size: int | None,
     train_rows: np.ndarray | None,
 ) -> Feed:
@@ -195,7 +202,7 @@ def _feed(
         )
     if isinstance(x, np.ndarray):
         x = np.ascontiguousarray(x)  # a gather from another layout copies the whole array
-    data = (x, *map(network.targets, targets_and_weights))
+    data = (x, *(network.targets(np.asarray(each)) for each in targets_and_weights))
     return Resident(network.backend, data, batch_size, train_rows, steps)
 
 
@@ -203,7 +210,11 @@ def _describe_feed(feed: Feed, where: Placement) -> str:
     """Describe how the data reaches the steps, for the end of a log line."""
     if isinstance(feed, Streamed):
         size = placement.bytes_text(feed.steps * feed.batch_bytes)
-        return f": streamed in chunks of {feed.steps} steps ({size})"
+        chunks = f"in chunks of {feed.steps} steps ({size})"
+        x = feed.data[0]
+        if isinstance(x, Source):
+            return f": read from {x.name} {chunks}, {x.describe()}"
+        return f": streamed {chunks}"
     if where.network.backend.device_name == "cpu":
         return " on the host"
     return ": there already" if where.bytes_on_device else ": moved once"

@@ -16,7 +16,18 @@ from typing import Any
 import numpy as np
 
 from nnxp import options
-from nnxp.datasets import digits, features, frames, mnist, moons, npz_files, tables, targets
+from nnxp.data.sources import Source, Transformed
+from nnxp.datasets import (
+    digits,
+    features,
+    frames,
+    mnist,
+    moons,
+    npz_files,
+    rows,
+    tables,
+    targets,
+)
 from nnxp.datasets.features import Encoding
 from nnxp.datasets.metadata import described
 from nnxp.datasets.raw import Raw
@@ -30,8 +41,8 @@ __all__ = ["FILES", "NAMES", "Dataset", "described", "load", "load_features"]
 NAMES = ("digits", "moons", "mnist", "fashion-mnist")
 """The named sets; any other string is the path of a file of `FILES`."""
 
-FILES = (*tables.FILES, ".npz")
-"""The suffixes of files that are read."""
+FILES = (*tables.FILES, ".npz", *rows.FILES)
+"""The suffixes of files that are read; folders of npy or parquet files are, too."""
 
 PREPROCESS = ("auto", "none", "standardize", "pca", "zca")
 """The choices for the preprocessing of features; see `load`."""
@@ -50,7 +61,8 @@ class Dataset:
 
     Attributes:
         name: the set's name, or the file's path.
-        x, x_test: features, (samples, features), float32.
+        x, x_test: features, (samples, features), float32; a `nnxp.data.sources.Source` if they stay
+            on disk, which `nnxp.train` and networks take, and of which x[5:8] is an array.
         y, y_test: classes, (samples,), int64; or float64, (samples, outputs), 0/1 labels or
             real values.
         task: "classify", "multilabel" or "regress".
@@ -166,6 +178,9 @@ COLUMNS = options.several(options.TEXT, least=0)
     one_hot_columns=COLUMNS,
     impute=options.optional(IMPUTE),
     delimiter=options.optional(DELIMITER),
+    features_name=options.optional(options.TEXT),
+    targets_file=options.optional(options.PATH),
+    stream=options.optional(options.TRUTH),
 )
 def load(
     name_or_path: str | os.PathLike[str] | Any,
@@ -185,6 +200,9 @@ def load(
     one_hot_columns: Collection[str] = (),
     impute: ImputeName | float | None = None,
     delimiter: str | None = None,
+    features_name: str | None = None,
+    targets_file: str | os.PathLike[str] | None = None,
+    stream: bool | None = None,
 ) -> Dataset:
     """Load a data set, split it into training and test data and preprocess it.
 
@@ -196,10 +214,14 @@ def load(
             half circles, generated), "mnist", "fashion-mnist", the path of a file, or a DataFrame
             of pandas or polars. Files are `.npz` with arrays `x, y` and optionally
             `x_test, y_test`, `.csv` (or `.tsv`), whose first line is read as the columns' names,
-            and `.parquet`, which needs pyarrow.
+            and `.parquet`, which needs pyarrow. Those that may be larger than the memory are
+            `.npy`, with `targets_file`; a folder of `.npy` or `.parquet` files, in the order of
+            their names; `.h5`, which needs h5py, and `.zarr`, which needs zarr, with arrays `x, y`
+            and optionally `x_test, y_test`.
         data_dir: the first place to look for a folder with the set's name, before
             `$NNXP_DATA_DIR`, Debian's folder, the download cache and the public mirrors.
-        target: the target column of a table; the last by default.
+        target: the target column of a table, the last by default; or the array of targets of an
+            HDF5 or Zarr file.
         task: "classify", "regress" or "multilabel". By default it is guessed from the targets.
             Text is classes. Whole numbers are classes if there are two distinct ones, or up to 20
             with an average of two rows or more each. Other numbers are regressed on. Rows of 0
@@ -232,6 +254,10 @@ def load(
         delimiter: the character between the fields of a csv. By default the comma, semicolon, tab
             or vertical bar that divides the header and the first rows into equally many fields.
             Where it is not the comma, numbers may have decimal commas if none has a point.
+        features_name: the array of features of an HDF5 or Zarr file.
+        targets_file: an npy file of targets, for features in another file or folder.
+        stream: for data that may be larger than the memory: whether features stay on disk, to be
+            read by parts. None for those of more than 268 MB (`nnxp.data.sources.LOADED_BYTES`).
 
     Raises:
         InputError: no set has this name, or an option has a wrong value.
@@ -252,7 +278,10 @@ def load(
         raise InputError(
             "drop, one_hot, one_hot_columns and impute are those of the model, where like is given"
         )
-    reading = _Reading(target, tuple(drop), one_hot, tuple(one_hot_columns), impute, delimiter)
+    reading = _Reading(
+        target, tuple(drop), one_hot, tuple(one_hot_columns), impute, delimiter, features_name,
+        None if targets_file is None else Path(targets_file), stream,
+    )  # fmt: skip
     raw = _read(name_or_path, data_dir, reading, (n, noise, seed), like, test_only=test_only)
     if raw.y is None:
         column = target or (like or {}).get("target")
@@ -270,10 +299,11 @@ def load(
     if raw.x_test is None:
         labels = parts[0] if task == "classify" else np.zeros(len(parts[0]))
         split, trained_on = _split(raw, like, test_share, seed, new)
-        rows = split.rows(labels)
+        chosen = split.rows(labels)
         if trained_on and test_share is not None:
-            rows = rows[0], split.unseen(labels, test_share)
-        x, x_test, y, y_test = (array[part] for array in (raw.x, parts[0]) for part in rows)
+            chosen = chosen[0], split.unseen(labels, test_share)
+        x, x_test = (_selected(raw.x, part) for part in chosen)
+        y, y_test = (parts[0][part] for part in chosen)
     else:
         x, x_test, (y, y_test) = raw.x, raw.x_test, parts
     if new and classes is not None and len(classes) < 2:
@@ -282,7 +312,7 @@ def load(
         )
 
     if test_only:
-        x, y = x[:0], y[:0]
+        x, y = _selected(x, np.empty(0, np.int64)), y[:0]
     saved = features.from_metadata(like.get("encoding"))
     encoding = _fit_encoding(raw, x, impute) if new else saved
     filled = _filled(raw, encoding, x, x_test)
@@ -315,6 +345,7 @@ def load(
     like=options.instance(dict, "a model's metadata, a dict"),
     count=options.optional(options.whole(1)),
     delimiter=options.optional(DELIMITER),
+    features_name=options.optional(options.TEXT),
 )
 def load_features(
     name_or_path: str | os.PathLike[str] | Any,
@@ -323,13 +354,14 @@ def load_features(
     like: dict[str, Any],
     count: int | None = None,
     delimiter: str | None = None,
+    features_name: str | None = None,
 ) -> np.ndarray:
     """Load the features of a set's test part or of a whole table, preprocessed for a trained model.
 
     A table needs no targets. What is filled in is logged, as `load` does.
 
     Args:
-        name_or_path, data_dir, delimiter: see `load`.
+        name_or_path, data_dir, delimiter, features_name: see `load`.
         like: the model's `metadata`.
         count: the number of features of the model; a csv with this many columns has no target.
 
@@ -350,11 +382,13 @@ def load_features(
     elif saved is not None and saved.features is not None:
         count = saved.features
     moon = (moons.N, moons.NOISE, 0)
-    reading = _Reading(delimiter=delimiter)
-    raw = _read(name_or_path, data_dir, reading, moon, like, count, test_only=True)
+    reading = _Reading(delimiter=delimiter, features_name=features_name)
+    raw = _read(
+        name_or_path, data_dir, reading, moon, like, count, test_only=True, features_only=True
+    )
     x = raw.x if raw.x_test is None else raw.x_test
     if raw.x_test is None and raw.classes is not None and raw.y is not None:
-        x = x[_split(raw, like, None, 0, new=False)[0].rows(raw.y)[1]]
+        x = _selected(x, _split(raw, like, None, 0, new=False)[0].rows(raw.y)[1])
     _filled(raw, encoding, x)
     return _apply(raw, encoding, _saved_or_pixels(raw, like), _encode(raw, encoding, x))
 
@@ -379,9 +413,12 @@ def _encoded(
     return targets.Encoded("classify", raw.classes, parts, guessed=False)
 
 
+_OF_TABLES = ("target", "drop", "one_hot", "one_hot_columns", "impute")
+
+
 @dataclass(frozen=True)
 class _Reading:
-    """The options of `load` that say what to read of a table."""
+    """The options of `load` that say what to read of a file."""
 
     target: str | None = None
     drop: tuple[str, ...] = ()
@@ -389,11 +426,18 @@ class _Reading:
     one_hot_columns: tuple[str, ...] = ()
     impute: str | float | None = None
     delimiter: str | None = None
+    features_name: str | None = None
+    targets_file: Path | None = None
+    stream: bool | None = None
 
     def refuse(self, name: str, *allowed: str) -> None:
         """Raise InputError if an option is given that is not one of `allowed`."""
         for option, value in asdict(self).items():
             if option not in allowed and value is not None and value is not False and value != ():
+                if option in ("features_name", "targets_file", "stream"):
+                    kinds = f"{', '.join(rows.FILES)} and folders"
+                    value = str(value) if isinstance(value, Path) else value
+                    raise InputError(f"{option} {shown(value)} is for {kinds}, not for {name}")
                 raise InputError(f"{option} {shown(value)} is for tables, and {name} is none")
 
 
@@ -406,9 +450,10 @@ def _read(
     count: int | None = None,
     *,
     test_only: bool = False,
+    features_only: bool = False,
 ) -> Raw:
     if frames.is_frame(name_or_path):
-        reading.refuse("a DataFrame", "target", "drop", "one_hot", "one_hot_columns", "impute")
+        reading.refuse("a DataFrame", *_OF_TABLES)
         return _read_table(tables.open_frame(name_or_path), reading, like, count)
     name = str(name_or_path)
     if data_dir is not None and name not in mnist.SETS:
@@ -420,9 +465,20 @@ def _read(
         return moons.read(*moon) if name == "moons" else mnist.read(name, data_dir, test_only)
     path = Path(name)
     suffix = path.suffix.lower()
+    if name and rows.is_for(path):
+        reading.refuse(name, "target", "features_name", "targets_file", "stream")
+        _check_names(name, suffix, reading)
+        names = rows.Names(
+            reading.features_name, reading.target or (like or {}).get("target"),
+            reading.targets_file,
+        )  # fmt: skip
+        columns = (like or {}).get("features")
+        return rows.read(path, names, columns, reading.stream, features_only=features_only)
     if suffix in tables.FILES:
-        if suffix == ".parquet":
-            reading.refuse(name, "target", "drop", "one_hot", "one_hot_columns", "impute")
+        if suffix != ".parquet":
+            reading.refuse(name, *_OF_TABLES, "delimiter")
+        else:
+            reading.refuse(name, *_OF_TABLES)
         return _read_table(tables.open_file(path, reading.delimiter), reading, like, count)
     if suffix == ".npz":
         if reading.target is not None:
@@ -438,6 +494,18 @@ def _read(
     if path.suffix or path.parent != Path(".") or not name:
         raise DataError(f"{name or repr(name)}: no such file")
     raise unknown_name("data set", name, [*NAMES, *(f"FILE{suffix}" for suffix in FILES)])
+
+
+def _check_names(name: str, suffix: str, reading: _Reading) -> None:
+    """Raise InputError if arrays are named that a file or folder does not have."""
+    if reading.target is not None and reading.targets_file is not None:
+        raise InputError(
+            f"target {reading.target!r} and targets_file {str(reading.targets_file)!r} are both "
+            "targets: give one"
+        )
+    for option in ("target", "features_name") if suffix == ".npy" else ():
+        if (value := getattr(reading, option)) is not None:
+            raise InputError(f"{option} {value!r} is for files of several arrays, not for {name}")
 
 
 def _read_table(
@@ -477,7 +545,7 @@ def _fit_encoding(raw: Raw, x: np.ndarray, impute: str | float | None) -> Encodi
     return encoding
 
 
-def _filled(raw: Raw, encoding: Encoding | None, *parts: np.ndarray) -> dict[str, int]:
+def _filled(raw: Raw, encoding: Encoding | None, *parts: Any) -> dict[str, int]:
     """Count the values that are filled in, of each column; log them."""
     if encoding is None:
         return {}
@@ -500,9 +568,14 @@ def _saved_or_pixels(raw: Raw, like: dict[str, Any]) -> Preprocessing:
     return saved or (pixels(raw.largest_pixel) if raw.largest_pixel else Preprocessing())
 
 
-def _encode(raw: Raw, encoding: Encoding | None, x: np.ndarray) -> np.ndarray:
+def _encode(raw: Raw, encoding: Encoding | None, x: Any) -> Any:
     if encoding is None:
         return x
+    if isinstance(x, Source):
+        raise DataError(
+            f"{raw.name}: stays on disk, and the model fills in values or encodes text: "
+            "load it (stream=False, --no-stream)"
+        )
     _check_width(raw, x, len(encoding.categories))
     if raw.features is None and any(encoding.categories):
         raise DataError(
@@ -512,7 +585,7 @@ def _encode(raw: Raw, encoding: Encoding | None, x: np.ndarray) -> np.ndarray:
     return encoding.apply(x)
 
 
-def _check_width(raw: Raw, x: np.ndarray, width: int | None) -> None:
+def _check_width(raw: Raw, x: Any, width: int | None) -> None:
     if width not in (None, x.shape[1]):
         raise DataError(
             f"{raw.name} has {x.shape[1]} features a sample, the model takes {width}: it was "
@@ -520,10 +593,10 @@ def _check_width(raw: Raw, x: np.ndarray, width: int | None) -> None:
         )
 
 
-def _apply(
-    raw: Raw, encoding: Encoding | None, preprocessing: Preprocessing, x: np.ndarray
-) -> np.ndarray:
+def _apply(raw: Raw, encoding: Encoding | None, preprocessing: Preprocessing, x: Any) -> Any:
     _check_width(raw, x, preprocessing.features)
+    if isinstance(x, Source):
+        return Transformed(x, preprocessing)
     names = encoding.names(raw.features) if encoding and raw.features else raw.features
     prepared = preprocessing.apply(x)
     if raw.from_file and not np.isfinite(prepared).all():
@@ -536,6 +609,11 @@ def _apply(
             "scale it"
         )
     return prepared
+
+
+def _selected(x: Any, part: np.ndarray) -> Any:
+    """Return rows of an array, or of a source without a copy."""
+    return x.select(part) if isinstance(x, Source) else x[part]
 
 
 def _split(
@@ -555,9 +633,7 @@ def _saved_preprocessing(like: dict[str, Any]) -> Preprocessing | None:
     return Preprocessing(**like["preprocessing"]) if like.get("preprocessing") else None
 
 
-def _fit_preprocessing(
-    raw: Raw, x: np.ndarray, kind: str, encoding: Encoding | None
-) -> Preprocessing:
+def _fit_preprocessing(raw: Raw, x: Any, kind: str, encoding: Encoding | None) -> Preprocessing:
     """Fit the preprocessing on encoded training features; `kind` is one of `PREPROCESS`."""
     if kind == "auto":
         if raw.largest_pixel:
@@ -566,6 +642,11 @@ def _fit_preprocessing(
     if kind == "none":
         return Preprocessing()
     if kind != "standardize":
+        if isinstance(x, Source):
+            raise InputError(
+                f"preprocess {kind!r} takes data in memory, and {raw.name} stays on disk: take "
+                "standardize, or load it (stream=False, --no-stream)"
+            )
         return whiten(x, kind, raw.largest_pixel)
     fitted = standardize(x, raw.largest_pixel or 1.0)
     if encoding is None:

@@ -26,13 +26,13 @@ def open_file(path: Path) -> Frame:
         with files.open_to_read(path) as file:
             limit = max(SMALLEST_BOMB, LARGEST_RATIO * path.stat().st_size)
             content = pyarrow.parquet.ParquetFile(file)
-            _check_size(path, _declared(content), limit)
+            check_size(path, _declared(content), limit)
             # A text that stands in many rows is stored once. So first read each text once, too.
             texts = [
                 column.path for column in content.schema if column.physical_type == "BYTE_ARRAY"
             ]
             table = pyarrow.parquet.ParquetFile(file, read_dictionary=texts).read(texts)
-            _check_size(path, sum(map(_text_bytes, table.columns)), limit)
+            check_size(path, sum(map(_text_bytes, table.columns)), limit)
             table = content.read()
             table.validate(full=True)  # text that is not UTF-8 would fail when it is used
             return Frame(table, str(path))
@@ -42,7 +42,8 @@ def open_file(path: Path) -> Frame:
         raise DataError(f"{path}: {error.strerror or first_line(error)}") from None
 
 
-def _check_size(path: Path, unpacked: int, limit: int) -> None:
+def check_size(path: Path, unpacked: int, limit: int) -> None:
+    """Raise DataError if a file would unpack into more than `limit` bytes."""
     if unpacked > limit:
         raise DataError(
             f"{path}: would unpack into {unpacked:,} bytes, over {LARGEST_RATIO} times its size: "

@@ -6,16 +6,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnxp.data.sources import Source
+
+
+@dataclass(eq=False)
+class Arrays:
+    """Features that are read by rows, and targets."""
+
+    x: Source
+    y: np.ndarray | None = None
+    x_test: Source | None = None
+    y_test: np.ndarray | None = None
+
 
 @dataclass(frozen=True, eq=False)
 class Raw:
     """The result of a reader. Targets are classes, numbers or text; None if there are none."""
 
     name: str
-    x: np.ndarray
+    x: np.ndarray | Source
     y: np.ndarray | None
     shape: tuple[int, ...]
-    x_test: np.ndarray | None = None
+    x_test: np.ndarray | Source | None = None
     y_test: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
     """The names of classes 0, 1, ...; None if they must be found from the targets."""
@@ -34,3 +46,5 @@ class Raw:
     delimiter: str | None = None
     decimal: str | None = None
     """How a csv was written."""
+    source: Source | None = None
+    """The features on disk, of data that is read by rows, also where `x` was loaded."""

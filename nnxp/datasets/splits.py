@@ -68,13 +68,18 @@ def is_split(value: Any) -> bool:
 def content_hashes(raw: Raw) -> list[str]:
     """Return the SHA-256 of features and targets, in hexadecimal; equal for equal values.
 
+    Of features that are read by rows, it is that of a part: see `Source.fingerprint`.
+
     A second hash is of the targets as they are written, as models of earlier versions have it.
     """
     assert raw.y is not None
     digest = hashlib.sha256(repr((raw.x.shape, raw.y.shape)).encode())
     if raw.categories is not None:  # a column has their numbers alone
         digest.update(json.dumps(raw.categories).encode())
-    _add(digest, raw.x)
+    if raw.source is not None:
+        digest.update(raw.source.fingerprint("float64").encode())
+    else:
+        _add(digest, np.asarray(raw.x))
     hashes = []
     for y in (raw.y, raw.y_text):
         if y is not None:

@@ -170,11 +170,16 @@ def _class_name(label: object) -> str:
 
 def _number_classes(name: str, y: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
     index = {label: i for i, label in enumerate(classes)}
-    labels = [str(label) if str(label) in index else _class_name(_value(label)) for label in y]
-    for row, label in enumerate(labels):
-        if label not in index:
-            known = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
-            raise DataError(
-                f"{name}: target {row} is {label!r}, which is none of the classes {known}"
-            )
-    return np.array([index[label] for label in labels], dtype=np.int64)
+    # Few labels stand in many rows.
+    distinct, places = np.unique(y, return_inverse=True) if y.dtype != object else (y, None)
+    labels = [
+        str(label) if str(label) in index else _class_name(_value(label)) for label in distinct
+    ]
+    numbers = np.array([index.get(label, -1) for label in labels], dtype=np.int64)
+    found = numbers if places is None else numbers[places]
+    if (found < 0).any():
+        row = int(np.argmax(found < 0))
+        label = labels[row if places is None else places[row]]
+        known = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+        raise DataError(f"{name}: target {row} is {label!r}, which is none of the classes {known}")
+    return found
