@@ -1,14 +1,13 @@
 """Measures how time and memory of a training grow with samples, features, width and processes.
 
-    python bench/growth.py                      # writes bench/results/growth.json; ten minutes
+    python bench/growth.py                      # writes bench/results/growth.json; three minutes
     python bench/growth.py --quick              # few and small points: that it runs
 
 Each point is a process of its own, which trains for two epochs; the time is that of the second
-epoch, the memory is the process's peak beyond what it took before it made the data. The points of
-all curves are measured in turn, in several rounds; a point is the median of its rounds. Where the
-work grows in proportion to x, "expected" is proportional to x through the last point; where
-it should not grow at all, it is flat. The picture is in the documentation, drawn from the file by
-docs/pictures/growth.py.
+epoch, the memory is the process's own at its peak, without mapped files, beyond what it held before
+it made network and data. The points of all curves are measured in turn, in several rounds; a point
+is the median of its rounds. The picture, with a line in proportion to x through the last point, is
+in the documentation: docs/pictures/growth.py draws it from the file.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,12 +36,30 @@ CURVES: dict[str, dict[str, Any]] = {
 """Each curve: the values of what grows, and what differs from `BASE`."""
 
 
-def peak() -> int:
-    """Return the most bytes that this process has held, without mapped files."""
-    text = Path("/proc/self/status").read_text()
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    resident = {name: int(fields[name].split()[0]) for name in ("VmHWM", "RssFile", "RssShmem")}
-    return 1024 * (resident["VmHWM"] - resident["RssFile"] - resident["RssShmem"])
+class Memory:
+    """Watches, in a thread, the most bytes that this process holds itself: no mapped files."""
+
+    def __init__(self) -> None:
+        self.peak, self._ended = self.now(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def now() -> int:
+        """Return the bytes that the process holds."""
+        text = Path("/proc/self/status").read_text()
+        (line,) = (line for line in text.splitlines() if line.startswith("RssAnon:"))
+        return 1024 * int(line.split()[1])
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.002):
+            self.peak = max(self.peak, self.now())
+
+    def end(self) -> int:
+        """Stop watching; return the peak."""
+        self._ended.set()
+        self._thread.join()
+        return self.peak
 
 
 def worker(point: dict[str, Any]) -> None:
@@ -54,10 +72,11 @@ def worker(point: dict[str, Any]) -> None:
     import nnxp
 
     world = nnxp.distributed.world()
+    warm = np.zeros((2 * BATCH, 8), np.float32)
+    small = nnxp.MLP([8, 8, 10], backend="numpy")
+    nnxp.train(small, warm, np.arange(2 * BATCH) % 10, epochs=1, batch_size=BATCH)
+    before, memory = Memory.now(), Memory()
     network = nnxp.MLP([point["features"], point["width"], 10], backend="numpy")
-    warm = np.zeros((2 * BATCH, point["features"]), np.float32)
-    nnxp.train(network, warm, np.arange(2 * BATCH) % 10, epochs=1, batch_size=BATCH)
-    before = peak()
     shape = point["samples"], point["features"]
     labels = np.random.default_rng(0).integers(0, 10, shape[0])
     with tempfile.TemporaryDirectory() as folder:
@@ -77,8 +96,9 @@ def worker(point: dict[str, Any]) -> None:
             network, x, labels, epochs=2, batch_size=BATCH, distributed=world,
             stream=True if point["streamed"] else None,
         )  # fmt: skip
+    held = max(0, memory.end() - before)
     if world.rank == 0:
-        print(json.dumps([history.epochs[-1].seconds, max(0, peak() - before)]))
+        print(json.dumps([history.epochs[-1].seconds, held]))
 
 
 def measure(point: dict[str, Any]) -> list[float]:

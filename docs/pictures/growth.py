@@ -22,10 +22,9 @@ LABELS = {"samples": "in memory", "samples, streamed from disk": "streamed from 
 def growth() -> Figure:
     """Seconds of an epoch and bytes of memory against samples, features, width and processes."""
     report = json.loads(RESULTS.read_text("utf-8"))
-    figure = plots.new_figure(5.2)
-    panels = figure.subplots(2, len(PANELS), sharex="col")
-    for column, (name, curves) in enumerate(PANELS.items()):
-        time, memory = panels[:, column]
+    figure = plots.new_figure(9.0)
+    panels = figure.subplots(len(PANELS), 2, sharex="row")
+    for (time, memory), (name, curves) in zip(panels, PANELS.items(), strict=True):
         for colour, curve in zip(plots.COLOURS, curves, strict=False):
             found = report["curves"][curve]
             label = LABELS.get(curve, "measured")
@@ -37,10 +36,10 @@ def growth() -> Figure:
             panel.set_xscale("log", base=2)
             panel.set_yscale("log")
             panel.grid(alpha=0.3)
-        memory.set_xlabel("processes" if name == "ranks" else name)
+            panel.set_xlabel("processes" if name == "ranks" else name)
+        time.set_ylabel("seconds an epoch")
+        memory.set_ylabel("MB at the peak")
         time.legend(fontsize=7)
-    panels[0, 0].set_ylabel("seconds an epoch")
-    panels[1, 0].set_ylabel("MB at the peak")
     return figure
 
 
