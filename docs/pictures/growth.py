@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from nnxp import plots
 
@@ -33,14 +34,26 @@ def growth() -> Figure:
             memory.plot(found["x"], megabytes, "o-", color=colour, markersize=4)
         _proportional(time, report["curves"][curves[0]], "seconds", -1 if name == "ranks" else 1)
         for panel in (time, memory):
-            panel.set_xscale("log", base=2)
-            panel.set_yscale("log")
-            panel.grid(alpha=0.3)
+            _log_scales(panel, report["curves"][curves[0]]["x"])
             panel.set_xlabel("processes" if name == "ranks" else name)
         time.set_ylabel("seconds an epoch")
         memory.set_ylabel("MB at the peak")
         time.legend(fontsize=7)
     return figure
+
+
+def _log_scales(panel: Axes, points: list[float]) -> None:
+    """Make both axes logarithmic, with plain numbers; the lower one has the points."""
+    panel.set_xscale("log", base=2)
+    panel.set_yscale("log")
+    panel.set_xticks(points, [f"{x:,g}" for x in points])
+    low, high = panel.get_ylim()
+    panel.set_ylim(low / 1.5, 1.5 * high)
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.grid(alpha=0.3)
 
 
 def _proportional(panel: Axes, found: dict[str, Any], name: str, power: int) -> None:
