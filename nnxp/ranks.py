@@ -11,6 +11,7 @@ from nnxp.arrays import to_numpy
 from nnxp.backends.base import Backend
 from nnxp.data.feeds import Feed
 from nnxp.data.prepare import Validation
+from nnxp.data.sources import Source
 from nnxp.distributed.share import BatchShare
 from nnxp.distributed.world import World
 from nnxp.errors import InputError
@@ -118,8 +119,10 @@ def evaluate(
     found: Any = None
     if mine.start < mine.stop:
         numbers = np.arange(samples) if data.numbers is None else data.numbers
-        rows = None if data.rows is None else data.rows[mine]
-        x = data.x if data.rows is not None else data.x[mine, ...]
+        rows = np.arange(samples)[mine] if data.rows is None else data.rows[mine]
+        x = data.x
+        if data.rows is None and not isinstance(x, Source):
+            x, rows = x[mine, ...], None
         block = replace(data, x=x, targets=data.targets[mine], rows=rows, numbers=numbers[mine])
         try:
             loss, outputs = loss_and_outputs(network, block, objective)

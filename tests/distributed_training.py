@@ -46,6 +46,10 @@ CASES = {
         "optimizer": nnxp.SGD(1.0), "epochs": 6,
     },
     "values, scaled": {"batch_size": 13, "values": True, "validation": 0.1, "metric": "r2"},
+    "from disk": {"batch_size": 13, "disk": True, "validation": 0.2, "shuffle": True},
+    "from disk, by blocks": {
+        "batch_size": 13, "disk": True, "validation": "pair", "shuffle": "blocks",
+    },
     "float32, 200 steps": {"batch_size": 15, "dtype": "float32", "epochs": 15},
 }  # fmt: skip
 
@@ -68,8 +72,17 @@ def data(values=False):
     return x, 100 * scores[:, :1] if values else scores.argmax(axis=1)
 
 
-def train(backend, world, *, dtype="float64", values=False, callbacks=(), epochs=3, **options):
+def train(
+    backend, world, *, dtype="float64", values=False, callbacks=(), epochs=3, disk=False, **options
+):
     x, t = data(values)
+    if disk:
+        place = Path(tempfile.mkdtemp()) / "x.npy"
+        np.save(place, x)
+        x = np.load(place, mmap_mode="r")
+        options["stream"] = True
+        if options["validation"] == "pair":
+            options["validation"] = (x, t)
     sizes = [FEATURES, 16, 8, 1 if values else CLASSES]
     output = "identity" if values else "softmax"
     network = nnxp.MLP(
