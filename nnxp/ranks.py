@@ -119,10 +119,13 @@ def evaluate(
     found: Any = None
     if mine.start < mine.stop:
         numbers = np.arange(samples) if data.numbers is None else data.numbers
-        rows = np.arange(samples)[mine] if data.rows is None else data.rows[mine]
-        x = data.x
-        if data.rows is None and not isinstance(x, Source):
-            x, rows = x[mine, ...], None
+        x, rows = data.x, None
+        if data.rows is not None:
+            rows = data.rows[mine]
+        elif isinstance(x, Source):
+            rows = np.arange(mine.start, mine.stop)
+        else:
+            x = x[mine, ...]
         block = replace(data, x=x, targets=data.targets[mine], rows=rows, numbers=numbers[mine])
         try:
             loss, outputs = loss_and_outputs(network, block, objective)
