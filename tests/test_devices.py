@@ -537,10 +537,10 @@ def test_jax_without_any_device_says_so(monkeypatch, error):
     require("jax")
     import jax
 
-    def devices(platform):
+    def devices(backend):
         raise error
 
-    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setattr(jax, "local_devices", devices)
     monkeypatch.setattr(type(jax.config), "jax_platforms", "cuda")
     with pytest.raises(BackendError, match="no device with JAX_PLATFORMS=cuda: unset it"):
         backends.get("jax")

@@ -379,7 +379,7 @@ def test_a_compiler_gets_the_rate_beside_the_weights_and_classes_as_they_are(
     seen = set()
 
     def watched(*arguments):
-        seen.add((arguments[-1] is None, arguments[4].ndim))  # the scale and the targets
+        seen.add((arguments[7] is None, arguments[4].ndim))  # the scale and the targets
         return backpropagate(*arguments)
 
     monkeypatch.setattr("nnxp.step.backpropagate", watched)
