@@ -59,9 +59,13 @@ class CSVLog(Callback):
         """Open the file, and write the names of the columns and the epochs so far."""
         self.check()
         self._file = files.open_log(self.path)
-        self._write(_NO_EPOCH.figures(history.metric))
-        for epoch in history.epochs:
-            self._write(epoch.figures(history.metric).values())
+        try:
+            self._write(_NO_EPOCH.figures(history.metric))
+            for epoch in history.epochs:
+                self._write(epoch.figures(history.metric).values())
+        except BaseException:  # a callback that did not start is not finished
+            self.finish(network, history)
+            raise
 
     def __call__(self, network: MLP, history: History) -> None:
         """Write the line of the last epoch."""

@@ -5,6 +5,7 @@ What is small is loaded. Larger features stay on disk, as a `nnxp.data.sources.S
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +36,7 @@ class Names(NamedTuple):
 def is_for(path: str | Path) -> bool:
     """Return whether this reads what is at `path`."""
     path = Path(path)
-    return path.suffix.lower() in FILES or path.is_dir()
+    return path.suffix.lower() in FILES or os.path.isdir(path)  # a long name raises nothing
 
 
 def read(
@@ -64,7 +65,7 @@ def read(
     with_targets = names.targets is None
     if zarr_files.is_for(path):
         found = zarr_files.read(path, names.features, names.target, with_targets)
-    elif path.is_dir():
+    elif os.path.isdir(path):
         shards = _shards(path)
         if shards[0].suffix.lower() == ".npy":
             found = Arrays(_joined(path, [npy_files.open_rows(each) for each in shards]))
