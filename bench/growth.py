@@ -103,9 +103,9 @@ def worker(point: dict[str, Any]) -> None:
 
 def measure(point: dict[str, Any]) -> list[float]:
     """Measure one point in a process of its own, or several."""
-    environment = dict(os.environ)
-    for variable in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-        environment.pop(variable, None)
+    from nnxp.benchmark import process
+
+    environment = process.environment()
     command = [sys.executable, __file__, "--worker", json.dumps(point)]
     if point["ranks"] > 1:
         beside = Path(sys.executable).with_name("mpiexec")

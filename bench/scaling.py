@@ -240,9 +240,9 @@ def ddp_worker(name: str, seconds: float, quick: bool, rank: int, size: int, fil
 
 def start(arguments: list[str], ranks: int, mpi: str | None, bound: bool) -> Any:
     """Run workers; return what the first printed."""
-    environment = dict(os.environ)
-    for variable in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-        environment.pop(variable, None)
+    from nnxp.benchmark import process
+
+    environment = process.environment()
     environment["NNXP_BIND"] = "1" if bound else ""
     command = [sys.executable, __file__, "--worker", *arguments]
     if mpi:

@@ -169,7 +169,7 @@ class DivergenceWatch:
         not repeat its bits.
         """
         assert self._kept is not None
-        state, done = self._on_device(self._kept), self._done
+        state, done = self.backend.copied(self._kept), self._done
         *before, (order, rate) = self._epochs
         for earlier, its_rate in before:
             for data, chunk in self.feed.chunks(earlier, done):
@@ -183,14 +183,14 @@ class DivergenceWatch:
             if self._all_finite([loss, self.parameter_sum(state)]):
                 done += chunk.shape[0]
                 continue
-            state = self._on_device(start)
+            state = self.backend.copied(start)
             for k in range(chunk.shape[0]):
                 start = _on_host(state)
                 state, loss = self.run(state, data, chunk[k : k + 1, ...], rate)
                 if not self._all_finite([loss, self.parameter_sum(state)]):
                     with self.backend.active():
                         batch = rows(data, chunk[k, ...])
-                        before_step = self._on_device(start)
+                        before_step = self.backend.copied(start)
                         part = self._part(before_step, batch[0], state, float(loss), done + k + 1)
                         return self._first(part)
         return None
@@ -202,10 +202,6 @@ class DivergenceWatch:
         """Return the part that is computed first among those that the ranks found."""
         found = [each for each in self.world.exchange(part) if each is not None]
         return min(found, key=lambda each: each[0])[1] if found else None
-
-    def _on_device(self, state: TrainState) -> TrainState:
-        arrays = [self.backend.asarray(array, copy=True) for array in leaves(state)]
-        return cast(TrainState, rebuilt(state, arrays))
 
     def _part(
         self, before: TrainState, x: Array, after: TrainState, loss: float, step: int

@@ -7,6 +7,7 @@ import os
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -18,6 +19,8 @@ archive of zeros reaches 1000."""
 SMALLEST_BOMB = 2**26
 """Unpacked bytes up to which any ratio is accepted."""
 MOST_ARRAYS = 2**12
+LONGEST_HEADER = 10_000
+"""Bytes of an array's header, as NumPy reads them at most."""
 _KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """The kinds of compression that NumPy writes; others may claim gigabytes to unpack a few bytes."""
 
@@ -69,17 +72,31 @@ def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
         if member.compress_type not in _KINDS:
             raise ValueError(f"compression {member.compress_type}")
         with archive.open(member) as file:
-            version = np.lib.format.read_magic(file)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }.get(version)
-            if read is None:
-                raise ValueError(f"array format {version}")
-            shape, _, dtype = read(file)
+            shape, _, dtype = read_header(file)
             declared = math.prod(shape) * dtype.itemsize
             if not dtype.hasobject and declared != member.file_size - file.tell():
                 name = printable(member.filename)
                 raise DataError(
                     f"{path}: {name} declares {declared:,} bytes and does not hold them"
                 )
+
+
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the header of an array in NumPy's format: its shape, whether by columns, and dtype.
+
+    Raises:
+        ValueError: it is damaged, of a version that nnxp does not read, or claims to be long.
+    """
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f"array format {version}")
+    start = file.tell()
+    length = int.from_bytes(file.read(2 * version[0]), "little")
+    if length > LONGEST_HEADER:
+        raise ValueError(f"a header of {length:,} bytes")
+    file.seek(start)
+    return read(file)

@@ -12,6 +12,7 @@ from nnxp.backends.base import Backend
 from nnxp.data.feeds import Feed
 from nnxp.data.prepare import Validation
 from nnxp.data.sources import Source
+from nnxp.distributed.communicator import Communicator
 from nnxp.distributed.share import BatchShare
 from nnxp.distributed.world import World
 from nnxp.errors import InputError
@@ -60,10 +61,10 @@ def _brief(value: str | None) -> str:
     return f"{start} {end[:8]}..." if len(end) == 64 else text
 
 
-def same_parameters(world: World, network: MLP) -> None:
+def same_parameters(communicator: Communicator | None, network: MLP) -> None:
     """Give all processes the parameters of the first: other processors may draw other last bits."""
-    if world.size > 1:
-        arrays = world.first([to_numpy(array) for array in leaves(network.parameters)])
+    if communicator:
+        arrays = communicator.broadcast(leaves(network.parameters))
         network.parameters = rebuilt(network.parameters, arrays)
 
 
@@ -93,13 +94,10 @@ def part(share: BatchShare, state: TrainState, backend: Backend) -> TrainState:
     return state._replace(slope_totals=totals)
 
 
-def same_state(world: World, state: TrainState, backend: Backend) -> TrainState:
+def same_state(communicator: Communicator, state: TrainState) -> TrainState:
     """Return the state that process 0 has, where processes differ by rounding."""
     shared = state._replace(slope_totals=[], batch_size=[])
-    arrays = world.first([to_numpy(array) for array in leaves(shared)])
-    pairs = zip(arrays, leaves(shared), strict=True)
-    copies = [backend.asarray(new, dtype=old.dtype, copy=True) for new, old in pairs]
-    shared = cast(TrainState, rebuilt(shared, copies))
+    shared = cast(TrainState, rebuilt(shared, communicator.broadcast(leaves(shared))))
     return shared._replace(slope_totals=state.slope_totals, batch_size=state.batch_size)
 
 

@@ -31,6 +31,7 @@ from nnxp.concurrency import in_one_thread
 from nnxp.data import batches, sources
 from nnxp.data.prepare import Prepared, Validation, prepare
 from nnxp.diagnostics import DiagnosticsRecorder
+from nnxp.distributed.communicator import Communicator
 from nnxp.distributed.world import ALONE, World
 from nnxp.divergence import DivergenceWatch
 from nnxp.errors import DivergenceError, InputError
@@ -302,14 +303,15 @@ def train(
             data = resuming.fingerprint(network.dtype, x, targets, sample_weight)
             alike = {"network": network, "epochs": epochs, "clip norm": clip_norm}
             ranks.check_alike(world, data | alike | settings)
-            ranks.same_parameters(world, network)
             if (source := sources.find(x)) is not None:  # of which not all is compared
                 settings["time of the data"] = source.modified()
             if snapshot is not None:
                 resuming.check_again(place, snapshot, settings, data, network)
+        communicator = world.communicator(network.backend)
+        ranks.same_parameters(communicator, network)
         training = _Training(
             network, prepared, objective, optimizer, regularization, seed, chosen, diagnose, resume,
-            snapshot, world,
+            snapshot, world, communicator,
         )  # fmt: skip
         if checkpoint is not None and world.rank == 0:
             training.writer = Writer(
@@ -411,10 +413,11 @@ class _Training:
         resume: History | None,
         snapshot: Snapshot | None,
         world: World,
+        communicator: Communicator | None,
     ) -> None:
         self.network = network
         self.backend = network.backend
-        self.world = world
+        self.world, self.communicator = world, communicator
         self.feed = prepared.feed
         self.share = self.feed.share = ranks.share_of(world, self.feed)
         self.validation = prepared.validation
@@ -432,7 +435,7 @@ class _Training:
         self.running = Running(self.backend, self.unit)
         self.run = step_runner(
             network, objective, optimizer, regularization, seed, self.history.fallbacks,
-            self.share, world.communicator(self.backend),
+            self.share, communicator,
         )  # fmt: skip
         self.watch = DivergenceWatch(network, self.run, self.feed, regularization, seed, world)
         self.state = first_state(network, optimizer, self.history.resumable)
@@ -500,9 +503,9 @@ class _Training:
         seconds = before + time.perf_counter() - start
         if not np.isfinite(values[: len(sizes) + 1]).all():
             raise self.watch.error(number, self.unit)
-        if len(set(self.world.exchange(float(values[len(sizes)])))) > 1:
+        if self.communicator and len(set(self.world.exchange(float(values[len(sizes)])))) > 1:
             log.warning("the processes' parameters differed by rounding: all take the first's")
-            self.state = ranks.same_state(self.world, self.state, self.backend)
+            self.state = ranks.same_state(self.communicator, self.state)
         self.network.copy_parameters(self.state.parameters)
         validation_loss, metric = self._validate(number, rate)
         diagnosis = recorder.diagnosis(values[len(sizes) + 1 :], rate) if recorder else None

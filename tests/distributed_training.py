@@ -85,11 +85,8 @@ def train(
             options["validation"] = (x, t)
     sizes = [FEATURES, 16, 8, 1 if values else CLASSES]
     output = "identity" if values else "softmax"
-    network = nnxp.MLP(
-        sizes, ["tanh", "relu"], output, backend=backend, dtype=dtype, seed=1 + world.rank
-    )
-    if world.size == 1:  # of several processes, the first's parameters count
-        network = nnxp.MLP(sizes, ["tanh", "relu"], output, backend=backend, dtype=dtype, seed=1)
+    seed = 1 + world.rank  # of several processes, the first's parameters count
+    network = nnxp.MLP(sizes, ["tanh", "relu"], output, backend=backend, dtype=dtype, seed=seed)
     if callbacks:
         callbacks = [nnxp.EarlyStopping("validation_loss", 1)]
     history = nnxp.train(

@@ -94,6 +94,15 @@ def test_every_kind_returns_the_rows(small, tmp_path, data):
             source[0:10:2]
 
 
+def read_all(reader, pieces, x, dtype=np.float32):
+    """Read an order in pieces, and compare with the rows of x."""
+    for rows in pieces:
+        out = np.empty((len(rows), FEATURES), dtype)
+        reader.take(rows, out)
+        reader.ahead()
+        np.testing.assert_array_equal(out, x[rows])
+
+
 @pytest.mark.parametrize("piece", [64, 333])
 def test_an_order_of_blocks_reads_each_block_once(small, data, piece):
     slices = Slices(data[0])
@@ -101,11 +110,7 @@ def test_an_order_of_blocks_reads_each_block_once(small, data, piece):
     order = batches.shuffled_blocks(source.blocks, 3, 1)
     pieces = np.split(order, range(piece, ROWS, piece))
     reader = source.reader(pieces)
-    for rows in pieces:
-        out = np.empty((len(rows), FEATURES), np.float32)
-        reader.take(rows, out)
-        reader.ahead()
-        np.testing.assert_array_equal(out, data[0][rows])
+    read_all(reader, pieces, data[0])
     assert len(reader.free) * reader.page == len(reader.pool)
     assert len(slices.reads) == len(set(slices.reads)) == len(source.blocks.bounds) - 1
     assert len(reader.pool) <= 4 * source.blocks.buffer
@@ -117,11 +122,7 @@ def test_an_order_that_jumps_reads_blocks_again_and_says_so(small, data, caplog)
     pieces = np.split(np.random.default_rng(0).permutation(ROWS), 10)
     reader = source.reader(pieces)
     with caplog.at_level(logging.INFO, "nnxp"):
-        for rows in pieces:
-            out = np.empty((len(rows), FEATURES))
-            reader.take(rows, out)
-            reader.ahead()
-            np.testing.assert_array_equal(out, data[0][rows])
+        read_all(reader, pieces, data[0], np.float64)
     assert len(slices.reads) > len(source.blocks.bounds)
     assert caplog.text.count("blocks are read more than once") == 1
 
@@ -134,11 +135,7 @@ def test_blocks_of_very_different_sizes(small, data, monkeypatch):
     assert sorted(order) == list(range(ROWS))
     pieces = np.split(order, range(90, ROWS, 90))
     reader = source.reader(pieces)
-    for rows in pieces:
-        out = np.empty((len(rows), FEATURES), np.float32)
-        reader.take(rows, out)
-        reader.ahead()
-        np.testing.assert_array_equal(out, data[0][rows])
+    read_all(reader, pieces, data[0])
     assert len(slices.reads) == len(set(slices.reads)) == 7
 
 

@@ -697,10 +697,10 @@ def _shares(text: str) -> float | tuple[float, ...]:
 
 def _dataset(given: TrainOptions, world: World) -> Dataset:
     """Load the data. One process of a machine downloads what the others then have."""
-    if world.size > 1 and given.data in datasets.NAMES and world.rank_on_machine == 0:
-        _load(given)
+    waits = world.rank_on_machine > 0 and given.data in datasets.NAMES
+    dataset = None if waits else _load(given)
     world.vote(0)
-    return _load(given)
+    return _load(given) if dataset is None else dataset
 
 
 def _load(given: TrainOptions) -> Dataset:

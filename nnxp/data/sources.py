@@ -545,6 +545,11 @@ class Shards(Source):
         return max(part.modified() for part in self.parts)
 
 
+def joined(parts: Sequence[Source], name: str) -> Source:
+    """Return sources one after the other as one."""
+    return parts[0] if len(parts) == 1 else Shards(parts, name)
+
+
 class Selected(Source):
     """Some rows of a source, in ascending order."""
 
@@ -575,7 +580,9 @@ class Selected(Source):
 class _Mapping(Reader):
     def __init__(self, reader: Reader, rows: np.ndarray) -> None:
         self.inner, self.rows = reader, rows
-        self.ahead = reader.ahead  # type: ignore[method-assign]
+
+    def ahead(self) -> None:
+        self.inner.ahead()
 
     def take(self, rows: np.ndarray, out: np.ndarray) -> None:
         self.inner.take(self.rows[rows], out)
@@ -586,17 +593,17 @@ class Transformed(Source):
 
     Args:
         base: the source.
-        function: a `nnxp.preprocessing.Preprocessing`, which returns float32.
+        preprocessing: a `nnxp.preprocessing.Preprocessing`, which returns float32.
     """
 
     def __init__(self, base: Source, preprocessing: Any) -> None:
         self.base, self.preprocessing = base, preprocessing
-        self.function = preprocessing.apply
         self.name, self.blocks, self.finite = base.name, base.blocks, base.finite
         self.shape, self.dtype = base.shape, np.dtype(np.float32)
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        return self.function(self.base.read(start, stop))
+        found: np.ndarray = self.preprocessing.apply(self.base.read(start, stop))
+        return found
 
     def reader(self, order: Iterable[np.ndarray]) -> Reader:
         return _Transforming(self.base.reader(order), self)
@@ -614,13 +621,15 @@ class Transformed(Source):
 class _Transforming(Reader):
     def __init__(self, reader: Reader, source: Transformed) -> None:
         self.inner, self.source = reader, source
-        self.ahead = reader.ahead  # type: ignore[method-assign]
+
+    def ahead(self) -> None:
+        self.inner.ahead()
 
     def take(self, rows: np.ndarray, out: np.ndarray) -> None:
         base = self.source.base
         raw = np.empty((len(rows), base.shape[1]), base.dtype)
         self.inner.take(rows, raw)
-        out[...] = self.source.function(raw)
+        out[...] = self.source.preprocessing.apply(raw)
 
 
 class OneHot(Source):

@@ -13,9 +13,7 @@ import numpy as np
 from nnxp import files
 from nnxp.data.sources import Mapped
 from nnxp.errors import DataError, first_line, printable
-
-_LONGEST_HEADER = 10_000
-"""Bytes of a header, as NumPy reads them at most."""
+from nnxp.npz import read_header
 
 
 class Header(NamedTuple):
@@ -40,19 +38,7 @@ def header(path: Path) -> Header:
             info = os.fstat(file.fileno())
             if not stat.S_ISREG(info.st_mode):
                 raise DataError(f"{path}: is no regular file, and an npy file is read by parts")
-            version = np.lib.format.read_magic(file)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }.get(version)
-            if read is None:
-                raise ValueError(f"array format {version}")
-            start = file.tell()
-            length = int.from_bytes(file.read(2 * version[0]), "little")
-            if length > _LONGEST_HEADER:
-                raise ValueError(f"a header of {length:,} bytes")
-            file.seek(start)
-            shape, by_columns, dtype = read(file)
+            shape, by_columns, dtype = read_header(file)
             offset, size = file.tell(), info.st_size
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nnxp import npz
-from nnxp.datasets.raw import Raw
+from nnxp.datasets.raw import Raw, are_targets
 from nnxp.errors import DataError, printable
 
 
@@ -66,8 +66,7 @@ def _check_pair(
             cure = " (impute, --impute)" if missing[place] else ""
             raise DataError(f"{path}: {name}{list(place)} is {array[place]}: fill it in{cure}")
     if y is not None:
-        text = y.dtype.kind == "U"
-        if y.dtype.kind not in "buifU" or y.ndim not in ((1,) if text else (1, 2)) or not y.size:
+        if not are_targets(y):
             raise DataError(
                 f"{path}: {y_name} is {y.dtype} {y.shape}; it must be classes or text, (samples,), "
                 "or numbers, (samples, outputs)"

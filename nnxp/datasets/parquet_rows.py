@@ -11,7 +11,7 @@ import numpy as np
 from nnxp import extras, files
 from nnxp.data import sources
 from nnxp.data.batches import Blocks
-from nnxp.data.sources import Shards, Source
+from nnxp.data.sources import Source
 from nnxp.datasets.parquet import check_size
 from nnxp.errors import DataError, first_line
 from nnxp.npz import LARGEST_RATIO, SMALLEST_BOMB
@@ -63,8 +63,7 @@ def read(
                 raise DataError(f"{file.path}: no column {name!r}, which {shards[0]} has")
     if not columns:
         raise DataError(f"{shards[0]}: one column only: features and a target are needed")
-    parts = [ParquetRows(file, columns) for file in opened]
-    x: Source = parts[0] if len(parts) == 1 else Shards(parts, str(folder))
+    x = sources.joined([ParquetRows(file, columns) for file in opened], str(folder))
     y = None if target is None else np.concatenate([file.column(target) for file in opened])
     return x, y, tuple(columns), target
 

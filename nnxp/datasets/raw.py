@@ -48,3 +48,9 @@ class Raw:
     """How a csv was written."""
     source: Source | None = None
     """The features on disk, of data that is read by rows, also where `x` was loaded."""
+
+
+def are_targets(y: np.ndarray) -> bool:
+    """Return whether an array is of classes or text, (samples,), or numbers, (samples, outputs)."""
+    axes = (1,) if y.dtype.kind == "U" else (1, 2)
+    return y.dtype.kind in "buifU" and y.ndim in axes and y.size > 0

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from nnxp.data import sources
-from nnxp.data.sources import Shards, Source
+from nnxp.data.sources import Source
 from nnxp.datasets import hdf5, npy_files, parquet_rows, zarr_files
-from nnxp.datasets.raw import Arrays, Raw
+from nnxp.datasets.raw import Arrays, Raw, are_targets
 from nnxp.errors import DataError
 
 FILES = (".npy", ".h5", ".hdf5", ".zarr")
@@ -68,7 +68,8 @@ def read(
     elif os.path.isdir(path):
         shards = _shards(path)
         if shards[0].suffix.lower() == ".npy":
-            found = Arrays(_joined(path, [npy_files.open_rows(each) for each in shards]))
+            opened = [npy_files.open_rows(each) for each in shards]
+            found = Arrays(sources.joined(opened, str(path)))
         else:
             x, y, columns, target = parquet_rows.read(
                 path, shards, names.target, like, with_targets, features_only
@@ -138,13 +139,8 @@ def _shards(folder: Path) -> list[Path]:
     return shards
 
 
-def _joined(folder: Path, parts: Sequence[Source]) -> Source:
-    return parts[0] if len(parts) == 1 else Shards(parts, str(folder))
-
-
 def _check_targets(name: object, x: Source, y: np.ndarray) -> None:
-    text = y.dtype.kind == "U"
-    if y.dtype.kind not in "buifU" or y.ndim not in ((1,) if text else (1, 2)) or not y.size:
+    if not are_targets(y):
         raise DataError(
             f"{name}: the targets are {y.dtype} {y.shape}; they must be classes or text, "
             "(samples,), or numbers, (samples, outputs)"

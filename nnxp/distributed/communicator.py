@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from nnxp.arrays import Array
+from nnxp.arrays import Array, to_numpy
 
 Runner = Any
 """See `nnxp.executors.Runner`, which is above this folder."""
 
 
-class Communicator(Protocol):
+class Communicator:
     """Adds the arrays of all ranks, in the memory where a backend has them.
 
     Each rank calls the same methods in the same order with arrays of the same shapes. The numbers
-    that a method returns are the same on every rank.
+    that a method returns are the same on every rank. A subclass defines `all_reduce`.
+
+    Args:
+        world: the processes.
+        backend: the backend of the arrays, in this process.
 
     Example:
         >>> import nnxp
@@ -24,10 +28,12 @@ class Communicator(Protocol):
         True
     """
 
-    rank: int
-    size: int
     name: str
     """The engine, for a line that describes the training: "MPI", "NCCL"."""
+
+    def __init__(self, world: Any, backend: Any) -> None:
+        self.rank, self.size = world.rank, world.size
+        self.world, self.backend = world, backend
 
     def all_reduce(self, groups: Iterable[Sequence[Array]]) -> list[list[Array]]:
         """Return the sum over all ranks of each array; may overwrite the arrays.
@@ -35,20 +41,22 @@ class Communicator(Protocol):
         Args:
             groups: lists of arrays. What is complete is sent while the next group is computed.
         """
-        ...
+        raise NotImplementedError
 
     def broadcast(self, arrays: Sequence[Array]) -> list[Array]:
-        """Return the arrays that rank 0 has."""
-        ...
+        """Return copies of the arrays that rank 0 has."""
+        found = self.world.first([to_numpy(array) for array in arrays])
+        copies: list[Array] = self.backend.copied(found)
+        return copies
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
-        ...
+        self.world.vote(0)
 
     def refuses(self, executor: str) -> str | None:
         """Return why steps cannot run by an executor, a clause; None if they can."""
-        ...
+        return None
 
     def across(self, run: Runner) -> Runner:
         """Return a function like `run`, in whose steps `all_reduce` may be called."""
-        ...
+        return run

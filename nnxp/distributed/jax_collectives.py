@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from nnxp.arrays import Array, to_numpy
-from nnxp.distributed.communicator import Runner
+from nnxp.arrays import Array
+from nnxp.distributed.communicator import Communicator, Runner
 from nnxp.errors import BackendError, first_line
 from nnxp.nested import leaves, rebuilt, shapes
 
@@ -66,7 +66,7 @@ def _free_address() -> str:
         return f"{host}:{listener.getsockname()[1]}"
 
 
-class JAXCommunicator:
+class JAXCommunicator(Communicator):
     """The devices of JAX in all processes of a world, one in each.
 
     Args:
@@ -80,8 +80,7 @@ class JAXCommunicator:
         import jax
         from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-        self.rank, self.size = world.rank, world.size
-        self.world, self.backend = world, backend
+        super().__init__(world, backend)
         by_process = {
             each.process_index: each for each in reversed(jax.devices(backend.device.platform))
         }
@@ -100,13 +99,6 @@ class JAXCommunicator:
         import jax
 
         return [[jax.lax.psum(array, AXIS) for array in group] for group in groups]
-
-    def broadcast(self, arrays: Sequence[Array]) -> list[Array]:
-        found = self.world.first([to_numpy(array) for array in arrays])
-        return [self.backend.asarray(array) for array in found]
-
-    def barrier(self) -> None:
-        self.world.vote(0)
 
     def refuses(self, executor: str) -> str | None:
         return None if executor == "jit" else "jax adds arrays of processes in compiled code only"

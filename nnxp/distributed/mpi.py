@@ -7,19 +7,19 @@ when its arrays are needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnxp.arrays import Array, namespace, to_numpy
-from nnxp.distributed.communicator import Runner
+from nnxp.arrays import Array, to_numpy
+from nnxp.distributed.communicator import Communicator
 
 PACKED_BYTES = 2**16
 """Arrays of fewer bytes are packed: 64 kB take about 50 us on one machine, a message about 5."""
 
 
-class MPICommunicator:
+class MPICommunicator(Communicator):
     """The ranks of an `nnxp.distributed.mpi_world.MPIWorld`.
 
     Args:
@@ -30,8 +30,7 @@ class MPICommunicator:
     name = "MPI"
 
     def __init__(self, world: Any, backend: Any) -> None:
-        self.rank, self.size = world.rank, world.size
-        self.world, self.backend = world, backend
+        super().__init__(world, backend)
         self.shares_memory = backend.name in ("numpy", "torch") and backend.device_name == "cpu"
         """Whether the host's view of an array is the array itself."""
         self._sums: list[_Sum] = []
@@ -44,32 +43,29 @@ class MPICommunicator:
             sums = [self._sum(count + number) for number in range(len(group))]
             count += len(group)
             pairs = zip(sums, group, strict=True)
-            sent.append([(each, self._apply(array, each.send)) for each, array in pairs])
-        return [[self._apply(array, each.receive) for each, array in group] for group in sent]
+            sent.append([(each, self._send(array, each)) for each, array in pairs])
+        return [[self._receive(array, each) for each, array in group] for group in sent]
 
     def _sum(self, number: int) -> _Sum:
         if number == len(self._sums):
             self._sums.append(_Sum(self.world.steps, self._packed, self.shares_memory))
         return self._sums[number]
 
-    def _apply(self, array: Array, function: Callable[[np.ndarray], object]) -> Array:
-        """Call function(host array), which may overwrite it; return the array afterwards."""
+    def _send(self, array: Array, to: _Sum) -> Array:
         if hasattr(array, "changed_by"):  # a recorded step repeats the call
-            return array.changed_by(function)
+            return array.changed_by(to.send)
+        to.send(to_numpy(array))
+        return array
+
+    def _receive(self, array: Array, of: _Sum) -> Array:
+        if hasattr(array, "changed_by"):
+            return array.changed_by(of.receive)
         if self.shares_memory:
-            function(to_numpy(array))
+            of.receive(to_numpy(array))
             return array
-        host = np.array(to_numpy(array))
-        function(host)
-        xp = namespace(array)
-        return xp.asarray(host, device=self.backend.device)
-
-    def broadcast(self, arrays: Sequence[Array]) -> list[Array]:
-        found = self.world.first([to_numpy(array) for array in arrays])
-        return [self.backend.asarray(array, copy=True) for array in found]
-
-    def barrier(self) -> None:
-        self.world.vote(0)
+        host = np.empty(array.shape, of.dtype)
+        of.receive(host)
+        return self.backend.asarray(host)
 
     def refuses(self, executor: str) -> str | None:
         if executor == "compiled":
@@ -77,9 +73,6 @@ class MPICommunicator:
         if executor == "graph":
             return "gradients are added in the host's memory, without NCCL"
         return None
-
-    def across(self, run: Runner) -> Runner:
-        return run
 
 
 class _Sum:
@@ -93,16 +86,17 @@ class _Sum:
 
     def __init__(self, ranks: Any, packed: _Packed, in_place: bool) -> None:
         self.ranks, self.packed, self.in_place = ranks, packed, in_place
-        self._place: slice | None = None
+        self.dtype: Any = None
+        """That of the array, after the first `send`."""
+        self._place: _Place | None = None
         self._request: Any = None
-        self._is_planned = False
 
     def send(self, array: np.ndarray) -> None:
         """Begin; the array must not be changed before `receive`."""
-        if not self._is_planned:
+        if self.dtype is None:
             is_large = array.nbytes >= PACKED_BYTES and _flat(array) is not None
             self._place = None if is_large and self.in_place else self.packed.place(array)
-            self._is_planned = True
+            self.dtype = array.dtype
         if self._place is None:
             from mpi4py import MPI
 
@@ -118,6 +112,14 @@ class _Sum:
             self.packed.get(self._place, array)
 
 
+class _Place(NamedTuple):
+    """Where an array is in the buffer, and its layout there."""
+
+    numbers: slice
+    shape: tuple[int, ...]
+    by_columns: bool
+
+
 class _Packed:
     """A buffer of small arrays that are summed in one message."""
 
@@ -126,33 +128,32 @@ class _Packed:
         self._buffer = np.empty(0)
         self._is_summed = False
 
-    def place(self, array: np.ndarray) -> slice:
+    def place(self, array: np.ndarray) -> _Place:
         """Return the place of one more array."""
         first = self._buffer.size
         self._buffer = np.concatenate(
             [self._buffer.astype(array.dtype), np.empty(array.size, dtype=array.dtype)]
         )
-        return slice(first, first + array.size)
+        by_columns = array.flags.f_contiguous and not array.flags.c_contiguous
+        return _Place(slice(first, first + array.size), array.shape, by_columns)
 
-    def put(self, place: slice, array: np.ndarray) -> None:
+    def put(self, place: _Place, array: np.ndarray) -> None:
         """Copy an array to its place, for the next message."""
         self._is_summed = False
-        np.copyto(self._view(place, array), array)
+        np.copyto(self._view(place), array)
 
-    def get(self, place: slice, array: np.ndarray) -> None:
+    def get(self, place: _Place, array: np.ndarray) -> None:
         """Copy the sum into the array; the first one of a step sends the message."""
         if not self._is_summed:
             from mpi4py import MPI
 
             self.ranks.Allreduce(MPI.IN_PLACE, self._buffer)
             self._is_summed = True
-        np.copyto(array, self._view(place, array))
+        np.copyto(array, self._view(place))
 
-    def _view(self, place: slice, array: np.ndarray) -> np.ndarray:
-        """Return the place in the shape and the layout of the array."""
-        if array.ndim == 2 and array.flags.f_contiguous and not array.flags.c_contiguous:
-            return self._buffer[place].reshape(array.shape[::-1]).T
-        return self._buffer[place].reshape(array.shape)
+    def _view(self, place: _Place) -> np.ndarray:
+        order: Any = "F" if place.by_columns else "C"
+        return self._buffer[place.numbers].reshape(place.shape, order=order)
 
 
 def _flat(array: np.ndarray) -> np.ndarray | None:

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nnxp.arrays import Array, to_numpy
-from nnxp.distributed.communicator import Runner
+from nnxp.arrays import Array
+from nnxp.distributed.communicator import Communicator
 
 log = logging.getLogger("nnxp")
 
@@ -36,7 +36,7 @@ def is_usable(world: Any, backend: Any) -> bool:
     return problem is None
 
 
-class NCCLCommunicator:
+class NCCLCommunicator(Communicator):
     """The GPUs of a world's processes, one of each.
 
     Args:
@@ -50,8 +50,7 @@ class NCCLCommunicator:
         import cupy
         from cupy.cuda import nccl
 
-        self.rank, self.size = world.rank, world.size
-        self.world, self.backend = world, backend
+        super().__init__(world, backend)
         self._cupy = cupy
         identifier = world.first(nccl.get_unique_id() if world.rank == 0 else None)
         with backend.active():
@@ -86,16 +85,6 @@ class NCCLCommunicator:
         """Let the work that is queued from now on wait for the sums."""
         self._cupy.cuda.get_current_stream().wait_event(self._stream.record())
 
-    def broadcast(self, arrays: Sequence[Array]) -> list[Array]:
-        found = self.world.first([to_numpy(array) for array in arrays])
-        return [self.backend.asarray(array, copy=True) for array in found]
-
     def barrier(self) -> None:
         self.backend.synchronize([])
-        self.world.vote(0)
-
-    def refuses(self, executor: str) -> str | None:
-        return None
-
-    def across(self, run: Runner) -> Runner:
-        return run
+        super().barrier()
