@@ -1,6 +1,7 @@
 """The public names of nnxp and the modules that define them."""
 
 from . import (
+    augmentation,
     backends,
     callbacks,
     class_weights,
@@ -18,6 +19,7 @@ from . import (
     testing,
     weights,
 )
+from .augmentation import Deformation, Elastic
 from .callbacks import Callback, CSVLog, EarlyStopping, ModelCheckpoint, TensorBoardLog
 from .errors import (
     BackendError,
@@ -57,8 +59,10 @@ __all__ = [
     "Checkpoints",
     "ClipNorm",
     "DataError",
+    "Deformation",
     "DivergenceError",
     "EarlyStopping",
+    "Elastic",
     "Epoch",
     "GradientError",
     "History",
@@ -72,6 +76,7 @@ __all__ = [
     "RankError",
     "Regularization",
     "TensorBoardLog",
+    "augmentation",
     "backends",
     "callbacks",
     "class_weights",

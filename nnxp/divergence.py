@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from nnxp.arrays import Array, namespace, rows, to_numpy
+from nnxp.augmentation import Augmenter
 from nnxp.data.feeds import Feed
 from nnxp.distributed.world import ALONE, World
 from nnxp.errors import BackendError, DivergenceError
@@ -57,6 +58,7 @@ class DivergenceWatch:
         feed: the training data.
         regularization, seed: see `nnxp.train`.
         world: the processes of the training: each has a part of the rows of a step.
+        augmenter: deforms the images of each step; None for no deformation.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class DivergenceWatch:
         regularization: Regularization,
         seed: int,
         world: World = ALONE,
+        augmenter: Augmenter | None = None,
     ) -> None:
         self.backend = network.backend
         self.run = run
@@ -75,6 +78,7 @@ class DivergenceWatch:
         self.shares = regularization.shares(len(network.hidden))
         self.seed = seed
         self.world = world
+        self.augmenter = augmenter
         self._total = self.backend.compiled(_total)
         self._reads: deque[Callable[[], np.ndarray]] = deque()
         self._kept: TrainState | None = None
@@ -208,6 +212,8 @@ class DivergenceWatch:
     ) -> tuple[int, Origin] | None:
         """Return the first part of a step that is not finite, with its place in the computation."""
         first = self.feed.share.first_row(x.shape[0])
+        if self.augmenter:
+            x = self.augmenter(x, before.deformation_fields[0], before.step, first)
         mask = dropout(self.shares, self.seed, before.step, first) if self.shares else None
         z, tape = propagate(before.parameters, self.hidden, x, mask)
         outputs = [*(inputs for inputs, _, _ in tape[1:]), z]

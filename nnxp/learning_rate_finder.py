@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -12,7 +12,8 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from nnxp import objectives, optimizers, options, target_scaling
+from nnxp import augmentation, objectives, optimizers, options, target_scaling
+from nnxp.augmentation import Augmenter, Deformation
 from nnxp.data import batches
 from nnxp.data.feeds import Chunk, Feed
 from nnxp.data.prepare import prepare
@@ -87,6 +88,7 @@ class LearningRateCurve:
     clip_norm=options.optional(options.POSITIVE),
     stream=options.optional(options.TRUTH),
     scale_targets=target_scaling.SCALE_TARGETS,
+    augment=options.optional(augmentation.AUGMENT),
     lowest=options.POSITIVE,
     highest=options.POSITIVE,
     steps=options.whole(20),
@@ -105,6 +107,7 @@ def find_learning_rate(
     clip_norm: float | None = None,
     stream: bool | None = None,
     scale_targets: bool | Literal["auto"] = "auto",
+    augment: Deformation | str | Iterable[str] | None = None,
     lowest: float = 1e-6,
     highest: float = 10.0,
     steps: int = 200,
@@ -120,7 +123,7 @@ def find_learning_rate(
         network: the network, which is not changed.
         x, targets, batch_size, loss, optimizer, seed: see `nnxp.train`. The optimizer's own rate is
             not used.
-        sample_weight, regularization, clip_norm, stream, scale_targets: see `nnxp.train`.
+        sample_weight, regularization, clip_norm, stream, scale_targets, augment: see `nnxp.train`.
         lowest, highest: the first and the last rate.
         steps: the number of steps, 20 or more.
 
@@ -144,6 +147,9 @@ def find_learning_rate(
     if clip_norm is not None:
         optimizer = ClipNorm(optimizer, clip_norm)
     objective, network = objectives.get(loss, network.output), copy.copy(network)
+    deformation = cast("Deformation | None", augment)
+    if deformation is not None:
+        deformation = deformation.of_images(network.sizes[0])
     prepared = prepare(
         network.spec,
         objective.loss,
@@ -153,6 +159,7 @@ def find_learning_rate(
         seed=seed,
         sample_weight=sample_weight,
         stream=stream,
+        as_pixels=deformation is not None,
         choose_scaling=partial(
             target_scaling.choose, scale_targets, objective, network.target_scaling
         ),
@@ -160,7 +167,10 @@ def find_learning_rate(
     network.target_scaling = prepared.target_scaling
     rates = np.geomspace(lowest, highest, steps)
     losses, smoothed, mean = list[float](), list[float](), 0.0
-    for value in _losses(network, prepared.feed, objective, optimizer, regularization, seed, rates):
+    augmenter = augmentation.augmenter(deformation, seed, prepared.pixels)
+    for value in _losses(
+        network, prepared.feed, objective, optimizer, regularization, seed, augmenter, rates
+    ):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * value
         smoothed.append(mean / (1 - SMOOTHING ** (len(smoothed) + 1)))
         least = min(smoothed)
@@ -187,13 +197,14 @@ def _losses(
     optimizer: Optimizer,
     regularization: Regularization,
     seed: int,
+    augmenter: Augmenter | None,
     rates: np.ndarray,
 ) -> Iterator[float]:
     """Take a step at each rate, and yield the loss of its batch before it."""
     backend, scaling = network.backend, network.target_scaling
     unit = 1.0 if scaling is None else scaling.loss_unit(objective.loss)
-    run = step_runner(network, objective, optimizer, regularization, seed)
-    state = first_state(network, optimizer)
+    run = step_runner(network, objective, optimizer, regularization, seed, augmenter=augmenter)
+    state = first_state(network, optimizer, augmenter=augmenter)
     for rate, (data, rows) in zip(rates.tolist(), _batches(feed, seed), strict=False):
         state, loss = run(state, data, rows, rate)
         yield unit * float(backend.read([loss])[0])

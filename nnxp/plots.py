@@ -1,5 +1,5 @@
 """Pictures: activations, training, learning rates, decision boundaries, confusion matrices, misread
-images, weights.
+and deformed images, weights.
 
 Each function returns a matplotlib Figure, seven inches wide; `save` writes it. matplotlib is an
 extra, which only these functions import. They show nothing on a screen and do not change
@@ -12,17 +12,19 @@ import io
 import math
 import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from nnxp import backends, files, objectives, options
+from nnxp import augmentation, backends, files, objectives, options
 from nnxp.arrays import to_numpy
+from nnxp.augmentation import Deformation
 from nnxp.data import checks
 from nnxp.datasets import Dataset, described
 from nnxp.errors import DataError, InputError, printable, shown
@@ -413,6 +415,53 @@ def digits(network: MLP, data: Dataset, count: int = 25) -> Figure:
     share = 100 * len(wrong) / len(data.x_test)
     summary = f"{len(wrong):,} of {total} misread ({share:.2f} %)"
     put_title(figure, f"{_data_name(data)}, {_layer_sizes(network)}: {summary}{first}")
+    return figure
+
+
+@styled()
+@options.checked(
+    data=_DATASET,
+    augment=augmentation.AUGMENT,
+    count=options.whole(1, 10),
+    versions=options.whole(1, 10),
+    seed=options.whole(0),
+)
+def deformations(
+    data: Dataset,
+    augment: Deformation | str | Iterable[str],
+    count: int = 6,
+    versions: int = 9,
+    seed: int = 0,
+) -> Figure:
+    """Draw the first images of the training data, each beside what augmentation makes of it.
+
+    Args:
+        data: the data; its samples are images.
+        augment: the deformation; see `nnxp.train`.
+        count: the number of images.
+        versions: the number of deformed versions of each: those of as many steps of training.
+        seed: the seed of the deformations.
+
+    Raises:
+        InputError: the data has no images, or an option has a wrong value.
+
+    Example:
+        >>> import nnxp
+        >>> data = nnxp.datasets.load("digits")
+        >>> figure = nnxp.plots.deformations(data, "rotate=20,scale=0.2", count=3)
+    """
+    if len(data.shape) != 2:
+        raise InputError(f"{data.name}: a sample has shape {data.shape}, not that of an image")
+    deformation = replace(cast(Deformation, augment), shape=data.shape)
+    x = np.asarray(data.x[:count], dtype=np.float32)
+    rows = [x, *(deformation.apply(x, seed, step) for step in range(versions))]
+    images = data.preprocessing.invert(np.stack(rows, axis=1).reshape(-1, x.shape[1]))
+    images = images.reshape(-1, *data.shape)
+    figure, panels = _image_grid(images, columns=versions + 1, text=0.02)
+    for panel, image in zip(panels, images, strict=True):
+        panel.imshow(image, cmap="gray_r", vmin=images.min(), vmax=images.max())
+    put_title(figure, f"{_data_name(data)}, and {deformation.describe()}")
+    put_caption(figure, "The first column has the images as they are.")
     return figure
 
 

@@ -69,8 +69,11 @@ def same_parameters(communicator: Communicator | None, network: MLP) -> None:
 
 
 def whole(world: World, state: TrainState, feed: Feed) -> TrainState:
-    """Return the state as one process alone has it, on the host; all processes call it together."""
-    state = state._replace(batch_size=[])
+    """Return the state as one process alone has it, on the host; all processes call it together.
+
+    Without what no step changes.
+    """
+    state = state._replace(deformation_fields=[], batch_size=[])
     if world.size == 1:
         return state
     totals = []
@@ -96,9 +99,13 @@ def part(share: BatchShare, state: TrainState, backend: Backend) -> TrainState:
 
 def same_state(communicator: Communicator, state: TrainState) -> TrainState:
     """Return the state that process 0 has, where processes differ by rounding."""
-    shared = state._replace(slope_totals=[], batch_size=[])
+    shared = state._replace(slope_totals=[], deformation_fields=[], batch_size=[])
     shared = cast(TrainState, rebuilt(shared, communicator.broadcast(leaves(shared))))
-    return shared._replace(slope_totals=state.slope_totals, batch_size=state.batch_size)
+    return shared._replace(
+        slope_totals=state.slope_totals,
+        deformation_fields=state.deformation_fields,
+        batch_size=state.batch_size,
+    )
 
 
 def evaluate(

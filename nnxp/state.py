@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from nnxp.arrays import Array
+from nnxp.augmentation import Augmenter
 from nnxp.backends.base import Backend
 from nnxp.errors import InputError
 from nnxp.nested import leaves, rebuilt, shapes
@@ -25,11 +26,18 @@ class TrainState(NamedTuple):
     """[(outputs,)]: the unit of each output relative to the largest; [] if all are equal."""
     slope_totals: list[Array]
     """The sums of `nnxp.diagnostics` over an epoch, (batch, units) per hidden layer; or []."""
+    deformation_fields: list[Array]
+    """[those of `nnxp.augmentation`] where the training deforms images, which no step changes."""
     batch_size: list[Array]
     """[the number of rows of the batch, 0-d] where ranks cannot divide each batch evenly; or []."""
 
 
-def first_state(network: MLP, optimizer: Optimizer, resumable: Any = None) -> TrainState:
+def first_state(
+    network: MLP,
+    optimizer: Optimizer,
+    resumable: Any = None,
+    augmenter: Augmenter | None = None,
+) -> TrainState:
     """Return the initial state of a training, or that in which an earlier one ended.
 
     It holds a copy of the parameters: steps may write into their state, but the network's own
@@ -39,6 +47,7 @@ def first_state(network: MLP, optimizer: Optimizer, resumable: Any = None) -> Tr
         network, optimizer: those to train.
         resumable: (optimizer_state, step) of an earlier training, its arrays of any library; None
             to begin.
+        augmenter: deforms the images of each step; None for no deformation.
 
     Raises:
         InputError: `resumable` is of another network or optimizer.
@@ -51,7 +60,11 @@ def first_state(network: MLP, optimizer: Optimizer, resumable: Any = None) -> Tr
         optimizer_state = optimizer.init(parameters)
         if resumable is not None:
             optimizer_state, step = _resumed((optimizer_state, step), resumable, backend)
-    return TrainState(parameters, optimizer_state, step, [] if units is None else [units], [], [])
+    fields = (
+        [backend.asarray(augmenter.fields(), dtype=parameters[0][0].dtype)] if augmenter else []
+    )
+    units = [] if units is None else [units]
+    return TrainState(parameters, optimizer_state, step, units, [], fields, [])
 
 
 def with_batch_size(state: TrainState, batch_size: int, backend: Backend) -> TrainState:

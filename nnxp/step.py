@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from nnxp.arrays import Array, namespace
+from nnxp.augmentation import Augmenter
 from nnxp.diagnostics import with_slope_totals
 from nnxp.distributed.communicator import Communicator
 from nnxp.distributed.share import BatchShare
@@ -28,6 +29,7 @@ def training_step(
     fuses: bool = False,
     share: BatchShare = BatchShare(),  # noqa: B008, likewise
     communicator: Communicator | None = None,
+    augmenter: Augmenter | None = None,
 ) -> Step:
     """Return the training step: backpropagation, then the update.
 
@@ -42,6 +44,7 @@ def training_step(
         fuses: see `nnxp.executors.Executor`. It chooses where plain descent multiplies by the rate.
         share: the part of each batch that this process computes.
         communicator: adds the gradients of all processes; None for this one alone.
+        augmenter: deforms the images of the batch; None for no deformation.
 
     Returns:
         step(state, batch, learning_rate) -> (state, loss). The state is a `TrainState`, the batch
@@ -49,7 +52,7 @@ def training_step(
     """
     return _step(
         hidden, objective, without_rate(optimizer), regularization, dropout_seed, fuses, share,
-        communicator,
+        communicator, augmenter,
     )  # fmt: skip
 
 
@@ -62,6 +65,7 @@ def step_runner(
     fallbacks: list[str] | None = None,
     share: BatchShare = BatchShare(),  # noqa: B008, it is frozen
     communicator: Communicator | None = None,
+    augmenter: Augmenter | None = None,
 ) -> Runner:
     """Return a function that runs chunks of the training step on a network's backend.
 
@@ -70,14 +74,14 @@ def step_runner(
         objective: the loss on its output.
         optimizer, regularization, seed: see `nnxp.train`.
         fallbacks: see `nnxp.backends.Backend.runner`.
-        share, communicator: see `training_step`.
+        share, communicator, augmenter: see `training_step`.
     """
     # Pass 0 without dropout: a new seed must not recompile the step.
     dropout_seed = seed if regularization.shares(len(network.hidden)) else 0
     fuses = network.backend.execution.fuses
     step = training_step(
         network.hidden, objective, optimizer, regularization, dropout_seed, fuses, share,
-        communicator,
+        communicator, augmenter,
     )  # fmt: skip
     if communicator is None:  # a backend of another package may not know of communicators
         return network.backend.runner(step, fallbacks)
@@ -94,6 +98,7 @@ def _step(
     fuses: bool,
     share: BatchShare,
     communicator: Communicator | None,
+    augmenter: Augmenter | None,
 ) -> Step:
     shares = regularization.shares(len(hidden))
     # Plain descent may multiply the last layer's small gradient by the rate, and not those of all
@@ -103,10 +108,12 @@ def _step(
     def step(
         state: TrainState, batch: tuple[Array, ...], learning_rate: Any
     ) -> tuple[TrainState, Array]:
-        parameters, optimizer_state, number, units, slope_totals, batch_size = state
+        parameters, optimizer_state, number, units, slope_totals, fields, batch_size = state
         scaled = objective.in_units(units[0]) if units else objective
         x, targets, sample_weight = batch if len(batch) == 3 else (*batch, None)
         rows = x.shape[0]
+        if augmenter:
+            x = augmenter(x, fields[0], number, share.first_row(rows))
         mask = dropout(shares, dropout_seed, number, share.first_row(rows)) if shares else None
         weights = share.weights(x, batch_size[0]) if batch_size else None
         if slope_totals:
@@ -132,8 +139,10 @@ def _step(
                 parameters, optimizer_state, gradients, learning_rate
             )
         parameters = regularization.constrain(parameters)
-        number = number + 1 if shares else number
-        state = TrainState(parameters, optimizer_state, number, units, slope_totals, batch_size)
+        number = number + 1 if shares or augmenter else number
+        state = TrainState(
+            parameters, optimizer_state, number, units, slope_totals, fields, batch_size
+        )
         return state, loss
 
     return step

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from nnxp import (
+    augmentation,
     diagnostics,
     files,
     metrics,
@@ -26,6 +27,7 @@ from nnxp import (
     target_scaling,
 )
 from nnxp.arrays import Array
+from nnxp.augmentation import Augmenter, Deformation
 from nnxp.callbacks import running
 from nnxp.concurrency import in_one_thread
 from nnxp.data import batches, sources
@@ -118,6 +120,7 @@ _OPTIONS = {
     "assume_finite": options.TRUTH,
     "verbose": options.TRUTH,
     "scale_targets": target_scaling.SCALE_TARGETS,
+    "augment": options.optional(augmentation.AUGMENT),
     "distributed": options.optional(options.instance(World, "an nnxp.distributed.world()")),
 }
 
@@ -150,6 +153,7 @@ def train(
     assume_finite: bool = False,
     scale_targets: bool | Literal["auto"] = "auto",
     distributed: World | None = None,
+    augment: Deformation | str | Iterable[str] | None = None,
     verbose: bool = False,
 ) -> History:
     """Train `network` by gradient descent on mini-batches.
@@ -219,6 +223,10 @@ def train(
             result is that of one process, except for rounding. Checkpoints, the table of
             `verbose` and callbacks that write files are for the first process alone; see
             `nnxp.Callback.only_first`.
+        augment: deform the images of each step at random, on the device: `nnxp.Deformation(...)`,
+            or texts such as "elastic,alpha=36,sigma=4.5" and "rotate=12,scale=0.1"; see
+            `nnxp.augmentation.get`. Validation data stays as it is. Images whose values are whole
+            pixels, 0 to 255, or these divided by 255, are kept as uint8.
         verbose: print a row for each epoch, the warnings of `diagnose`, and the logs of nnxp:
             scaled targets, where the data is, fall-backs.
 
@@ -246,6 +254,9 @@ def train(
     optimizer, schedule = cast(Optimizer, optimizer), cast(Schedule, schedule)
     objective = objectives.get(loss, network.output)
     snapshot, world = None, distributed or ALONE
+    deformation = cast("Deformation | None", augment)
+    if deformation is not None:
+        deformation = deformation.of_images(network.sizes[0])
     if clip_norm is not None:
         optimizer = ClipNorm(optimizer, clip_norm)
     with (
@@ -268,6 +279,7 @@ def train(
             stream=stream,
             by_blocks=shuffle == "blocks",
             assume_finite=assume_finite,
+            as_pixels=deformation is not None,
             choose_scaling=partial(
                 target_scaling.choose, scale_targets, objective, network.target_scaling
             ),
@@ -299,6 +311,7 @@ def train(
                 "schedule": schedule,
                 "regularization": regularization,
                 "diagnose": diagnose,
+                "augment": deformation,
             }
             data = resuming.fingerprint(network.dtype, x, targets, sample_weight)
             alike = {"network": network, "epochs": epochs, "clip norm": clip_norm}
@@ -309,9 +322,10 @@ def train(
                 resuming.check_again(place, snapshot, settings, data, network)
         communicator = world.communicator(network.backend)
         ranks.same_parameters(communicator, network)
+        deform = augmentation.augmenter(deformation, seed, prepared.pixels)
         training = _Training(
             network, prepared, objective, optimizer, regularization, seed, chosen, diagnose, resume,
-            snapshot, world, communicator,
+            snapshot, world, communicator, deform,
         )  # fmt: skip
         if checkpoint is not None and world.rank == 0:
             training.writer = Writer(
@@ -414,6 +428,7 @@ class _Training:
         snapshot: Snapshot | None,
         world: World,
         communicator: Communicator | None,
+        augmenter: Augmenter | None,
     ) -> None:
         self.network = network
         self.backend = network.backend
@@ -435,10 +450,13 @@ class _Training:
         self.running = Running(self.backend, self.unit)
         self.run = step_runner(
             network, objective, optimizer, regularization, seed, self.history.fallbacks,
-            self.share, communicator,
+            self.share, communicator, augmenter,
         )  # fmt: skip
-        self.watch = DivergenceWatch(network, self.run, self.feed, regularization, seed, world)
-        self.state = first_state(network, optimizer, self.history.resumable)
+        self.augmenter = augmenter
+        self.watch = DivergenceWatch(
+            network, self.run, self.feed, regularization, seed, world, augmenter
+        )
+        self.state = first_state(network, optimizer, self.history.resumable, augmenter)
         if self.share.is_uneven:
             self.state = self.state._replace(batch_size=[self.state.step])  # `epoch` sets it
         self.history.resumable = None  # the steps overwrite it
@@ -524,7 +542,12 @@ class _Training:
         ]
         state = ranks.whole(self.world, self.state, self.feed)
         state = self.backend.on_device(state)
-        return recorder.scalars(state, self.feed.batch(last), rate, self.feed.samples)
+        x, *targets_and_weights = self.feed.batch(last)
+        if self.augmenter:
+            with self.backend.active():
+                x = self.augmenter(x, self.state.deformation_fields[0], self.state.step)
+        batch = x, *targets_and_weights
+        return recorder.scalars(state, batch, rate, self.feed.samples)
 
     def _count(self, steps: int) -> None:
         """Count the steps of a chunk."""
@@ -542,7 +565,7 @@ class _Training:
             InputError: it is that of another optimizer.
         """
         like = self.state
-        like = like._replace(batch_size=[])
+        like = like._replace(deformation_fields=[], batch_size=[])
         if self.recorder and self.history.steps:
             totals = self.recorder.slope_totals(like.parameters, self.feed.batch_size)
             like = like._replace(slope_totals=totals)
@@ -553,7 +576,9 @@ class _Training:
         convert = partial(self.backend.asarray, copy=True)
         restored = rebuilt(like, [convert(array, dtype=new.dtype) for array, new in pairs])
         restored = ranks.part(self.share, restored, self.backend)
-        self.state = restored._replace(batch_size=self.state.batch_size)
+        self.state = restored._replace(
+            deformation_fields=self.state.deformation_fields, batch_size=self.state.batch_size
+        )
         self.progress = snapshot.progress
         losses = np.array(self.progress.losses, dtype=self.network.dtype)
         self.progress.losses = [self.backend.asarray(loss) for loss in losses]

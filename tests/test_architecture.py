@@ -21,7 +21,7 @@ FLOORS = [
     {"initializers", "objectives", "optimizers", "preprocessing", "regularization",
      "target_scaling"},
     {"checkpoint", "class_weights", "data", "metrics", "predictions", "summary", "weights"},
-    {"network", "running"},
+    {"augmentation", "network", "running"},
     {"perceptron", "registration", "state", "gradient_check"},
     {"diagnostics", "divergence"},
     {"history"},

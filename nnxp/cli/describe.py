@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nnxp import datasets
+from nnxp.augmentation import Deformation
 from nnxp.data.placement import bytes_text
 from nnxp.data.sources import Source
 from nnxp.datasets import Dataset, tables
@@ -49,6 +50,12 @@ def class_weights(weights: Mapping[str, float], given: str) -> str:
     told = ", ".join(f"{_name(name)}={weight:.3g}" for name, weight in list(weights.items())[:10])
     more = ", ..." if len(weights) > 10 else ""
     return f"class weights: {told}{more}" + (" (balanced)" if given.lower() == "balanced" else "")
+
+
+def augmentation(deformation: Deformation) -> str:
+    """Describe what is done to the training images."""
+    size = " x ".join(map(str, deformation.shape or ()))
+    return f"images of {size}, in each step {deformation.describe()}"
 
 
 def figures(figures: dict[str, float]) -> str:

@@ -297,6 +297,13 @@ Overwrite = Annotated[bool, flag(OUTPUT, "Replace any other model, too.", "--ove
 Picture = Annotated[str, text(OUTPUT, "FILE", "File for the picture: .png, .svg or .pdf.")]
 
 
+AUGMENT_HELP = (
+    "Deform the training images of each step at random: rotate=DEGREES, scale=SHARE, "
+    "shear=DEGREES, shift=PIXELS, flip (left and right), elastic,alpha=PIXELS,sigma=PIXELS, each "
+    "up to that amount; shape=HEIGHTxWIDTH where the data does not say it."
+)
+
+
 Metrics = Annotated[
     str,
     text(

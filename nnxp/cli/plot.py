@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from nnxp import backends, files, plots
+from nnxp import augmentation, backends, datasets, files, plots
 from nnxp.cli import inputs, options, outputs
-from nnxp.cli.options import OUTPUT
+from nnxp.cli.options import DATA, OUTPUT
 from nnxp.errors import DataError
 from nnxp.network import MLP
 
@@ -97,6 +97,22 @@ def digits(
     written = _check(save, [model, data])
     network, dataset = inputs.model_and_data(model, data, data_dir, backend, device)
     _save(plots.digits(network, dataset, count), written)
+
+
+@app.command(cls=options.Command)
+def deformations(
+    augment: Annotated[
+        list[str], options.text(DATA, "DEFORMATION", options.AUGMENT_HELP, "--augment")
+    ],
+    data: options.Data = "digits",
+    data_dir: options.DataDir = None,
+    seed: Annotated[int, options.whole(DATA, "Seed of the deformations.")] = 0,
+    save: options.Picture = "deformations.png",
+) -> None:
+    """Draw training images and what 'nnxp train --augment' makes of them."""
+    written = _check(save, [data])
+    chosen = augmentation.get(augment)
+    _save(plots.deformations(datasets.load(data, data_dir), chosen, seed=seed), written)
 
 
 @app.command(cls=options.Command)

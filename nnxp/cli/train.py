@@ -13,6 +13,7 @@ from rich.console import Console
 
 import nnxp
 from nnxp import (
+    augmentation,
     backends,
     datasets,
     executors,
@@ -24,6 +25,7 @@ from nnxp import (
     schedules,
 )
 from nnxp import options as rules
+from nnxp.augmentation import Deformation
 from nnxp.callbacks import Callback, CSVLog, EarlyStopping, TensorBoardLog
 from nnxp.class_weights import class_weights, sample_weights
 from nnxp.cli import describe, options, outputs, signals
@@ -267,6 +269,14 @@ class TrainOptions:
             "Share of the hidden units to drop, one for all layers or one for each.",
         ),
     ] = "0"
+    augment: Annotated[
+        list[str] | None,
+        options.text(
+            REGULARISATION,
+            "DEFORMATION",
+            f"{options.AUGMENT_HELP} May be given several times.",
+        ),
+    ] = None
     early_stopping: Annotated[
         int | None,
         options.whole(
@@ -429,6 +439,8 @@ def _train(given: TrainOptions, world: World) -> None:
     console = new_console(quiet=True) if given.quiet else outputs.console
     with log_lines(console, given.verbose):
         dataset = _dataset(given, world)
+    if arguments["augment"] is not None:
+        arguments["augment"] = _of_images(arguments["augment"], dataset)
     network = _network(given, dataset, backend)
     weights = _class_weights(given, dataset)
     if weights is not None:
@@ -438,7 +450,10 @@ def _train(given: TrainOptions, world: World) -> None:
         return
     replaces = is_first and outputs.replaces(given.save, network, given.overwrite)
     validated = len(batches.split(batches.strata(dataset.y), given.validation, given.seed)[1])
-    for line in _introduction(given, dataset, network, validated, weights, world):
+    introduction = _introduction(
+        given, dataset, network, validated, weights, arguments["augment"], world
+    )
+    for line in introduction:
         console.print(line)
 
     stop, test = _Stop(given.resume or given.checkpoint, world), {}
@@ -580,6 +595,7 @@ def _arguments(given: TrainOptions) -> dict[str, Any]:
         "schedule": schedules.get(given.schedule),
         "regularization": regularization,
         "clip_norm": given.clip_norm,
+        "augment": augmentation.get(given.augment) if given.augment else None,
         "metric": metrics.METRIC("--metric", given.metric),
         "diagnose": given.diagnose,
         "stream": given.stream,
@@ -738,6 +754,19 @@ def _network(given: TrainOptions, dataset: Dataset, backend: backends.Backend) -
     return network
 
 
+def _of_images(deformation: Deformation, dataset: Dataset) -> Deformation:
+    """Return the deformation with the shape of the data's images.
+
+    Raises:
+        InputError: the samples are no images.
+    """
+    if dataset.preprocessing.kind == "pca":
+        raise InputError("--augment deforms pixels: take --preprocess pixels or zca, not pca")
+    if deformation.shape is None and len(dataset.shape) > 1:
+        deformation = replace(deformation, shape=dataset.shape)
+    return deformation.of_images(dataset.x.shape[1])
+
+
 def _default_output(task: TaskName, loss: str) -> ActivationName:
     """Return the output activation for a task; counts have a positive mean."""
     return "softplus" if loss.lower() == "poisson" and task == "regress" else DEFAULT_OUTPUTS[task]
@@ -749,6 +778,7 @@ def _introduction(
     network: MLP,
     validated: int,
     weights: dict[str, float] | None,
+    deformation: Deformation | None,
     world: World,
 ) -> Iterator[str]:
     """Describe the network, the device, the data and what was guessed, line by line."""
@@ -771,6 +801,8 @@ def _introduction(
     yield from describe.missing_rows(dataset, validated, given.validation)
     if weights is not None:
         yield describe.class_weights(weights, str(given.class_weight))
+    if deformation is not None:
+        yield describe.augmentation(deformation)
     yield ""
     if given.verbose:
         yield f"steps: {network.backend.executor}"

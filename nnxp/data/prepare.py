@@ -12,6 +12,7 @@ import numpy as np
 from nnxp.arrays import Array, index_dtype, rows, to_numpy
 from nnxp.data import batches, checks, placement
 from nnxp.data.feeds import Feed, Resident, Streamed
+from nnxp.data.pixels import Pixels, packed
 from nnxp.data.placement import NetworkSpec, Placement
 from nnxp.data.sources import OneHot, Source
 from nnxp.errors import InputError
@@ -43,6 +44,8 @@ class Prepared:
     feed: Feed
     validation: Validation | None
     target_scaling: TargetScaling | None
+    pixels: Pixels | None = None
+    """The training images, if the feed has their pixels as uint8."""
 
 
 def prepare(
@@ -58,6 +61,7 @@ def prepare(
     stream: bool | None = None,
     by_blocks: bool = False,
     assume_finite: bool = False,
+    as_pixels: bool = False,
     choose_scaling: Callable[[np.ndarray, str], TargetScaling | None],
 ) -> Prepared:
     """Check the data of a training and place it on the device or the host.
@@ -66,6 +70,8 @@ def prepare(
         network: the network that the data must fit.
         loss: the loss's name.
         by_blocks: whether data on disk is read by blocks, although rows at random may be cheap.
+        as_pixels: whether the steps take uint8 pixels, where images have such values; see
+            `nnxp.data.pixels`.
         choose_scaling: choose_scaling(targets, dtype) returns the scaling of the targets to train
             on, or None for no scaling. See `nnxp.target_scaling.choose`.
         x, targets, batch_size, seed, validation, sample_weight, stream, assume_finite: see
@@ -82,7 +88,11 @@ def prepare(
     where = placement.decide_training(network, arrays, share, batch_size, stream)
 
     on_host = where.keeps_on_host(x)
-    x = where.place(x, assume_finite)
+    pixels = _pixels(x) if as_pixels else None
+    if pixels is not None and not on_host:
+        x = network.backend.asarray(pixels.values)
+    else:
+        x = where.place(x, assume_finite)
     if by_blocks and isinstance(x, Source):
         x = x.in_blocks()
     elif by_blocks:
@@ -103,7 +113,9 @@ def prepare(
         held_out = (
             Validation(x, t[val_rows], classes, val_rows, val_rows)
             if on_host
-            else Validation(_gathered(network, x, val_rows), t[val_rows], classes, numbers=val_rows)
+            else Validation(
+                _gathered(network, x, val_rows, pixels), t[val_rows], classes, numbers=val_rows
+            )
         )
 
     scaling = choose_scaling(t if train_rows is None else t[train_rows], network.dtype)
@@ -113,9 +125,12 @@ def prepare(
     targets_and_weights = [_encoded(network, t, isinstance(x, Source))]
     if weight is not None:
         targets_and_weights.append(checks.unit_mean(weight, train_rows))
-    feed = _feed(where, on_host, x, targets_and_weights, batch_size, train_rows)
+    if pixels is not None and on_host:
+        x = pixels.values
+    dtype = network.dtype if pixels is None else "uint8"
+    feed = _feed(where, on_host, x, dtype, targets_and_weights, batch_size, train_rows)
     log.info("%s%s", where.describe(), _describe_feed(feed, where))
-    return Prepared(feed, held_out, scaling)
+    return Prepared(feed, held_out, scaling, pixels)
 
 
 def prepare_evaluation(network: NetworkSpec, loss: str, x: Any, targets: Any) -> Validation:
@@ -170,27 +185,43 @@ def _split(t: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarr
     return (train_rows, val_rows) if len(val_rows) else None
 
 
-def _gathered(network: NetworkSpec, x: Array, indices: np.ndarray) -> Array:
+def _pixels(x: Array) -> Pixels | None:
+    """Return x as uint8 pixels if it has such values; log why it has not."""
+    found = None if isinstance(x, Source) else packed(x)
+    if found is not None:
+        log.info("images: kept as uint8 pixels")
+    elif isinstance(x, Source):
+        log.info("images: read from disk as numbers, not as uint8 pixels")
+    else:
+        log.info("images: kept as numbers: they are no whole pixels from 0 to 255, or these / 255")
+    return found
+
+
+def _gathered(
+    network: NetworkSpec, x: Array, indices: np.ndarray, pixels: Pixels | None = None
+) -> Array:
     backend = network.backend
     with backend.active():
-        return rows((x,), backend.asarray(indices, dtype=index_dtype(backend.xp)))[0]
+        found = rows((x,), backend.asarray(indices, dtype=index_dtype(backend.xp)))[0]
+        return found if pixels is None else pixels.numbers(found, backend.dtype(network.dtype))
 
 
 def _feed(
     where: Placement,
     on_host: bool,
     x: Array,
+    dtype: str,
     targets_and_weights: list[np.ndarray | OneHot],
     batch_size: int | None,
     train_rows: np.ndarray | None,
 ) -> Feed:
-    """Make a feed of x, the targets and the weights."""
+    """Make a feed of x, whose rows steps get in `dtype`, the targets and the weights."""
     network = where.network
     steps = network.chunk_steps(min(batch_size or x.shape[0], x.shape[0]))
     if on_host:
         # One row on the device shows the dtype that its library uses.
         dtypes = [to_numpy(network.targets(array[:1])).dtype for array in targets_and_weights]
-        dtypes.insert(0, np.dtype(network.dtype))
+        dtypes.insert(0, np.dtype(dtype))
         return Streamed(
             network.backend,
             (x, *targets_and_weights),

@@ -107,7 +107,7 @@ class JAXCommunicator(Communicator):
         """Return a function like `run` whose chunks are one program on all devices."""
 
         def run_across(state: Any, data: Any, order: Array, learning_rate: Any) -> Any:
-            rate = self.backend.asarray(learning_rate, dtype=data[0].dtype)
+            rate = self.backend.asarray(learning_rate, dtype=leaves(state)[0].dtype)
             arguments = state, data, order, rate
             key = shapes(arguments)
             if key not in self._programs:

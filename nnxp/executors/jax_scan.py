@@ -13,7 +13,7 @@ from typing import Any
 
 from nnxp.arrays import Array, rows
 from nnxp.executors import Host, Rate, Report, Runner, State, Step
-from nnxp.nested import shapes
+from nnxp.nested import leaves, shapes
 
 PROGRAMS = 32
 """Programs that the cache keeps. A training has three at most: two lengths of chunk, and the last,
@@ -50,7 +50,7 @@ def _compiled(step: Step, shapes: Any) -> Runner:
             state, loss = step(state, rows(data, indices), learning_rate)
             return (state, total + loss), None
 
-        zero = jnp.zeros((), dtype=data[0].dtype)
+        zero = jnp.zeros((), dtype=leaves(state)[0].dtype)
         return jax.lax.scan(body, (state, zero), order)[0]
 
     return run

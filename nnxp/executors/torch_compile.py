@@ -9,7 +9,7 @@ from nnxp.arrays import Array, rows
 from nnxp.concurrency import warnings_ignored
 from nnxp.errors import BackendError, first_line
 from nnxp.executors import Host, Rate, Report, Runner, State, Step
-from nnxp.nested import shapes
+from nnxp.nested import leaves, shapes
 
 OPTIONS: dict[str, Any] = {"options": {"cpp_wrapper": True}}
 """Options of `torch.compile`. The C++ wrapper is for small networks: on a CPU, their step takes
@@ -29,7 +29,8 @@ def runner(step: Step, backend: Host, report: Report) -> Runner:
     ) -> tuple[State, Array]:
         compiled = _compiled(step, shapes((state, data, order[:1])))
         # A Python number would be compiled in, and each new rate would compile again.
-        rate = torch.asarray(learning_rate, dtype=data[0].dtype, device=data[0].device)
+        like = leaves(state)[0]
+        rate = torch.asarray(learning_rate, dtype=like.dtype, device=like.device)
         total = torch.zeros_like(rate)
         with warnings_ignored():  # Dynamo warns about array-api-compat's caches
             for indices in order.unbind():

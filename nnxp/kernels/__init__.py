@@ -36,6 +36,7 @@ from nnxp.kernels.activations import (
     tanh_backward,
 )
 from nnxp.kernels.affine import affine, affine_backward, affine_input_backward
+from nnxp.kernels.deformation import bilinear, inverse_affine
 from nnxp.kernels.dropout import dropout_mask
 from nnxp.kernels.losses import (
     binary_cross_entropy,
@@ -58,6 +59,7 @@ from nnxp.kernels.losses import (
     quadratic,
     quadratic_gradient,
 )
+from nnxp.kernels.random_bits import random_bits, random_uniform
 from nnxp.kernels.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from nnxp.registry import Registry, is_pair
 
@@ -66,6 +68,7 @@ __all__ = [
     "affine",
     "affine_backward",
     "affine_input_backward",
+    "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_gradient",
     "binary_cross_entropy_with_logits",
@@ -84,6 +87,7 @@ __all__ = [
     "huber_gradient",
     "identity",
     "identity_backward",
+    "inverse_affine",
     "leaky_relu",
     "leaky_relu_backward",
     "leaky_tanh",
@@ -98,6 +102,8 @@ __all__ = [
     "poisson_with_log_rate_gradient",
     "quadratic",
     "quadratic_gradient",
+    "random_bits",
+    "random_uniform",
     "relu",
     "relu_backward",
     "sigmoid",

@@ -1,8 +1,4 @@
-"""Dropout masks from a counter-based generator, equal bit for bit on every library and device.
-
-The standard has no random numbers. A mask is a hash of (seed, step, layer, position) in the
-standard's own int32 arithmetic: wrap-around multiplication, exclusive or and masked shifts. There
-is no state to carry, nothing is made on the host, and a compiled loop can hold it.
+"""Dropout masks, equal bit for bit on every library and device; see `nnxp.kernels.random_bits`.
 
 Example:
     >>> import numpy as np
@@ -13,7 +9,8 @@ Example:
     (0.26, 1.333)
 """
 
-from nnxp.arrays import Array, device, namespace
+from nnxp.arrays import Array, namespace
+from nnxp.kernels.random_bits import random_bits
 
 
 def dropout_mask(
@@ -25,7 +22,7 @@ def dropout_mask(
     scaled when the network is used.
 
     Args:
-        y: the output, (batch, units); gives shape, dtype and device.
+        y: the output, (batch, units); gives shape and dtype.
         rate: the share of units to drop, in [0, 1), in steps of 2^-31.
         seed: a whole number; only its lowest 32 bits count.
         step: which step of training this is, a 0-d int32 array.
@@ -35,37 +32,10 @@ def dropout_mask(
     Returns:
         The mask, of y's shape and dtype.
 
-    Source: Srivastava et al., Dropout, 2014; the hash's constants, C. Wellons, lowbias32, 2018.
+    Source: Srivastava et al., Dropout, 2014.
     """
     xp = namespace(y)
-    start, count = first * y.shape[1], y.shape[0] * y.shape[1]
-    position = xp.arange(start, start + count, dtype=xp.int32, device=device(y))
-    key = _mix(xp.reshape(step, (1,)) ^ _int32(_mix_host(seed + 0x9E3779B9 * (layer + 1))))
-    bits = _mix(position ^ key) & 0x7FFFFFFF
+    rows, units = y.shape
+    bits = random_bits(rows * units, seed, step, layer + 1, first * units)  # stream 0 deforms
     kept = xp.astype(bits >= min(round(rate * 2**31), 2**31 - 1), y.dtype)
     return xp.reshape(kept, y.shape) * (1.0 / (1.0 - rate))
-
-
-_FIRST, _SECOND = 0x7FEB352D, 0x846CA68B
-
-
-def _mix(x: Array) -> Array:
-    """The hash of every element of an int32 array. Overwrites nothing."""
-    x = x ^ ((x >> 16) & 0xFFFF)
-    x = x * _int32(_FIRST)
-    x = x ^ ((x >> 15) & 0x1FFFF)
-    x = x * _int32(_SECOND)
-    return x ^ ((x >> 16) & 0xFFFF)
-
-
-def _mix_host(x: int) -> int:
-    """`_mix` of a Python integer's lowest 32 bits."""
-    x &= 0xFFFFFFFF
-    x = ((x ^ (x >> 16)) * _FIRST) & 0xFFFFFFFF
-    x = ((x ^ (x >> 15)) * _SECOND) & 0xFFFFFFFF
-    return x ^ (x >> 16)
-
-
-def _int32(x: int) -> int:
-    """The signed number with the same 32 bits."""
-    return x - 2**32 if x >= 2**31 else x
