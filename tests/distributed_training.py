@@ -50,12 +50,16 @@ CASES = {
     "from disk, by blocks": {
         "batch_size": 13, "disk": True, "validation": "pair", "shuffle": "blocks",
     },
+    "deformed images, uneven": {
+        "batch_size": 13, "augment": "rotate=20,scale=0.1,shift=0.5,shape=3x4,elastic,sigma=1",
+        "diagnose": True,
+    },
     "float32, 200 steps": {"batch_size": 15, "dtype": "float32", "epochs": 15},
 }  # fmt: skip
 
 COMPILED = (
     "momentum, streamed", "adam, penalties, max-norm, dropout", "sample weights, uneven",
-    "early stopping, schedule, diagnosis", "float32, 200 steps",
+    "early stopping, schedule, diagnosis", "deformed images, uneven", "float32, 200 steps",
 )  # fmt: skip
 """The cases for JAX, which compiles each of them twice."""
 

@@ -249,6 +249,7 @@ EXAMPLES = {
     ("plot", "boundary"): ["moons.safetensors", "data.csv"],
     ("plot", "confusion"): ["moons.safetensors", "data.csv"],
     ("plot", "digits"): ["digits.safetensors"],
+    ("plot", "deformations"): ["digits", "--augment", "rotate=5"],
     ("plot", "weights"): ["digits.safetensors"],
 }
 """By command: arguments that are right, with which it takes a moment."""

@@ -19,7 +19,7 @@ from nnxp.kernels import ACTIVATIONS
 from nnxp.metrics import METRICS
 from nnxp.objectives import LOSSES
 
-PLOTS = ["activations", "history", "boundary", "confusion", "digits", "weights"]
+PLOTS = ["activations", "history", "boundary", "confusion", "digits", "deformations", "weights"]
 HELP = [*([name] for name in COMMANDS), *(["plot", name] for name in PLOTS), []]
 
 

@@ -18,6 +18,7 @@ def test_every_picture_is_drawn(tmp_path):
         ["boundary", "moons.safetensors"],
         ["confusion", "model.safetensors", "digits"],
         ["digits", "model.safetensors", "digits"],
+        ["deformations", "digits", "--augment", "elastic,sigma=1.5", "--augment", "rotate=9"],
         ["weights", "model.safetensors"],
     ):
         text = succeed(tmp_path, "plot", *arguments)

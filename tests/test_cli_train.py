@@ -435,3 +435,32 @@ def test_no_learning_rate_is_one_line(tmp_path):
     np.savez(tmp_path / "zeros.npz", x=np.zeros((200, 3)), y=np.arange(200.0) % 7 / 3)
     line = fail(tmp_path, "train", "zeros.npz", "--find-rate", "--task", "regress")
     assert "--find-rate: the loss falls at no rate" in line
+
+
+def test_images_are_deformed_and_it_is_told(tmp_path):
+    words = ["--augment", "elastic,alpha=8,sigma=1.5", "--augment", "rotate=10,scale=0.1"]
+    told = succeed(tmp_path, "train", "digits", "--epochs", 2, *words, "--report", "r.json", "-v")
+    assert (
+        "images of 8 x 8, in each step rotated by up to 10 degrees, scaled by up to 10 %, "
+        "elastic (alpha 8, sigma 1.5)\n" in told
+    )
+    assert "images: kept as " in told
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["options"]["augment"] == [words[1], words[3]]
+    plain = succeed(tmp_path, "train", "digits", "--epochs", 2, "--quiet", "--report", "p.json")
+    assert "images" not in plain
+    other = json.loads((tmp_path / "p.json").read_text())
+    assert other["history"][0]["loss"] < report["history"][0]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["digits", "--augment", "rotat=10"], "unknown augment 'rotat': did you mean 'rotate'"),
+        (["digits", "--augment", "rotate=10,shape=4x4"], "images of (4, 4) have 16 features"),
+        (["digits", "--augment", "rotate=9", "--preprocess", "pca"], "--augment deforms pixels"),
+        (["moons", "--augment", "flip"], "2 features are no square image"),
+    ],
+)
+def test_an_augmentation_that_does_not_fit_is_one_line(tmp_path, words, says):
+    assert says in fail(tmp_path, "train", *words)

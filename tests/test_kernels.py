@@ -106,8 +106,9 @@ def outputs(result):
 @pytest.mark.promise("any library")
 def test_no_kernel_is_without_a_case():
     functions = {n for n in kernels.__all__ if inspect.isfunction(getattr(kernels, n))}
-    # Dropout's takes numbers too, and has its tests in test_regularization.py.
-    assert functions == {case.name for case in CASES.values()} | {"dropout_mask"}
+    # Those of dropout and of deformation take numbers too: test_regularization, test_deformation.
+    others = {"dropout_mask", "random_bits", "random_uniform", "inverse_affine", "bilinear"}
+    assert functions == {case.name for case in CASES.values()} | others
 
 
 @pytest.mark.promise("any library")

@@ -39,6 +39,10 @@ WRONG = [
     ({"schedule": lambda *_: -0.1}, "the schedule's rate must be .* not -0.1"),
     ({"regularization": 0.01}, r"regularization must be an nnxp.Regularization\(.*\), not 0.01"),
     ({"regularization": nnxp.Regularization}, "not the class Regularization"),
+    ({"augment": 3}, r"augment must be an nnxp.Deformation\(rotate=12\), a text, .* not 3"),
+    ({"augment": nnxp.Deformation}, "augment must be .* not the class Deformation"),
+    ({"augment": [3]}, "augment must be a string, not 3"),
+    ({"augment": []}, "Deformation deforms nothing"),
     ({"loss": None}, "unknown loss None: .*known are auto, quadratic"),
     ({"loss": 3}, "unknown loss 3"),
     (

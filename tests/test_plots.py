@@ -326,6 +326,27 @@ def test_boundary_needs_two_inputs_and_the_same_classes(moons, digits):
     assert "3 outputs" in line(plots.boundary, nnxp.MLP([2, 3], backend="numpy"), moons)
 
 
+# --- deformations
+
+
+def test_each_image_stands_beside_its_deformations(digits):
+    deformation = nnxp.Deformation(rotate=20, shift=1)
+    figure = plots.deformations(digits, deformation, count=2, versions=3, seed=4)
+    shown = np.array([panel.images[0].get_array() for panel in figure.axes]).reshape(2, 4, 64)
+    scale = digits.preprocessing.scale
+    np.testing.assert_allclose(shown[:, 0], scale * digits.x[:2], rtol=1e-5)
+    for step in range(3):
+        expected = scale * deformation.apply(digits.x[:2], seed=4, step=step)
+        np.testing.assert_allclose(shown[:, step + 1], expected, atol=1e-4)
+
+
+def test_deformations_need_images(moons, digits):
+    assert "moons: a sample has shape (2,), not that of an image" in line(
+        plots.deformations, moons, "rotate=5"
+    )
+    assert "did you mean 'rotate'" in line(plots.deformations, digits, "rotat=5")
+
+
 # --- digits
 
 
