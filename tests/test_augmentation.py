@@ -313,9 +313,7 @@ def test_divergence_names_the_step_of_a_deformed_batch(backend, pixels):
     x, t = pixels
     network = MLP([64, 20, 10], backend=backend)
     with pytest.raises(nnxp.DivergenceError) as caught:
-        train(
-            network, x, t, epochs=9, batch_size=16, augment=EVERYTHING, optimizer=SGD(1e30)
-        )
+        train(network, x, t, epochs=9, batch_size=16, augment=EVERYTHING, optimizer=SGD(1e30))
     assert caught.value.layer is not None
 
 

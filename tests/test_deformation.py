@@ -145,9 +145,7 @@ def test_the_sides_of_each_deformation_are_those_of_scipy_and_numpy():
     angle = deformed([1.0, 0, 0, 0, 0, 0, 0], rotate=math.radians(20))
     np.testing.assert_allclose(angle, turned, atol=1e-12)
     moved = ndimage.shift(image.reshape(shape), [2.5, -1.0], order=1, mode="nearest")
-    np.testing.assert_allclose(
-        deformed([0, 0, 0, 0, 1.0, -0.4, 0], shift=2.5), moved, atol=1e-12
-    )
+    np.testing.assert_allclose(deformed([0, 0, 0, 0, 1.0, -0.4, 0], shift=2.5), moved, atol=1e-12)
     mirrored = deformed([0, 0, 0, 0, 0, 0, -0.1], flip=True)
     np.testing.assert_allclose(mirrored, np.fliplr(image.reshape(shape)), atol=1e-12)
     assert (deformed([0, 0, 0, 0, 0, 0, 0.1], flip=True) == image.reshape(shape)).all()
