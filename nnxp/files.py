@@ -6,7 +6,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
@@ -70,8 +70,10 @@ def read_json(path: str | os.PathLike[str], made_by: str) -> Any:
         raise DataError(f"{path}: not JSON ({error}): {made_by} makes one") from None
 
 
-def write(path: str | os.PathLike[str], data: bytes) -> None:
+def write(path: str | os.PathLike[str], data: bytes | Iterable[bytes]) -> None:
     """Write `data` to `path` atomically: temporary file in its folder, fsync, rename, fsync.
+
+    Data in parts is written as they come, and never in memory as a whole.
 
     A device or pipe, such as /dev/stdout, is written to directly. A symbolic link stays a link.
     Temporary files of killed processes are removed from the folder.
@@ -81,21 +83,22 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
             names `path`.
     """
     try:
-        _write(path, data)
+        _write(path, [data] if isinstance(data, bytes) else data)
     except OSError as error:  # the system's error may name no file, or the temporary one
         raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
 
 
-def _write(path: str | os.PathLike[str], data: bytes) -> None:
+def _write(path: str | os.PathLike[str], parts: Iterable[bytes]) -> None:
     if _is_device(path):
-        Path(path).write_bytes(data)
+        with open(path, "wb") as file:
+            file.writelines(parts)
         return
     path = Path(os.path.realpath(path))
     _sweep(path.parent)
     handle, temporary = _new_file(path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             _sync(file.fileno())
             os.chmod(temporary, _mode(path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -14,6 +14,9 @@ from nnxp.arrays import to_numpy
 from nnxp.data import checks
 from nnxp.errors import InputError
 from nnxp.names import TaskName
+
+PART_ROWS = 2**13
+"""Rows whose lines are made at once."""
 
 
 @options.checked(
@@ -40,6 +43,20 @@ def to_csv(outputs: Any, classes: Sequence[str] | None = None, *, task: str = "c
         prediction,cat,dog
         dog,0.25,0.75
     """
+    return "".join(csv_parts(outputs, classes, task=task))
+
+
+def csv_parts(
+    outputs: Any, classes: Sequence[str] | None = None, *, task: str = "classify"
+) -> Iterator[str]:
+    """Return the parts of `to_csv`: the text of millions of rows takes more memory than they do.
+
+    Args:
+        outputs, classes, task: see `to_csv`.
+
+    Raises:
+        InputError: see `to_csv`; before the first part.
+    """
     rows = to_numpy(checks.numbers(outputs, "outputs"))
     if rows.ndim != 2:
         raise InputError(f"outputs must be (samples, outputs), not {rows.shape}")
@@ -48,15 +65,24 @@ def to_csv(outputs: Any, classes: Sequence[str] | None = None, *, task: str = "c
         raise InputError(f"{len(classes)} names of classes for {count} outputs")
     if not classes and task == "classify" and count > 1:
         classes = [str(number) for number in range(count)]
+    return _parts(rows, classes)
+
+
+def _parts(rows: np.ndarray, classes: Sequence[str] | None) -> Iterator[str]:
+    """Yield the header and then the lines of `PART_ROWS` rows at once."""
+    count = rows.shape[1]
+    named = [f"prediction_{i}" for i in range(count)] if count > 1 else ["prediction"]
+    yield _csv([["prediction", *classes] if classes else named])
+    for start in range(0, len(rows), PART_ROWS):
+        part = rows[start : start + PART_ROWS]
+        lines = [[f"{value:.9g}" for value in row] for row in part.tolist()]
+        if classes:
+            for line, largest in zip(lines, np.argmax(part, axis=1), strict=True):
+                line.insert(0, classes[largest])
+        yield _csv(lines)
+
+
+def _csv(lines: list[list[str]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    numbers = ([f"{value:.9g}" for value in row] for row in rows.tolist())
-    if classes:
-        largest = np.argmax(rows, axis=1)
-        writer.writerow(["prediction", *classes])
-        writer.writerows([classes[i], *row] for i, row in zip(largest, numbers, strict=True))
-    else:
-        named = [f"prediction_{i}" for i in range(count)]
-        writer.writerow(named if count > 1 else ["prediction"])
-        writer.writerows(numbers)
+    csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -64,3 +65,27 @@ def test_what_is_no_matrix_is_refused(outputs):
 def test_as_many_names_as_outputs_are_needed(count):
     with pytest.raises(InputError, match=f"{count} names of classes for 2 outputs"):
         predictions.to_csv(OUTPUTS, ["a"] * count)
+
+
+def test_the_parts_are_the_whole_and_take_little_memory():
+    """As lists and text at once, these rows would take 200 MB."""
+    outputs = np.random.default_rng(0).random((200_000, 10), np.float32)
+    few = outputs[: 2 * predictions.PART_ROWS + 5]
+    parts = list(predictions.csv_parts(few, task="regress"))
+    assert len(parts) == 4
+    assert "".join(parts) == predictions.to_csv(few, task="regress")
+    read = np.loadtxt(io.StringIO("".join(parts)), np.float32, delimiter=",", skiprows=1)
+    np.testing.assert_array_equal(read, few)
+    tracemalloc.start()
+    try:
+        lines = sum(part.count("\n") for part in predictions.csv_parts(outputs))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert lines == 200_001
+    assert most < 20e6
+
+
+def test_wrong_names_are_refused_before_the_first_part():
+    with pytest.raises(InputError, match="1 names of classes for 2 outputs"):
+        predictions.csv_parts(OUTPUTS, ["cat"])

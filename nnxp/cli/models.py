@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -100,33 +102,38 @@ def predict(
         data, data_dir, like=known, count=count, delimiter=delimiter, features_name=features
     )
     inputs.check_width(network, x, model, data)
-    text = predictions.to_csv(
-        network.predict(x), known.get("classes"), task=known.get("task", "classify")
+    found = network.predict(x)
+    parts = partial(
+        predictions.csv_parts, found, known.get("classes"), task=known.get("task", "classify")
     )
     if output is None:
-        _print_exactly(text)
+        _print_exactly(parts())
     else:
-        if path := written.write("--output", lambda path: files.write(path, text.encode())):
+        if path := written.write(
+            "--output", lambda path: files.write(path, (part.encode() for part in parts()))
+        ):
             console.print(f"wrote {len(x):,} predictions to {path}")
         written.end()
 
 
-def _print_exactly(text: str) -> None:
-    """Write to standard output.
+def _print_exactly(parts: Iterator[str]) -> None:
+    """Write to standard output the header of a csv, and then its lines, whose words it has.
 
     Raises:
         InputError: its encoding does not have a character of the text.
     """
     encoding = sys.stdout.encoding or "utf-8"
+    header = next(parts)
     try:
-        text.encode(encoding)
+        header.encode(encoding)
     except UnicodeEncodeError as error:
-        missing = text[error.start]
+        missing = header[error.start]
         raise InputError(
             f"standard output takes {encoding}, which has no {missing!r}: name a file with "
             "--output, or set PYTHONIOENCODING=utf-8"
         ) from None
-    sys.stdout.write(text)
+    sys.stdout.write(header)
+    sys.stdout.writelines(parts)
     sys.stdout.flush()
 
 

@@ -25,10 +25,12 @@ ELEMENTWISE = {
     "bitwise_or": "{0} | {1}",
     "bitwise_xor": "{0} ^ {1}",
     "copy": "{0}",
+    "cos": "cos({0})",
     "divide": "{0} / {1}",
     "equal": "{0} == {1}",
     "exp": "exp({0})",
     "expm1": "expm1({0})",
+    "floor": "floor({0})",
     "greater": "{0} > {1}",
     "greater_equal": "{0} >= {1}",
     "left_shift": "{0} << {1}",
@@ -46,17 +48,20 @@ ELEMENTWISE = {
     "not_equal": "{0} != {1}",
     "power": "pow({0}, {1})",
     "right_shift": "{0} >> {1}",
+    "sin": "sin({0})",
     "sign": "{0} > 0 ? 1 : {0} < 0 ? -1 : {0} == 0 ? 0 : {0}",
     "sqrt": "sqrt({0})",
     "square": "{0} * {0}",
     "subtract": "{0} - {1}",
+    "tan": "tan({0})",
     "tanh": "tanh({0})",
     "true_divide": "{0} / {1}",
     "where": "{0} ? {1} : {2}",
 }
 """The elementwise operations: NumPy's name, and CUDA C of operands of their common type."""
 FLOATING = {
-    "divide", "exp", "expm1", "log", "log1p", "power", "sqrt", "tanh", "true_divide",
+    "cos", "divide", "exp", "expm1", "floor", "log", "log1p", "power", "sin", "sqrt", "tan", "tanh",
+    "true_divide",
 }  # fmt: skip
 """Operations that C does in another type than NumPy if the operands are integers."""
 REDUCTIONS = {"max": ("maximum", -np.inf), "min": ("minimum", np.inf), "sum": ("plus", 0.0)}
