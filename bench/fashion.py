@@ -2,8 +2,8 @@
 
     python bench/fashion.py --seeds 3        # some minutes
 
-The pixels are scaled to [0, 1], as nnxp has them; a tenth of the training images is held out, on which
-training stops early, scikit-learn's own way to choose by validation. The figures go to
+The pixels are scaled to [0, 1], as nnxp has them; a tenth of the training images is held out, on
+which training stops early, scikit-learn's own way to choose by validation. The figures go to
 `bench/results/fashion.json`, and the table to the page on accuracy.
 """
 
@@ -47,7 +47,8 @@ def measure(name: str, seed: int, data: datasets.Dataset, **more: Any) -> dict[s
 
 def table(found: dict[str, Any]) -> str:
     """Return the runs as a Markdown table; figures are "median (least to best)"."""
-    lines = ["| MLPClassifier | seeds | test accuracy | epochs | seconds |", "|---|---|---|---|---|"]
+    names = ("MLPClassifier", "seeds", "test accuracy", "epochs", "seconds")
+    lines = [f"| {' | '.join(names)} |", "|---|---|---|---|---|"]
     for name in SETTINGS:
         runs = [run for run in found["runs"] if run["settings"] == name]
         if not runs:
