@@ -30,6 +30,10 @@ Axis = int | tuple[int, ...] | None
 """None for all."""
 
 
+SPREAD_SIZE = 256
+"""Elements from which NumPy takes the larger of an array and a number more slowly than of arrays."""
+
+
 class Call(NamedTuple):
     """A call of the library that reads arrays and numbers and writes one array."""
 
@@ -97,7 +101,9 @@ class ArrayOps:
 
         With a number they take one element at a time, with an array as many as a register holds.
         """
-        if operand.ndim or operand.dtype.kind != "f" or not like.flags.forc or like.size < 64:
+        if not isinstance(operand, np.ndarray) or operand.ndim or operand.dtype.kind != "f":
+            return operand
+        if like.size < SPREAD_SIZE or not like.flags.forc:
             return operand
         key = float(operand), operand.dtype
         if key not in self._spreads or self._spreads[key].size < like.size:
