@@ -2,11 +2,14 @@
 
 import importlib.util
 import json
+import os
+import shlex
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import figure, succeed
 from test_datasets import write_mnist
 
 ROOT = Path(__file__).parent.parent
@@ -142,3 +145,14 @@ def test_rows_are_measured_in_processes_and_those_of_other_rows_stay(
     run_main(monkeypatch, "--rows", "h", "--seeds", "1")
     again = json.loads(path.read_text())["runs"]
     assert [(run["row"], run["seed"]) for run in again] == [("a", 0), ("h", 0)]
+
+
+@pytest.mark.slow
+def test_ten_epochs_of_deformed_digits_read_98_5_percent(tmp_path, monkeypatch):
+    """Simard's row, in a seventh of its epochs. MNIST is no part of nnxp's repository."""
+    if not Path(os.environ.get("NNXP_DATA_DIR", ""), "mnist").is_dir():
+        pytest.skip("NNXP_DATA_DIR names no folder with mnist")
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(accuracy.ROWS["i"].command)[1:]
+    told = succeed(tmp_path, *words, "--epochs", 10)
+    assert figure(told.partition("\ntest ")[2]) >= 0.985
