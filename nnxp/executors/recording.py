@@ -31,7 +31,7 @@ Axis = int | tuple[int, ...] | None
 
 
 SPREAD_SIZE = 256
-"""Elements from which NumPy takes the larger of an array and a number more slowly than of arrays."""
+"""Elements from which NumPy compares an array with a number more slowly than with an array."""
 
 
 class Call(NamedTuple):
