@@ -2,6 +2,8 @@
 
 import logging
 import sys
+import threading
+import time
 import tracemalloc
 import types
 import weakref
@@ -16,7 +18,7 @@ from nnxp import train as nnxp_train
 from nnxp.arrays import is_array, to_numpy
 from nnxp.backends.numpy import NumPyBackend
 from nnxp.backends.staging import CuPyStaging, JAXStaging, TorchStaging
-from nnxp.data import batches, checks, placement
+from nnxp.data import batches, checks, placement, sources
 from nnxp.data.feeds import Resident, Streamed, gather
 from nnxp.data.placement import bytes_text, decide
 
@@ -813,3 +815,46 @@ def test_resident_feeds_give_the_same_data_each_time():
     assert first is second
     assert (order.tolist(), rest.tolist()) == ([[7, 5, 3]], [[1]])
     assert (feed.samples, feed.batch_size) == (4, 3)
+
+
+class _Held(sources.Reader):
+    """Reads rows of an array; the third read of the first pass waits for `release`."""
+
+    def __init__(self, x, release, started):
+        self.x, self.release, self.started, self.reads = x, release, started, 0
+
+    def take(self, rows, out):
+        self.reads += 1
+        if self.reads == 3 and not self.started.is_set():
+            self.started.set()
+            self.release.wait(10)
+        out[...] = self.x[rows]
+
+
+class _HeldSource(sources.Source):
+    name = "held"
+
+    def __init__(self, x):
+        self.x, self.shape, self.dtype = x, x.shape, x.dtype
+        self.release, self.started = threading.Event(), threading.Event()
+
+    def reader(self, order):
+        return _Held(self.x, self.release, self.started)
+
+
+def test_a_pass_that_begins_while_another_still_reads_gets_its_own_rows():
+    """As where a training diverges: its last steps run again while its own pass is open."""
+    x = np.arange(120.0, dtype=np.float32).reshape(60, 2)
+    source = _HeldSource(x)
+    dtype = np.dtype(np.float32)
+    feed = Streamed(backends.get("numpy"), (source, x[:, :1]), 10, None, [dtype, dtype], None, 1)
+    first = feed.chunks(np.arange(60)[::-1])
+    next(first)
+    assert source.started.wait(10)
+    threading.Timer(0.3, source.release.set).start()
+    for number, (data, rows) in enumerate(feed.chunks(np.arange(60))):
+        if number == 2:  # into the memory that the first pass was to fill
+            source.release.wait(10)
+            time.sleep(0.2)
+        np.testing.assert_array_equal(data[0][rows[0]], x[10 * number : 10 * number + 10])
+    first.close()
