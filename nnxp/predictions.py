@@ -56,6 +56,11 @@ def csv_parts(
 
     Raises:
         InputError: see `to_csv`; before the first part.
+
+    Example:
+        >>> from nnxp import predictions
+        >>> list(predictions.csv_parts([[0.25, 0.75]], ["cat", "dog"]))
+        ['prediction,cat,dog\\n', 'dog,0.25,0.75\\n']
     """
     rows = to_numpy(checks.numbers(outputs, "outputs"))
     if rows.ndim != 2:

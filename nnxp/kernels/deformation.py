@@ -8,6 +8,14 @@ amplitudes of smooth displacement fields. So a product of matrices gives all pla
 
 Coordinates are in pixels; row 0 is the uppermost, column 0 the leftmost. An affine map is about the
 centre of the image, ((height - 1) / 2, (width - 1) / 2).
+
+Example:
+    >>> import numpy as np
+    >>> from nnxp.kernels import bilinear
+    >>> image = np.array([[0.0, 1.0, 4.0, 9.0]])  # of 2 x 2 pixels
+    >>> rows, columns = np.array([[0.0, 0.5, 1.0, 9.0]]), np.array([[0.25, 0.5, 0.0, -1.0]])
+    >>> bilinear(image, rows, columns, (2, 2))
+    array([[0.25, 3.5 , 4.  , 4.  ]])
 """
 
 from __future__ import annotations
