@@ -51,7 +51,7 @@ NETWORKS = {
     5: Published((1000,) * 9, 0.44, 107.7),
 }
 AUGMENT = ("elastic,alpha=36,sigma=4.5", "rotate=12,scale=0.12")
-BATCH_SIZE, LEARNING_RATE, MOMENTUM, VALIDATION = 100, 0.1, 0.9, 0.1
+BATCH_SIZE, LEARNING_RATE, MOMENTUM, VALIDATION = 200, 0.1, 0.9, 0.1
 
 
 class TestErrors(nnxp.Callback):
