@@ -111,7 +111,9 @@ ROWS = {
 }
 
 
-def measure(name: str, seed: int, backend: str, more: Sequence[str] = ()) -> dict[str, Any]:
+def measure(
+    name: str, seed: int, backend: str, more: Sequence[str] = (), threads: int | None = None
+) -> dict[str, Any]:
     """Run a row's command with additional options; return its accuracies after each epoch."""
     command = shlex.join([*shlex.split(ROWS[name].command), *more])
     data = datasets.load(ROWS[name].data)
@@ -129,6 +131,7 @@ def measure(name: str, seed: int, backend: str, more: Sequence[str] = ()) -> dic
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(nnxp, "train", train_watched):
         report = Path(folder) / "report.json"
         added = [f"--seed={seed}", f"--backend={backend}", "--quiet", f"--report={report}"]
+        added += [] if threads is None else [f"--threads={threads}"]
         arguments = [*shlex.split(command)[1:], *added, f"--save={folder}/m.safetensors"]
         cli.run(arguments)
         found = json.loads(report.read_text())
@@ -229,7 +232,6 @@ def main() -> None:
     if unknown := set(names) - set(ROWS):
         parser.error(f"no row {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     more = ["--epochs=1", "--validation=0.99"] if chosen.quick else []
-    more += ["--threads=1"] if chosen.jobs > 1 else []
 
     results = {"backend": chosen.backend, "runs": []} if chosen.quick else newest(chosen.backend)
     results["machine"] = f"{platform.platform()}, {os.cpu_count()} CPUs"
@@ -273,7 +275,7 @@ def _measured(
         yield from (measure(name, seed, backend, more) for name, seed in tasks)
         return
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        waiting = [pool.submit(measure, name, seed, backend, more) for name, seed in tasks]
+        waiting = [pool.submit(measure, name, seed, backend, more, 1) for name, seed in tasks]
         for each in as_completed(waiting):
             yield each.result()
 

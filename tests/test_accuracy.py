@@ -140,6 +140,7 @@ def test_rows_are_measured_in_processes_and_those_of_other_rows_stay(
     run_main(monkeypatch, "--rows", "a", "--seeds", "1", "--resume")
     found = json.loads(path.read_text())
     assert found["runs"][:3] == first
+    assert {run["command"] for run in first} == {accuracy.ROWS["h"].command}  # of either job
     assert [run["row"] for run in found["runs"]] == ["h", "h", "h", "a"]
     assert accuracy.table(found) in page.read_text()
     run_main(monkeypatch, "--rows", "h", "--seeds", "1")

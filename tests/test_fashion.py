@@ -17,6 +17,7 @@ fashion = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(fashion)
 
 
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")  # 30 epochs are few
 def test_a_run_is_measured():
     found = fashion.measure("its defaults", 0, nnxp.datasets.load("digits"), max_iter=30)
     assert found["test"] > 0.8
