@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(1, str(ROOT / "bench"))  # after tests/: both have a conftest
 spec = importlib.util.spec_from_file_location("accuracy", ROOT / "bench" / "accuracy.py")
 accuracy = importlib.util.module_from_spec(spec)
+sys.modules["accuracy"] = accuracy  # its processes import it by this name
 spec.loader.exec_module(accuracy)
 
 
