@@ -68,8 +68,8 @@ def test_as_many_names_as_outputs_are_needed(count):
 
 
 def test_the_parts_are_the_whole_and_take_little_memory():
-    """As lists and text at once, these rows would take 200 MB."""
-    outputs = np.random.default_rng(0).random((200_000, 10), np.float32)
+    """As lists and text at once, these rows would take 30 MB."""
+    outputs = np.random.default_rng(0).random((30_000, 10), np.float32)
     few = outputs[: 2 * predictions.PART_ROWS + 5]
     parts = list(predictions.csv_parts(few, task="regress"))
     assert len(parts) == 4
@@ -82,8 +82,8 @@ def test_the_parts_are_the_whole_and_take_little_memory():
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert lines == 200_001
-    assert most < 20e6
+    assert lines == 30_001
+    assert most < 15e6
 
 
 def test_wrong_names_are_refused_before_the_first_part():
