@@ -15,7 +15,7 @@ from nnxp.data import checks
 from nnxp.errors import InputError
 from nnxp.names import TaskName
 
-PART_ROWS = 2**13
+PART_ROWS = 2**11
 """Rows whose lines are made at once."""
 
 

@@ -68,7 +68,7 @@ def test_as_many_names_as_outputs_are_needed(count):
 
 
 def test_the_parts_are_the_whole_and_take_little_memory():
-    """As lists and text at once, these rows would take 30 MB."""
+    """As lists and text at once, these rows would take 44 MB."""
     outputs = np.random.default_rng(0).random((30_000, 10), np.float32)
     few = outputs[: 2 * predictions.PART_ROWS + 5]
     parts = list(predictions.csv_parts(few, task="regress"))
