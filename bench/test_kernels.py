@@ -3,13 +3,14 @@
 Run some by `pytest bench/test_kernels.py -k "relu and numpy"`.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from nnxp import backends, kernels
-from nnxp.arrays import index_dtype, to_numpy
+from nnxp.arrays import index_dtype, namespace, to_numpy
 from nnxp.objectives import LOSSES
 
 SHAPES = {"small": (64, 128), "large": (1024, 1024)}
@@ -19,6 +20,10 @@ KERNELS = [name for name in kernels.__all__ if name != "ACTIVATIONS"]
 
 def mask(y: Any, step: Any) -> Any:
     return kernels.dropout_mask(y, 0.5, 0, step, 0)
+
+
+def uniform(step: Any, shape: tuple[int, int]) -> Any:
+    return kernels.random_uniform(shape, namespace(step).float32, 0, step, 0)
 
 
 def call(kernel: str, batch: int, units: int) -> tuple[Any, list[np.ndarray]]:
@@ -37,6 +42,18 @@ def call(kernel: str, batch: int, units: int) -> tuple[Any, list[np.ndarray]]:
             return function, [dy, weight]
         case "dropout_mask":
             return mask, [z, np.asarray(1, dtype=np.int32)]
+        case "random_bits":
+            bits = partial(function, batch * units, 0, stream=0)
+            return bits, [np.asarray(1, dtype=np.int32)]
+        case "random_uniform":
+            return partial(uniform, shape=(batch, units)), [np.asarray(1, dtype=np.int32)]
+        case "inverse_affine":
+            affine = partial(function, shape=(28, 28), rotate=0.2, scale=0.1, shift=1.0, flip=True)
+            return affine, [rng.uniform(-1, 1, (batch, 7)).astype(np.float32)]
+        case "bilinear":
+            shape = units // 16, 16
+            places = [rng.uniform(0, size, (batch, units)).astype(np.float32) for size in shape]
+            return partial(function, shape=shape), [z, *places]
         case _ if kernel != forward:
             return function, [dy, *kernels.saved(function, getattr(kernels, forward)(z), z)]
         case _ if "with_logits" in kernel:
