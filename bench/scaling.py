@@ -236,6 +236,8 @@ def ddp_worker(name: str, seconds: float, quick: bool, rank: int, size: int, fil
         step = (time.perf_counter() - start) / done
         print(json.dumps({"step": step, "alone": None, "parameters": total}))
     torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # now and then a thread of gloo's aborts the process as it ends
 
 
 def start(arguments: list[str], ranks: int, mpi: str | None, bound: bool) -> Any:
