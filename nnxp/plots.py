@@ -395,8 +395,7 @@ def digits(network: MLP, data: Dataset, count: int = 25) -> Figure:
         >>> data = nnxp.datasets.load("digits")
         >>> figure = nnxp.plots.digits(nnxp.MLP([64, 10]), data, count=10)
     """
-    if len(data.shape) != 2:
-        raise InputError(f"{data.name}: a sample has shape {data.shape}, not that of an image")
+    _check_images(data)
     classes = _class_names(network, data)
     if not len(data.x_test):
         raise InputError(f"{data.name}: has no test images")
@@ -450,8 +449,7 @@ def deformations(
         >>> data = nnxp.datasets.load("digits")
         >>> figure = nnxp.plots.deformations(data, "rotate=20,scale=0.2", count=3)
     """
-    if len(data.shape) != 2:
-        raise InputError(f"{data.name}: a sample has shape {data.shape}, not that of an image")
+    _check_images(data)
     deformation = replace(cast(Deformation, augment), shape=data.shape)
     x = np.asarray(data.x[:count], dtype=np.float32)
     rows = [x, *(deformation.apply(x, seed, step) for step in range(versions))]
@@ -588,6 +586,11 @@ def _fill(figure: Figure, text: Text) -> None:
         if len(filled) <= lines:
             text.set_text("\n".join(filled))
             return
+
+
+def _check_images(data: Dataset) -> None:
+    if len(data.shape) != 2:
+        raise InputError(f"{data.name}: a sample has shape {data.shape}, not that of an image")
 
 
 def _image_grid(

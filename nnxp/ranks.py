@@ -73,7 +73,7 @@ def whole(world: World, state: TrainState, feed: Feed) -> TrainState:
 
     Without what no step changes.
     """
-    state = state._replace(deformation_fields=[], batch_size=[])
+    state = state.without_constants()
     if world.size == 1:
         return state
     totals = []
@@ -99,13 +99,9 @@ def part(share: BatchShare, state: TrainState, backend: Backend) -> TrainState:
 
 def same_state(communicator: Communicator, state: TrainState) -> TrainState:
     """Return the state that process 0 has, where processes differ by rounding."""
-    shared = state._replace(slope_totals=[], deformation_fields=[], batch_size=[])
+    shared = state.without_constants()._replace(slope_totals=[])
     shared = cast(TrainState, rebuilt(shared, communicator.broadcast(leaves(shared))))
-    return shared._replace(
-        slope_totals=state.slope_totals,
-        deformation_fields=state.deformation_fields,
-        batch_size=state.batch_size,
-    )
+    return shared.with_constants(state)._replace(slope_totals=state.slope_totals)
 
 
 def evaluate(

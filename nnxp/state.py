@@ -31,6 +31,14 @@ class TrainState(NamedTuple):
     batch_size: list[Array]
     """[the number of rows of the batch, 0-d] where ranks cannot divide each batch evenly; or []."""
 
+    def without_constants(self) -> TrainState:
+        """Return the state without what no step changes."""
+        return self._replace(deformation_fields=[], batch_size=[])
+
+    def with_constants(self, of: TrainState) -> TrainState:
+        """Return the state with what no step changes of another."""
+        return self._replace(deformation_fields=of.deformation_fields, batch_size=of.batch_size)
+
 
 def first_state(
     network: MLP,

@@ -564,8 +564,7 @@ class _Training:
         Raises:
             InputError: it is that of another optimizer.
         """
-        like = self.state
-        like = like._replace(deformation_fields=[], batch_size=[])
+        like = self.state.without_constants()
         if self.recorder and self.history.steps:
             totals = self.recorder.slope_totals(like.parameters, self.feed.batch_size)
             like = like._replace(slope_totals=totals)
@@ -576,9 +575,7 @@ class _Training:
         convert = partial(self.backend.asarray, copy=True)
         restored = rebuilt(like, [convert(array, dtype=new.dtype) for array, new in pairs])
         restored = ranks.part(self.share, restored, self.backend)
-        self.state = restored._replace(
-            deformation_fields=self.state.deformation_fields, batch_size=self.state.batch_size
-        )
+        self.state = restored.with_constants(self.state)
         self.progress = snapshot.progress
         losses = np.array(self.progress.losses, dtype=self.network.dtype)
         self.progress.losses = [self.backend.asarray(loss) for loss in losses]
