@@ -212,8 +212,6 @@ def newest(backend: str) -> dict[str, Any]:
         if found["backend"] != backend:
             raise NnxpError(f"{path.name} is of {found['backend']}, not {backend}")
     commands = {name: row.command for name, row in ROWS.items()}
-    for run in found["runs"]:
-        run.setdefault("date", found.get("date"))
     runs = [run for run in found["runs"] if commands.get(run["row"]) == run["command"]]
     return {"backend": backend, "runs": runs}
 

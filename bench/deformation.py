@@ -19,11 +19,11 @@ from typing import Any
 
 import arguments
 import numpy as np
+from record import AUGMENT
 
 import nnxp
 from nnxp import datasets, reports
 
-AUGMENT = ("elastic,alpha=36,sigma=4.5", "rotate=12,scale=0.12")
 SIZES, BATCH_SIZE, SAMPLES = (784, 800, 10), 200, 20_000
 
 
