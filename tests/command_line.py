@@ -2,7 +2,7 @@
 most commands do, and `run_process` in one of its own.
 
 What belongs to a process (signals, closed streams, terminals, /dev/stdout) needs a real one:
-`run_process`, `conftest.started` or `subprocess`.
+`run_process` or those of `processes`.
 """
 
 import csv
@@ -13,6 +13,8 @@ import subprocess
 import sys
 from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout
 from unittest import mock
+
+from processes import completed
 
 import nnxp
 from nnxp.cli import main
@@ -64,14 +66,11 @@ def run(folder, *arguments, **variables):
 
 def run_process(folder, *arguments, timeout=60, **variables):
     """Run `python -m nnxp ARGUMENTS` in `folder`, in a process of its own."""
-    return subprocess.run(
+    return completed(
         [sys.executable, "-m", "nnxp", *map(str, arguments)],
         cwd=folder,
         env=environment(folder, **variables),
-        capture_output=True,
-        text=True,
         timeout=timeout,
-        check=False,
     )
 
 

@@ -3,12 +3,9 @@
 import importlib.util
 import json
 import os
-import signal
-import subprocess
-import sys
 import xml.etree.ElementTree
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -95,43 +92,6 @@ def is_emulated() -> bool:
     import cupy
 
     return bool(cupy.cuda.runtime.getDeviceProperties(0)["name"] == b"CUDA on a CPU")
-
-
-def python(
-    code: str, *arguments: Any, timeout: float = 60, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run code in another Python, with its output as text."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env=env,
-        check=False,
-    )
-
-
-@contextmanager
-def started(
-    command: list[Any], *, sigint: Any = signal.default_int_handler, **options: Any
-) -> Iterator[subprocess.Popen[Any]]:
-    """A process that SIGINT reaches, or not; in the end it is killed with what it started.
-
-    Shells ignore SIGINT for what they start in the background, and processes inherit that: so do
-    the tests, and what they start.
-    """
-    # Set here and inherited: a preexec_fn would fork, of which JAX warns.
-    earlier = signal.signal(signal.SIGINT, sigint)
-    try:
-        process = subprocess.Popen(command, start_new_session=True, **options)
-    finally:
-        signal.signal(signal.SIGINT, earlier)
-    with process:
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
 
 
 @dataclass

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from conftest import python
+from processes import python
 
 import nnxp
 

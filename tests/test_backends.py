@@ -11,7 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from conftest import python, require
+from conftest import require
+from processes import python
 from threadpoolctl import ThreadpoolController
 
 import nnxp

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import require
+from processes import completed
 
 from nnxp import backends
 from nnxp.backends import blas
@@ -784,10 +784,9 @@ def dry_run(folder, device, *arguments):
         "OUT": str(folder / "out"),
         "PYTHON": sys.executable,
     }
-    done = subprocess.run(
-        ["bash", BENCH.parent / "ci" / "gpu", *arguments],
-        env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+    done = completed(
+        ["bash", BENCH.parent / "ci" / "gpu", *arguments], env=environment, timeout=600
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "all is well" in done.stdout
     found = sorted(path.name for path in (folder / "out").iterdir())

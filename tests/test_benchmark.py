@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import fail, succeed
-from conftest import started
+from processes import completed, started
 from rich.console import Console
 
 import nnxp
@@ -255,7 +255,7 @@ def test_another_process_makes_the_same_workload():
         "arrays = [*w.data, next(w.orders()), *(a for pair in w.parameters for a in pair)]\n"
         "print(hashlib.sha256(b''.join(map(np.ndarray.tobytes, arrays))).hexdigest())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = completed([sys.executable, "-c", code], check=True)
     ours = [*SMALL.data, next(SMALL.orders()), *(a for pair in SMALL.parameters for a in pair)]
     content = b"".join(map(np.ndarray.tobytes, ours))
     assert done.stdout.strip() == hashlib.sha256(content).hexdigest()
@@ -418,14 +418,11 @@ def test_the_peak_is_that_of_the_action():
 
 def serve(commands, text):
     """Run a worker; return its answers and the completed process."""
-    done = subprocess.run(
+    done = completed(
         [sys.executable, "-m", "nnxp.benchmark.worker", text],
         input="".join(f"{command}\n" for command in commands),
         env=os.environ | {"PYTHONPATH": os.path.dirname(__file__)},
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
     )
     return [json.loads(line) for line in done.stdout.splitlines()], done
 
@@ -883,13 +880,8 @@ def test_results_without_times_are_drawn_empty():
 
 
 def nnxp_bench(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "nnxp", "bench", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+    return completed(
+        [sys.executable, "-P", "-m", "nnxp", "bench", *arguments], cwd=folder, timeout=120
     )
 
 

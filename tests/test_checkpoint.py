@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import python, started
+from processes import python, started
 
 import nnxp
 from nnxp import files, strict_json

@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 from command_line import CONTROL, fail, figure, run_process, succeed
-from conftest import python, require
+from conftest import require
+from processes import python
 
 import nnxp
 from nnxp.backends import blas

@@ -1,13 +1,13 @@
 """`--help`, completion and the version."""
 
 import re
-import subprocess
 import sys
 from itertools import pairwise
 
 import pytest
 import typer.main
 from command_line import environment, succeed
+from processes import completed
 
 import nnxp
 from nnxp import backends, datasets, optimizers, schedules
@@ -94,10 +94,12 @@ def test_help_names_all_that_can_be_chosen(tmp_path):
 
 def test_a_command_imports_no_other_commands_files(tmp_path):
     code = "import sys; from nnxp import cli; cli.run(sys.argv[1:]); print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "train", "--epochs", "0"], cwd=tmp_path,
-        env=environment(tmp_path), capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = completed(
+        [sys.executable, "-c", code, "train", "--epochs", "0"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        check=True,
+    )
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "nnxp.cli.train" in loaded
     assert not {"nnxp.cli.models", "nnxp.cli.bench", "nnxp.benchmark", "nnxp.plots"} & loaded
@@ -112,10 +114,11 @@ def test_the_version_is_printed(tmp_path):
 )
 def test_the_shell_completes_commands_and_options(tmp_path, words, completed):
     asked = {"_NNXP_COMPLETE": "complete_bash", "COMP_WORDS": words}
-    done = subprocess.run(
+    done = completed(
         [sys.executable, "-c", "import sys; sys.argv = ['nnxp']; from nnxp import cli; cli.main()"],
         env=environment(tmp_path, COMP_CWORD=words.count(" "), **asked),
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        check=True,
+    )
     assert (done.stdout.split(), done.stderr) == ([completed], "")
     assert "--install-completion" in succeed(tmp_path, "--help")

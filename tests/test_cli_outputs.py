@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import BOOK, MOON_CSV, environment, fail, run, succeed
+from processes import completed
 
 import nnxp
 from nnxp import callbacks, files, resuming
@@ -267,10 +268,12 @@ def test_a_pipe_that_is_closed_at_once_ends_no_command(folder, cases):
     for words in PRINTING:
         with cases(words):
             nnxp_ = f"{shlex.quote(sys.executable)} -m nnxp {words}"
-            done = subprocess.run(
-                ["bash", "-c", f"set -o pipefail; (sleep 0.3; {nnxp_}) | true"], cwd=folder,
-                env=environment(folder), capture_output=True, text=True, timeout=60, check=False,
-            )  # fmt: skip
+            done = completed(
+                ["bash", "-c", f"set -o pipefail; (sleep 0.3; {nnxp_}) | true"],
+                cwd=folder,
+                env=environment(folder),
+                timeout=60,
+            )
             assert (done.stderr, done.returncode) == ("", 0)
     assert (folder / "m").exists()
     assert (folder / "m.onnx").exists()

@@ -1,10 +1,10 @@
 """`nnxp plot`."""
 
-import subprocess
 import sys
 
 import pytest
 from command_line import environment, fail, succeed
+from processes import completed
 
 
 @pytest.mark.slow
@@ -50,10 +50,7 @@ def test_a_report_that_claims_much_is_refused_in_little_memory(tmp_path, begins,
         file.write(begins)
         file.truncate(size or None)
     command = [sys.executable, "-c", LITTLE_MEMORY, "plot", "history", "report.json"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
+    done = completed(command, cwd=tmp_path, env=environment(tmp_path), timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"report.json: not JSON ({says}" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from command_line import ROW, environment, run_process, succeed
-from conftest import started
+from processes import completed, started
 
 import nnxp
 
@@ -133,10 +133,9 @@ def test_an_interrupt_while_starting_is_one_line(tmp_path):
 def shell(folder, command):
     """What bash makes of `command`, in which nnxp stands for itself."""
     nnxp_ = f'nnxp() {{ {shlex.quote(sys.executable)} -m nnxp "$@"; }}; set -o pipefail; '
-    return subprocess.run(
-        ["bash", "-c", nnxp_ + command], cwd=folder, env=environment(folder), capture_output=True,
-        text=True, timeout=60, check=False,
-    )  # fmt: skip
+    return completed(
+        ["bash", "-c", nnxp_ + command], cwd=folder, env=environment(folder), timeout=60
+    )
 
 
 @pytest.mark.promise("bad use")
@@ -151,11 +150,11 @@ def test_a_reader_that_leaves_does_not_end_a_training(tmp_path):
 @pytest.mark.promise("bad use")
 def test_a_reader_that_has_seen_enough_is_no_error(trained_digits):
     command = f"{shlex.quote(sys.executable)} -m nnxp predict model.safetensors digits | head -1"
-    done = subprocess.run(
+    done = completed(
         ["bash", "-c", f"set -o pipefail; {command}"],
-        cwd=trained_digits, env=environment(trained_digits), capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+        cwd=trained_digits,
+        env=environment(trained_digits),
+    )
     assert done.stderr == ""
     assert done.returncode == 0
     assert done.stdout.startswith("prediction,0")

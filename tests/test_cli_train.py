@@ -5,12 +5,12 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 from command_line import CONTROL, MOON_CSV, ROW, environment, fail, figure, succeed
+from processes import completed
 
 import nnxp
 
@@ -135,11 +135,24 @@ main()
 
 
 def test_a_fall_back_and_its_reason_are_in_the_verbose_output_and_the_report(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", REFUSES, "train", "--epochs", "1", "--backend", "numpy", "-v",
-         "--report", "report.json"],
-        cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = completed(
+        [
+            sys.executable,
+            "-c",
+            REFUSES,
+            "train",
+            "--epochs",
+            "1",
+            "--backend",
+            "numpy",
+            "-v",
+            "--report",
+            "report.json",
+        ],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        check=True,
+    )
     line = "steps run eagerly: they cannot be recorded (no products today)"
     assert done.stdout.count(line) == 1
     assert json.loads((tmp_path / "report.json").read_text())["fallbacks"] == [line]

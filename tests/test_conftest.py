@@ -4,9 +4,11 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from processes import completed
 from promises import Cases
 
 
@@ -38,9 +40,7 @@ def test_what_passed_before_is_left_out(tmp_path):
 
     def run(option):
         command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", option]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+        done = completed(command, cwd=tmp_path, env=environment)
         found = re.findall("^test_some.py::(.*) [A-Z]+", done.stdout, re.MULTILINE)
         return found, done.stdout + done.stderr
 
@@ -49,3 +49,26 @@ def test_what_passed_before_is_left_out(tmp_path):
     ran, text = run("--except-passed=results.xml")
     assert ran == ["test_fails", "test_is_skipped", "TestOfAClass::test_passes"], text
     assert "2 deselected" in text
+
+
+def test_a_command_that_takes_too_long_ends_with_what_it_started():
+    """`subprocess.run` would wait for its child, which has the pipes, too."""
+    begin = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired):
+        completed(["bash", "-c", "sleep 60 & sleep 60"], timeout=0.2)
+    assert time.monotonic() - begin < 20
+
+
+@pytest.mark.slow
+def test_a_test_that_hangs_is_named_and_fails(tmp_path):
+    (tmp_path / "test_some.py").write_text(
+        "import time\ndef test_hangs(): time.sleep(60)\ndef test_passes(): pass\n"
+    )
+    config = Path(__file__).parents[1] / "pyproject.toml"
+    options = ["-c", config, "--rootdir=.", "-n1", "-o", "faulthandler_timeout=1", "test_some.py"]
+    done = completed([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options],
+                     cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 1
+    assert "crashed while running 'test_some.py::test_hangs'" in done.stdout, done.stdout
+    assert "1 failed, 1 passed" in done.stdout
+    assert "line 2 in test_hangs" in done.stderr

@@ -11,7 +11,6 @@ import inspect
 import json
 import os
 import re
-import subprocess
 import sys
 import threading
 import warnings
@@ -23,6 +22,7 @@ import numpy as np
 import pytest
 import stand_ins
 from conftest import REGULARIZATIONS, RULES, is_emulated, require
+from processes import completed
 
 import nnxp
 from nnxp import SGD, Adam, BackendError, backends, cli, objectives
@@ -605,10 +605,7 @@ def test_on_the_emulation_eager_steps_have_the_memory_of_a_failed_capture(megaby
         "print(history.fallbacks)"
     )
     environment = os.environ | {"CUDA_ON_CPU_MEMORY": str(megabytes * 10**6)}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        capture_output=True, text=True, env=environment, check=True,
-    )  # fmt: skip
+    done = completed([sys.executable, "-W", "ignore", "-c", code], env=environment, check=True)
     assert "run eagerly from here on: they cannot be captured (OutOfMemory" in done.stdout
 
 

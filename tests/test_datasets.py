@@ -21,7 +21,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from command_line import fail
-from conftest import python
+from processes import python
 
 from nnxp import datasets
 from nnxp.datasets import idx, mnist, moons

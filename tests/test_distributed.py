@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from command_line import MOON_CSV, environment, fail, run_process, succeed
 from conftest import require
+from processes import completed
 
 import nnxp
 from nnxp import resuming
@@ -46,10 +47,9 @@ def start(processes, *arguments, folder, timeout=120, **variables):
     """Run `python ARGUMENTS` in several processes."""
     command = [mpiexec(), "-n", str(processes), sys.executable, *map(str, arguments)]
     root = str(Path(nnxp.__file__).parents[1])
-    return subprocess.run(
-        command, cwd=folder, env=environment(folder, PYTHONPATH=root, **variables),
-        capture_output=True, text=True, timeout=timeout, check=False,
-    )  # fmt: skip
+    return completed(
+        command, cwd=folder, env=environment(folder, PYTHONPATH=root, **variables), timeout=timeout
+    )
 
 
 def launcher(processes):
@@ -135,11 +135,12 @@ def test_what_one_process_is_given_otherwise_ends_all(tmp_path, other, line):
     base = [sys.executable, "-m", "nnxp", "train"]
     ours, theirs = [*base, "a.csv", "--backend", "numpy"], [*base, *other, "--backend", "numpy"]
     started = time.monotonic()
-    done = subprocess.run(
+    done = completed(
         [mpiexec(), "-n", "1", *ours, ":", "-n", "1", *theirs],
-        cwd=tmp_path, env=environment(tmp_path, PYTHONPATH=Path(nnxp.__file__).parents[1]),
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment(tmp_path, PYTHONPATH=Path(nnxp.__file__).parents[1]),
+        timeout=60,
+    )
     lines = [each for each in done.stderr.splitlines() if each.startswith("nnxp: ")]
     assert len(lines) == 1, done.stderr
     assert line in lines[0]

@@ -1,11 +1,11 @@
 """Every example runs on its own, and prints what it promises."""
 
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import completed
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 SLOW = ("pictures", "regularization")
@@ -65,10 +65,12 @@ def test_an_example_shows_what_it_promises(example, tmp_path, monkeypatch, capsy
 def test_an_example_runs_on_its_own_and_on_another_backend(example, tmp_path):
     if example.stem == "grid_search_on_dask":
         pytest.importorskip("distributed")
-    done = subprocess.run(
+    done = completed(
         [sys.executable, "-W", "error", example, "array-api-strict"],
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        check=True,
+        timeout=300,
+    )
     assert done.stderr == ""
     for promise in PROMISES[example.stem]:
         assert promise in done.stdout

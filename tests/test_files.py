@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 from command_line import environment, fail, run_process, succeed
+from processes import completed
 
 from nnxp import files, plots
 from nnxp.benchmark import compare
@@ -372,11 +373,12 @@ def test_commands_need_nothing_that_windows_has_not(tmp_path, cases):
     pytest.importorskip("ndonnx")
     for words in COMMANDS:
         with cases(words):
-            done = subprocess.run(
+            done = completed(
                 [sys.executable, "-X", "warn_default_encoding", "-c", ELSEWHERE, *words.split()],
-                cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True,
-                timeout=120, check=False,
-            )  # fmt: skip
+                cwd=tmp_path,
+                env=environment(tmp_path),
+                timeout=120,
+            )
             assert done.returncode == 0, done.stderr
             assert done.stderr == ""
 
@@ -401,10 +403,9 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_processes_train_that_are_started_as_on_windows_and_macos(tmp_path, method):
     (tmp_path / "main.py").write_text(TRAIN_IN_PROCESSES)
-    done = subprocess.run(
-        [sys.executable, "main.py", method], cwd=tmp_path, env=environment(tmp_path),
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = completed(
+        [sys.executable, "main.py", method], cwd=tmp_path, env=environment(tmp_path), timeout=120
+    )
     assert (done.stderr, done.returncode) == ("", 0)
 
 

@@ -7,7 +7,6 @@ damaged rather than hostile are in the tests of each format.
 import importlib.util
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import hostile
 import numpy as np
 import pytest
 import safetensors.numpy
+from processes import completed
 
 import nnxp
 
@@ -34,9 +34,7 @@ def loaded(mode, requests):
     # Python 3.12 warns of forks in a process with threads, such as those of OpenBLAS.
     options = ["-W", "ignore::DeprecationWarning"]
     command = [sys.executable, *options, str(Path(__file__).with_name("loading.py")), mode]
-    done = subprocess.run(
-        command, input=lines, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = completed(command, input=lines, timeout=300)
     assert done.stderr == ""
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(answers) == len(requests)

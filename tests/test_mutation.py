@@ -2,12 +2,11 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import python
+from processes import completed, python
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,7 +22,7 @@ def mutate(monkeypatch):
 def test_changes_of_the_code_are_noticed(mutate, cases):
     modules = cases.drawn(mutate.TESTS, 3)
     command = [sys.executable, "ci/mutate.py", "--quick", *modules]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = completed(command, cwd=ROOT, timeout=600)
     found = re.findall(r"^(.+): (killed|SURVIVED)", done.stdout, re.MULTILINE)
     assert found, done.stderr
     for mutant, result in found:

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import python, require
+from conftest import require
+from processes import python
 
 from nnxp import backends, callbacks, datasets, executors
 from nnxp.kernels import ACTIVATIONS

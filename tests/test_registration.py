@@ -3,13 +3,13 @@
 import copy
 import logging
 import pickle
-import subprocess
 import sys
 from textwrap import dedent
 
 import numpy as np
 import pytest
 from command_line import environment
+from processes import completed
 
 import nnxp
 from nnxp import MLP, InputError, ModelError, kernels, registry
@@ -289,10 +289,7 @@ def package(tmp_path):
 
 
 def nnxp_process(folder, variables, *words):
-    return subprocess.run(
-        [sys.executable, "-m", "nnxp", *words], cwd=folder, env=variables, timeout=60,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return completed([sys.executable, "-m", "nnxp", *words], cwd=folder, env=variables, timeout=60)
 
 
 @pytest.mark.slow
@@ -328,7 +325,7 @@ def test_help_errors_and_completion_have_them_too(tmp_path, package):
         assert name in text
     done = nnxp_process(tmp_path, package, "train", "moons", "--optimizer", "livly")
     assert "did you mean 'lively'" in done.stderr
-    for words, completed in (
+    for words, offered in (
         ("nnxp train --activation gau", ["gaussian"]),
         ("nnxp train --activation relu,gau", ["relu,gaussian"]),
         ("nnxp train --loss dou", ["doubled"]),
@@ -336,11 +333,10 @@ def test_help_errors_and_completion_have_them_too(tmp_path, package):
     ):
         asked = {"_NNXP_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "3"}
         code = "import sys; sys.argv = ['nnxp']; from nnxp import cli; cli.main()"
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=package | asked, cwd=tmp_path,
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert done.stdout.split() == completed
+        done = completed(
+            [sys.executable, "-c", code], env=package | asked, cwd=tmp_path, check=True
+        )
+        assert done.stdout.split() == offered
 
 
 @pytest.mark.slow
@@ -384,10 +380,7 @@ def test_worker_processes_have_them(tmp_path, package):
                     assert pool.submit(predicted, network, x).result() == predicted(network, x)
         """)
     )
-    done = subprocess.run(
-        [sys.executable, script], env=package, cwd=tmp_path, timeout=60, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+    done = completed([sys.executable, script], env=package, cwd=tmp_path, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
@@ -399,8 +392,5 @@ def test_no_entry_point_is_looked_for_while_our_own_pieces_do(tmp_path):
         "print([each for each in (nnxp.kernels.ACTIVATIONS, nnxp.optimizers.OPTIMIZERS)"
         " if '_installed' in vars(each)])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
+    done = completed([sys.executable, "-c", code], env=environment(tmp_path), check=True)
     assert done.stdout == "[]\n"

@@ -15,7 +15,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from command_line import environment, fail, succeed
-from conftest import python, require, started
+from conftest import require
+from processes import completed, python, started
 
 import nnxp
 import nnxp.checkpoint
@@ -674,12 +675,12 @@ def test_a_training_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
         resuming.load(tmp_path / "runs")
         options = ["--resume", "runs", "--every", "3"]
         if kills == 12:  # and then to the end
-            subprocess.run(
+            completed(
                 [*command, "--resume", "runs"], cwd=tmp_path, env=environment(tmp_path), check=True
             )
             break
     (tmp_path / "whole").mkdir()
-    subprocess.run(command, cwd=tmp_path / "whole", env=environment(tmp_path), check=True)
+    completed(command, cwd=tmp_path / "whole", env=environment(tmp_path), check=True)
     ours, whole = (nnxp.MLP.load(tmp_path / name / "model.safetensors") for name in (".", "whole"))
     for one, two in zip(leaves(ours.parameters), leaves(whole.parameters), strict=True):
         np.testing.assert_array_equal(one, two)

@@ -1,13 +1,13 @@
 """Files that are read by rows: npy, folders of shards, HDF5 and Zarr, loaded or left on disk."""
 
 import json
-import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import completed
 
 import nnxp
 from nnxp import datasets
@@ -326,6 +326,5 @@ nnxp.train(network, data.x, data.y, epochs=1, batch_size=200, validation=0.1,
 network.evaluate(data.x_test, data.y_test)
 print(peak() - before)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          cwd=Path(nnxp.__file__).parents[1])  # fmt: skip
+    done = completed([sys.executable, "-c", code], check=True, cwd=Path(nnxp.__file__).parents[1])
     assert int(done.stdout) * 1024 < 0.4e9

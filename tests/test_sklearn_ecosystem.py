@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import python
+from processes import python
 
 sklearn = pytest.importorskip("sklearn", minversion="1.9")
 

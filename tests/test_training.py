@@ -7,6 +7,7 @@ import pytest
 from conftest import require
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import completed
 
 from nnxp import (
     MLP,
@@ -455,7 +456,6 @@ def test_jax_multiplies_in_full_float32():
 def test_jax_trains_the_same_as_users_have_it_without_x64():
     """Every other test has x64 on, and so int64 indices."""
     require("jax")
-    import subprocess
     import sys
 
     code = (
@@ -469,7 +469,7 @@ def test_jax_trains_the_same_as_users_have_it_without_x64():
         "    losses.append([epoch.loss for epoch in history.epochs])\n"
         "np.testing.assert_allclose(*losses, rtol=1e-5)\n"
     )
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+    completed([sys.executable, "-W", "error", "-c", code], check=True)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -1,0 +1,66 @@
+"""Programs that tests run, each of which ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+
+@contextmanager
+def started(
+    command: list[Any], *, sigint: Any = signal.default_int_handler, **options: Any
+) -> Iterator[subprocess.Popen[Any]]:
+    """A process that SIGINT reaches, or not; in the end it is killed with what it started.
+
+    Shells ignore SIGINT for what they start in the background, and processes inherit that: so do
+    the tests, and what they start.
+    """
+    # Set here and inherited: a preexec_fn would fork, of which JAX warns.
+    earlier = signal.signal(signal.SIGINT, sigint)
+    try:
+        process = subprocess.Popen(command, start_new_session=True, **options)
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    with process:
+        try:
+            yield process
+        finally:
+            if os.name == "nt":
+                process.kill()
+            else:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def completed(
+    command: list[Any],
+    *,
+    input: str | None = None,
+    timeout: float = 120,
+    check: bool = False,
+    **options: Any,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with its output as text; kill it when its time is up.
+
+    What it started is killed, too. `subprocess.run` waits for that without limit, where it has the
+    pipes: a test would never end.
+    """
+    pipe = subprocess.PIPE
+    if input is not None:
+        options["stdin"] = pipe
+    with started(command, stdout=pipe, stderr=pipe, text=True, **options) as process:
+        stdout, stderr = process.communicate(input, timeout)
+    done = subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+    if check:
+        assert done.returncode == 0, stderr
+    return done
+
+
+def python(
+    code: str, *arguments: Any, timeout: float = 60, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run code in another Python, with its output as text."""
+    return completed([sys.executable, "-c", code, *arguments], timeout=timeout, env=env)
