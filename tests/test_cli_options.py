@@ -110,9 +110,9 @@ def test_the_version_is_printed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "completed"), [("nnxp tra", "train"), ("nnxp train --lear", "--learning-rate")]
+    ("words", "offered"), [("nnxp tra", "train"), ("nnxp train --lear", "--learning-rate")]
 )
-def test_the_shell_completes_commands_and_options(tmp_path, words, completed):
+def test_the_shell_completes_commands_and_options(tmp_path, words, offered):
     asked = {"_NNXP_COMPLETE": "complete_bash", "COMP_WORDS": words}
     done = completed(
         [sys.executable, "-c", "import sys; sys.argv = ['nnxp']; from nnxp import cli; cli.main()"],
@@ -120,5 +120,5 @@ def test_the_shell_completes_commands_and_options(tmp_path, words, completed):
         cwd=tmp_path,
         check=True,
     )
-    assert (done.stdout.split(), done.stderr) == ([completed], "")
+    assert (done.stdout.split(), done.stderr) == ([offered], "")
     assert "--install-completion" in succeed(tmp_path, "--help")
