@@ -1,10 +1,11 @@
-"""Programs that tests run, each of which ends."""
+"""Programs that tests run, each of which ends; what hangs shows where."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -35,6 +36,17 @@ def started(
                     os.killpg(process.pid, signal.SIGKILL)
 
 
+def until(
+    condition: Callable[[], Any], process: subprocess.Popen[Any] | None = None, seconds: float = 60
+) -> None:
+    """Wait until a condition holds, which must be soon, and before the process ends."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process is None or process.poll() is None or condition(), "the process has ended"
+        assert time.monotonic() < deadline, f"waited for {seconds} seconds"
+        time.sleep(0.005)
+
+
 def completed(
     command: list[Any],
     *,
@@ -43,7 +55,7 @@ def completed(
     check: bool = False,
     **options: Any,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, with its output as text; kill it when its time is up.
+    """Run a command to its end, with its output as text; when its time is up, show where it is.
 
     What it started is killed, too. `subprocess.run` waits for that without limit, where it has the
     pipes: a test would never end.
@@ -51,8 +63,16 @@ def completed(
     pipe = subprocess.PIPE
     if input is not None:
         options["stdin"] = pipe
+    options["env"] = {"PYTHONFAULTHANDLER": "1"} | dict(options.get("env") or os.environ)
     with started(command, stdout=pipe, stderr=pipe, text=True, **options) as process:
-        stdout, stderr = process.communicate(input, timeout)
+        try:
+            stdout, stderr = process.communicate(input, timeout)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # it prints its stack
+            with suppress(subprocess.TimeoutExpired):
+                _, stderr = process.communicate(timeout=5)
+                raise AssertionError(f"took more than {timeout} seconds: {stderr}") from None
+            raise
     done = subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
     if check:
         assert done.returncode == 0, stderr

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import fail, succeed
-from processes import completed, started
+from processes import completed, started, until
 from rich.console import Console
 
 import nnxp
@@ -45,6 +45,7 @@ from nnxp.benchmark import (
     workloads,
 )
 from nnxp.benchmark.backend import Products, Trainer, entry, products
+from nnxp.benchmark.process import AnswerError, AnsweringProcess
 from nnxp.benchmark.workloads import LEARNING_RATE
 from nnxp.cli.bench import bench
 from nnxp.errors import BackendError, InputError
@@ -649,6 +650,15 @@ def test_a_contender_that_hangs_is_stopped(tmp_path):
     assert_gone((tmp_path / "ids").read_text())
 
 
+def test_a_program_that_closes_its_output_and_goes_on_is_no_wait_without_end():
+    program = AnsweringProcess(["-c", "import os, time; os.close(1); time.sleep(60)"], timeout=0.5)
+    try:
+        with pytest.raises(AnswerError, match="closed its output and goes on"):
+            program.answer(30)
+    finally:
+        program.stop()
+
+
 @pytest.mark.slow
 def test_an_interrupt_ends_the_workers_and_their_children(tmp_path):
     ids = tmp_path / "ids"
@@ -659,10 +669,7 @@ def test_an_interrupt_ends_the_workers_and_their_children(tmp_path):
     )
     try:
         with started([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
-            deadline = time.monotonic() + 30
-            while not (ids.exists() and ids.read_text().endswith(".")):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            until(lambda: ids.exists() and ids.read_text().endswith("."), process)
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=20)
         assert b"KeyboardInterrupt" in errors
@@ -675,10 +682,7 @@ def test_an_interrupt_ends_the_workers_and_their_children(tmp_path):
 
 def assert_gone(ids):
     for number in map(int, ids.split()[:-1]):
-        deadline = time.monotonic() + 10
-        while Path(f"/proc/{number}").exists() and not zombie(number):
-            assert time.monotonic() < deadline, f"process {number} is still there"
-            time.sleep(0.05)
+        until(lambda number=number: not Path(f"/proc/{number}").exists() or zombie(number))
 
 
 def zombie(number):

@@ -27,7 +27,7 @@ def training(folder, *options, **started_with):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with started(command, cwd=folder, env=environment(folder), **pipes, **started_with) as process:
         while not ROW.match(line := process.stdout.readline()):
-            assert line or process.poll() is None, process.stderr.read()
+            assert line, process.stderr.read()
         yield process
 
 
@@ -89,8 +89,8 @@ def test_an_interrupt_before_the_first_epoch_is_complete_saves_nothing(tmp_path)
         command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        while " samples to train on" not in process.stdout.readline():
-            assert process.poll() is None
+        while " samples to train on" not in (line := process.stdout.readline()):
+            assert line, process.stderr.read()
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from conftest import BACKENDS, require
+from processes import until
 
 import nnxp
 from nnxp import InputError, backends, concurrency
@@ -61,13 +62,6 @@ def at_once(*calls):
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return [each.result(120) for each in [pool.submit(run, call) for call in calls]]
-
-
-def until(condition):
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + 20
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.001)
 
 
 def digest(network, history=None):
@@ -485,8 +479,10 @@ def test_a_forked_process_does_not_wait_for_threads_that_it_has_not():
     if child == 0:
         with setting.of(2):
             os._exit(place.value)
-    until(lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT))
-    os.kill(child, signal.SIGKILL)  # which a process that has ended does not notice
+    try:
+        until(lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+    finally:
+        os.kill(child, signal.SIGKILL)  # which a process that has ended does not notice
     leave.set()
     thread.join(30)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2

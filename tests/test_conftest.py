@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import completed
+from processes import completed, python
 from promises import Cases
 
 
@@ -57,6 +57,11 @@ def test_a_command_that_takes_too_long_ends_with_what_it_started():
     with pytest.raises(subprocess.TimeoutExpired):
         completed(["bash", "-c", "sleep 60 & sleep 60"], timeout=0.2)
     assert time.monotonic() - begin < 20
+
+
+def test_a_program_that_hangs_shows_where():
+    with pytest.raises(AssertionError, match=r"more than 1 seconds: (?s:.*)line 2 in hang"):
+        python("import time\ndef hang(): time.sleep(60)\nhang()", timeout=1)
 
 
 @pytest.mark.slow

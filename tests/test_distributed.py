@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from command_line import MOON_CSV, environment, fail, run_process, succeed
 from conftest import require
-from processes import completed
+from processes import completed, started, until
 
 import nnxp
 from nnxp import resuming
@@ -250,18 +250,13 @@ def test_a_process_that_fails_within_a_step_of_others_ends_them(tmp_path):
 def test_a_signal_to_one_process_ends_all_after_the_same_step(tmp_path, number):
     words = ["train", "moons", "--backend", "numpy", "--epochs", "100000", "--checkpoint", "saved"]
     command = [mpiexec(), "-n", "2", sys.executable, "-m", "nnxp", *words, "--quiet"]
-    with subprocess.Popen(
+    with started(
         command, cwd=tmp_path, env=environment(tmp_path, PYTHONPATH=Path(nnxp.__file__).parents[1]),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        try:
-            while not list((tmp_path / "saved").glob("*.safetensors")):
-                assert process.poll() is None
-                time.sleep(0.05)
-            os.kill(second_rank(tmp_path), number)
-            _, errors = process.communicate(timeout=30)
-        finally:
-            process.kill()
+        until(lambda: any((tmp_path / "saved").glob("*.safetensors")), process)
+        os.kill(second_rank(tmp_path), number)
+        _, errors = process.communicate(timeout=30)
     lines = [line for line in errors.splitlines() if line.startswith("nnxp: ")]
     assert len(lines) == 1, errors
     assert "to go on, give the same command with --resume saved" in lines[0]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from command_line import environment, fail, succeed
 from conftest import require
-from processes import completed, python, started
+from processes import completed, python, started, until
 
 import nnxp
 import nnxp.checkpoint
@@ -663,14 +663,12 @@ def test_a_training_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
             [*command, *options], cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE
         ) as process:
             begun = (tmp_path / "runs").exists()
-            while not (tmp_path / "runs").exists() or not any((tmp_path / "runs").iterdir()):
-                assert process.poll() is None
-                time.sleep(0.01)
+            until(lambda: any((tmp_path / "runs").glob("*")), process)
             time.sleep(rng.uniform(0.8, 2.0) if begun else rng.uniform(0.0, 0.3))
             if process.poll() is not None:
                 break
             process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.wait(60)
         kills += 1
         resuming.load(tmp_path / "runs")
         options = ["--resume", "runs", "--every", "3"]
@@ -724,9 +722,8 @@ def test_two_commands_do_not_save_in_one_folder_at_a_time(tmp_path):
     with started(
         [sys.executable, "-m", "nnxp", *how], cwd=tmp_path, env=environment(tmp_path),
         stdout=subprocess.DEVNULL,
-    ):  # fmt: skip
-        while not (tmp_path / "runs").exists() or not any((tmp_path / "runs").iterdir()):
-            time.sleep(0.05)
+    ) as process:  # fmt: skip
+        until(lambda: any((tmp_path / "runs").glob("*")), process)
         line = fail(tmp_path, *how, "--save", "other.safetensors")
         assert "runs: another training saves there now; name another folder" in line
     # It was killed, which frees the folder.

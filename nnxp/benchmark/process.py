@@ -186,9 +186,10 @@ class AnsweringProcess:
         """Say how the program ended, with the last line of its standard error."""
         if line:
             return f"answered {line.strip()!r}, which is no JSON"
-        self._process.wait()
+        self._process.wait(self._timeout)
         status = self._process.status
-        assert status is not None
+        if status is None:
+            return "closed its output and goes on"
         how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").split("\n")
