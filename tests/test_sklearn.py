@@ -13,7 +13,12 @@ sklearn = pytest.importorskip("sklearn", minversion="1.9")
 from scipy import sparse  # noqa: E402
 from sklearn import neural_network as theirs  # noqa: E402
 from sklearn.base import clone  # noqa: E402
-from sklearn.datasets import load_diabetes, load_wine, make_multilabel_classification  # noqa: E402
+from sklearn.datasets import (  # noqa: E402
+    load_diabetes,
+    load_digits,
+    load_wine,
+    make_multilabel_classification,
+)
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning  # noqa: E402
 from sklearn.metrics import make_scorer, recall_score  # noqa: E402
 from sklearn.preprocessing import scale  # noqa: E402
@@ -21,7 +26,8 @@ from sklearn.utils.class_weight import compute_sample_weight  # noqa: E402
 
 import nnxp  # noqa: E402
 from nnxp.objectives import LOSSES  # noqa: E402
-from nnxp.sklearn import MLPClassifier, MLPRegressor  # noqa: E402
+from nnxp.sklearn import MLPClassifier, MLPRegressor, initial  # noqa: E402
+from nnxp.sklearn.base import SEEDS  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -224,6 +230,9 @@ def test_a_keyboard_interrupt_keeps_what_was_learnt():
         ({"verbose": "yes"}, "verbose must be True, False or a whole number"),
         ({"backend": "nunpy"}, "unknown backend 'nunpy': did you mean 'numpy'?"),
         ({"solver": "lbfgs", "dropout": 0.5}, "dropout needs solver='sgd' or 'adam'"),
+        ({"solver": "lbfgs", "augment": "flip"}, "augment needs solver='sgd' or 'adam'"),
+        ({"augment": "rotate=12"}, "10 features are no square image"),
+        ({"augment": "rotat=12"}, "unknown augment 'rotat': did you mean 'rotate'?"),
         ({"solver": "lbfgs", "callbacks": [print]}, "callbacks needs solver='sgd' or 'adam'"),
         ({"early_stopping": True, "validation_fraction": 0.005}, "validation set is too small"),
         (SGD | {"learning_rate_init": 1e9, "activation": "identity", "max_iter": 50},
@@ -443,6 +452,22 @@ def test_dropout_initializers_and_losses_of_nnxp():
     assert (first.predict_proba(x) == again.predict_proba(x)).all()
     assert not (first.predict_proba(x) == other.predict_proba(x)).all()
     assert first.history_.loss == "quadratic"
+
+
+def test_images_are_deformed_in_each_step():
+    """The first step's image, deformed before, trains the network as the step does."""
+    x, t = load_digits(return_X_y=True)
+    x, t = x[:100], t[:100]
+    options = {"hidden_layer_sizes": (16,), "batch_size": 100, "shuffle": False, "max_iter": 1}
+    options |= SGD | {"dtype": "float64", "random_state": 3}
+    found = MLPClassifier(**options, augment="rotate=20,shift=0.5").fit(x, t)
+    drawn = np.random.RandomState(3)
+    initial.draw(drawn, (64, 16, 10), "relu")
+    deformed = nnxp.Deformation(rotate=20, shift=0.5).apply(x, seed=drawn.randint(SEEDS), step=0)
+    expected = MLPClassifier(**options).fit(deformed, t)
+    for one, other in zip(found.coefs_, expected.coefs_, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    assert clone(found).augment == "rotate=20,shift=0.5"
 
 
 def test_the_network_is_one_of_nnxp(tmp_path):

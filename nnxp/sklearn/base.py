@@ -150,7 +150,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
         return self
 
     def _fit_lbfgs(self, p: SimpleNamespace, data: Samples) -> None:
-        for name in ("dropout", "callbacks"):
+        for name in ("dropout", "augment", "callbacks"):
             if np.any(getattr(p, name)):
                 raise ValueError(f"{name} needs solver='sgd' or 'adam', not 'lbfgs'")
         weight, targets = self._with_class_weights(data, False), self._encode(data.y)
@@ -227,7 +227,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
                 optimizer=parameters.optimizer(p),
                 epochs=1 if incremental else p.max_iter,
                 batch_size=min(batch_size, samples),
-                seed=rng.randint(SEEDS) if np.any(p.dropout) else 0,
+                seed=rng.randint(SEEDS) if np.any(p.dropout) or p.augment else 0,
                 shuffle=_shuffle(rng) if p.shuffle else False,
                 validation=evaluated,
                 callbacks=[convergence, *p.callbacks],
@@ -238,6 +238,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc, unused-ignore]
                     dropout=p.dropout,
                     per_batch=True,
                 ),
+                augment=p.augment,
                 scale_targets=self._scale_targets(p),
                 resume=self.history_,
                 assume_finite=True,  # scikit-learn checked it

@@ -36,6 +36,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             a list with a dictionary for each label. They multiply `sample_weight`.
         initializer: one of `nnxp.MLP`; "auto" is scikit-learn's.
         dropout: the share of each hidden layer's units to drop, one or a list.
+        augment: how to deform images while training, "rotate=12" or another `augment` of
+            `nnxp.train`; X has pixels as features.
         callbacks: see `nnxp.train`; each `partial_fit` is a training that they start and finish.
         scoring: the score on which early stopping depends: a scorer or its name; None for accuracy.
 
@@ -87,6 +89,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         class_weight: Any = None,
         initializer: str = "auto",
         dropout: Any = 0.0,
+        augment: Any = None,
         callbacks: Any = (),
         scoring: Any = None,
     ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nnxp import backends, initializers, options
+from nnxp import augmentation, backends, initializers, options
 from nnxp.optimizers import SGD, Adam, Optimizer
 
 _ACTIVATION_NAMES = {"logistic": "sigmoid"}
@@ -100,6 +100,7 @@ _RULES = {
     "dtype": options.optional(options.DTYPE),
     "initializer": initializers.INITIALIZER,
     "dropout": options.one_or_each(options.SHARE),
+    "augment": options.optional(augmentation.AUGMENT),
     "callbacks": options.FUNCTIONS,
     "scale_targets": options.TRUTH,
 }

@@ -26,7 +26,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     Args:
         loss: "squared_error", "poisson", or a loss of nnxp.
-        activation, backend, device, dtype, initializer, dropout, callbacks: see `MLPClassifier`.
+        activation, backend, device, dtype, initializer, dropout, augment, callbacks: see
+            `MLPClassifier`.
         scoring: the score on which early stopping depends: a scorer or its name; None for R^2.
         scale_targets: train on targets of mean 0 and deviation 1; predictions and losses are in the
             targets' own unit. See `nnxp.train`.
@@ -79,6 +80,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         dtype: Any = None,
         initializer: str = "auto",
         dropout: Any = 0.0,
+        augment: Any = None,
         callbacks: Any = (),
         scoring: Any = None,
         scale_targets: bool = False,
