@@ -27,6 +27,9 @@ from nnxp.running import Running
 
 _SHORTEST_BAR, _WIDEST_BAR = 6, 40
 """Columns of the bar."""
+_stdout_changes = threading.Lock()
+"""rich's bar looks whether another has replaced sys.stdout, and else replaces it. Of two threads
+that did so at once, one bar would write through the other, and each wait for the other's lock."""
 
 
 def new_console(quiet: bool = False) -> Console:
@@ -74,11 +77,13 @@ class EpochTable:
 
     def __enter__(self) -> EpochTable:
         self._printing.enter_context(log_lines(self.console, self._log))
-        self._bar.start()
+        with _stdout_changes:
+            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        with _stdout_changes:
+            self._bar.stop()
         self._printing.close()
 
     def expect(self, samples: int) -> None:

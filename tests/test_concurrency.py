@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from conftest import BACKENDS, require
-from processes import until
+from processes import python, until
 
 import nnxp
 from nnxp import InputError, backends, concurrency
@@ -268,6 +268,37 @@ def test_verbose_trainings_at_once_print_their_own_lines(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert printed.count("targets are scaled") == 3
     assert printed.count("samples/s") >= 3
+
+
+BARS_AT_ONCE = """
+import sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+import nnxp
+from rich import live
+
+def slow(thing, kind):
+    found = isinstance(thing, kind)
+    time.sleep(0.01)
+    return found
+
+live.isinstance = slow  # it looks whether another bar has replaced sys.stdout, which it then does
+together, stdout = threading.Barrier(3), sys.stdout
+
+def train(epochs):
+    together.wait()
+    nnxp.train(nnxp.MLP([4, 3]), np.eye(4), [0, 1, 2, 0], epochs=epochs, batch_size=2, verbose=True)
+
+with ThreadPoolExecutor(3) as pool:
+    list(pool.map(train, (30, 10, 20)))
+assert sys.stdout is stdout
+"""
+
+
+def test_bars_that_begin_at_once_do_not_wait_for_each_other():
+    done = python(BARS_AT_ONCE, env=os.environ | {"FORCE_COLOR": "1", "TERM": "xterm"})
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.count("samples/s") >= 3
 
 
 def test_the_filters_of_warnings_are_as_before():
