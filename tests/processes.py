@@ -80,7 +80,7 @@ def completed(
 
 
 def python(
-    code: str, *arguments: Any, timeout: float = 60, env: dict[str, str] | None = None
+    code: str, *arguments: Any, timeout: float = 60, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run code in another Python, with its output as text."""
-    return completed([sys.executable, "-c", code, *arguments], timeout=timeout, env=env)
+    """Run code in another Python; see `completed`."""
+    return completed([sys.executable, "-c", code, *arguments], timeout=timeout, **options)

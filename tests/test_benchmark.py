@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import fail, succeed
-from processes import completed, started, until
+from processes import completed, python, started, until
 from rich.console import Console
 
 import nnxp
@@ -256,7 +256,7 @@ def test_another_process_makes_the_same_workload():
         "arrays = [*w.data, next(w.orders()), *(a for pair in w.parameters for a in pair)]\n"
         "print(hashlib.sha256(b''.join(map(np.ndarray.tobytes, arrays))).hexdigest())"
     )
-    done = completed([sys.executable, "-c", code], check=True)
+    done = python(code, check=True)
     ours = [*SMALL.data, next(SMALL.orders()), *(a for pair in SMALL.parameters for a in pair)]
     content = b"".join(map(np.ndarray.tobytes, ours))
     assert done.stdout.strip() == hashlib.sha256(content).hexdigest()
@@ -669,7 +669,7 @@ def test_an_interrupt_ends_the_workers_and_their_children(tmp_path):
     )
     try:
         with started([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
-            until(lambda: ids.exists() and ids.read_text().endswith("."), process)
+            until(lambda: ids.exists() and ids.read_text().endswith("."), process, seconds=30)
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=20)
         assert b"KeyboardInterrupt" in errors
@@ -682,7 +682,7 @@ def test_an_interrupt_ends_the_workers_and_their_children(tmp_path):
 
 def assert_gone(ids):
     for number in map(int, ids.split()[:-1]):
-        until(lambda number=number: not Path(f"/proc/{number}").exists() or zombie(number))
+        until(lambda n=number: not Path(f"/proc/{n}").exists() or zombie(n), seconds=10)
 
 
 def zombie(number):

@@ -4,13 +4,12 @@ import io
 import os
 import re
 import shutil
-import sys
 
 import numpy as np
 import pytest
 from command_line import BOOK, fail, figure, succeed, table
 from conftest import require
-from processes import completed
+from processes import python
 
 import nnxp
 
@@ -201,7 +200,7 @@ def test_gradcheck_says_so_and_exits_with_1_where_a_derivative_is_wrong(tmp_path
         "kernels.ACTIVATIONS['tanh'] = forward, lambda dy, y: dy * (1 - y)\n"
         "sys.argv = ['nnxp', 'gradcheck', '--backend', 'numpy']\ncli.main()"
     )
-    done = completed([sys.executable, "-c", code], cwd=tmp_path)
+    done = python(code, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.count("WRONG") == 4
     assert done.stderr.count("\n") == 1

@@ -418,9 +418,9 @@ def test_calls_that_want_another_value_wait_in_their_order():
         waits = [pool.submit(call, "a", 1)]
         assert inside["a"].wait(30)
         waits.append(pool.submit(call, "b", 2))
-        until(lambda: len(setting._queue) == 1)
+        until(lambda: len(setting._queue) == 1, seconds=20)
         waits.append(pool.submit(call, "c", 1))  # it does not overtake the one that waits
-        until(lambda: len(setting._queue) == 2)
+        until(lambda: len(setting._queue) == 2, seconds=20)
         assert seen == [("a", 1)]
         for name in "abc":
             leave[name].set()
@@ -511,7 +511,8 @@ def test_a_forked_process_does_not_wait_for_threads_that_it_has_not():
         with setting.of(2):
             os._exit(place.value)
     try:
-        until(lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+        ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        until(lambda: os.waitid(os.P_PID, child, ended), seconds=20)
     finally:
         os.kill(child, signal.SIGKILL)  # which a process that has ended does not notice
     leave.set()

@@ -71,8 +71,8 @@ def test_a_test_that_hangs_is_named_and_fails(tmp_path):
     )
     config = Path(__file__).parents[1] / "pyproject.toml"
     options = ["-c", config, "--rootdir=.", "-n1", "-o", "faulthandler_timeout=1", "test_some.py"]
-    done = completed([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options],
-                     cwd=tmp_path)  # fmt: skip
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
+    done = completed(command, cwd=tmp_path)
     assert done.returncode == 1
     assert "crashed while running 'test_some.py::test_hangs'" in done.stdout, done.stdout
     assert "1 failed, 1 passed" in done.stdout

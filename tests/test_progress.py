@@ -3,11 +3,10 @@
 import io
 import logging
 import re
-import sys
 
 import pytest
 from conftest import require
-from processes import completed
+from processes import python
 from rich.console import Console
 
 import nnxp
@@ -193,4 +192,4 @@ def test_a_silent_training_does_not_import_rich():
         "nnxp.train(nnxp.MLP([1, 1], output='identity'), [[1.0]], [1.0], epochs=1, batch_size=1)\n"
         "assert 'rich' not in sys.modules"
     )
-    completed([sys.executable, "-c", code], check=True)
+    python(code, check=True)

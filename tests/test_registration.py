@@ -9,7 +9,7 @@ from textwrap import dedent
 import numpy as np
 import pytest
 from command_line import environment
-from processes import completed
+from processes import completed, python
 
 import nnxp
 from nnxp import MLP, InputError, ModelError, kernels, registry
@@ -333,9 +333,7 @@ def test_help_errors_and_completion_have_them_too(tmp_path, package):
     ):
         asked = {"_NNXP_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "3"}
         code = "import sys; sys.argv = ['nnxp']; from nnxp import cli; cli.main()"
-        done = completed(
-            [sys.executable, "-c", code], env=package | asked, cwd=tmp_path, check=True
-        )
+        done = python(code, env=package | asked, cwd=tmp_path, check=True)
         assert done.stdout.split() == offered
 
 
@@ -392,5 +390,5 @@ def test_no_entry_point_is_looked_for_while_our_own_pieces_do(tmp_path):
         "print([each for each in (nnxp.kernels.ACTIVATIONS, nnxp.optimizers.OPTIMIZERS)"
         " if '_installed' in vars(each)])"
     )
-    done = completed([sys.executable, "-c", code], env=environment(tmp_path), check=True)
+    done = python(code, env=environment(tmp_path), check=True)
     assert done.stdout == "[]\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import completed
+from processes import python
 
 import nnxp
 from nnxp import datasets
@@ -326,5 +326,5 @@ nnxp.train(network, data.x, data.y, epochs=1, batch_size=200, validation=0.1,
 network.evaluate(data.x_test, data.y_test)
 print(peak() - before)
 """
-    done = completed([sys.executable, "-c", code], check=True, cwd=Path(nnxp.__file__).parents[1])
+    done = python(code, check=True, cwd=Path(nnxp.__file__).parents[1])
     assert int(done.stdout) * 1024 < 0.4e9

@@ -1,6 +1,7 @@
 """The picture of how deep plain networks learn, from the measurements of bench/record.py."""
 
 import json
+from itertools import cycle
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -19,7 +20,7 @@ def record() -> Figure:
     runs = sorted(
         json.loads(RESULTS.read_text("utf-8")), key=lambda run: (run["network"], run["seed"])
     )
-    for colour, run in zip(plots.COLOURS, runs, strict=False):
+    for colour, run in zip(cycle(plots.COLOURS), runs, strict=False):
         epochs = len(run["test_error"])
         minutes = [run["minutes"] * (epoch + 1) / epochs for epoch in range(epochs)]
         label = "-".join(map(str, run["sizes"])) + (f", seed {run['seed']}" if run["seed"] else "")
