@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from report.markers import insert
+from report.seeds import spread
 from sklearn import __version__ as version
 from sklearn.neural_network import MLPClassifier
 
@@ -53,13 +54,12 @@ def table(found: dict[str, Any]) -> str:
         runs = [run for run in found["runs"] if run["settings"] == name]
         if not runs:
             continue
-        test = sorted(run["test"] for run in runs)
         epochs, seconds = (
             statistics.median(run[key] for run in runs) for key in ("epochs", "seconds")
         )
         lines.append(
-            f"| {name} | {len(runs)} | {statistics.median(test):.4f} "
-            f"({test[0]:.4f} to {test[-1]:.4f}) | {epochs:g} | {seconds:.0f} |"
+            f"| {name} | {len(runs)} | {spread(run['test'] for run in runs)} "
+            f"| {epochs:g} | {seconds:.0f} |"
         )
     note = f"scikit-learn {found['version']} on {found['processor']}, {found['date']}."
     return "\n".join([*lines, "", note])

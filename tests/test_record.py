@@ -49,7 +49,8 @@ def test_the_number_of_epochs_is_that_of_the_time(monkeypatch):
 def run(number=1, seed=0, validation=(2.0, 1.0, 1.0), test=(1.5, 0.6, 0.7)):
     return {
         "network": number, "sizes": [784, 1000, 500, 10], "seed": seed, "backend": "numpy",
-        "processor": "a processor", "epochs": 3, "minutes": 19.5,
+        "processor": "a processor", "augment": ["elastic", "rotate=9"],
+        "epochs": 3, "minutes": 19.5,
         "validation_error": list(validation), "test_error": list(test),
     }  # fmt: skip
 
@@ -57,10 +58,12 @@ def run(number=1, seed=0, validation=(2.0, 1.0, 1.0), test=(1.5, 0.6, 0.7)):
 def test_the_table_chooses_the_epoch_by_validation_and_shows_the_others():
     lines = record.table([run(seed=1), run()]).splitlines()
     assert lines[2] == (
-        "| 784-1000-500-10 | 0.49 %, 23.4 | 0 | 3 | 19.5 | 0.70 % | 0.70 % (epoch 3) | "
-        "0.60 % (epoch 2) |"
+        "| 784-1000-500-10 | 0.49 %, 23.4 | `elastic rotate=9` | 0 | 3 | 19.5 | 0.70 % | "
+        "0.70 % (epoch 3) | 0.60 % (epoch 2) |"
     )
-    assert lines[-1] == "On numpy, a processor. The least error of a last epoch is 0.70 %."
+    assert lines[-1] == (
+        "On numpy, a processor. 784-1000-500-10 at the last epoch: 0.70 (0.70 to 0.70) % of 2 runs."
+    )
 
 
 def test_the_pages_table_is_that_of_the_results():
