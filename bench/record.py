@@ -155,7 +155,12 @@ def train(
 
 def key(run: dict[str, Any]) -> tuple[Any, ...]:
     """Return what tells a run from others; an equal run takes its place."""
-    return run["network"], run["seed"], run["backend"], *run["augment"]
+    return run["network"], *run["augment"], run["seed"], run["backend"]
+
+
+def alike(run: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what runs share that differ by the seed only."""
+    return run["sizes"], run["augment"]
 
 
 def figures(run: dict[str, Any]) -> dict[str, float]:
@@ -192,11 +197,11 @@ def table(runs: list[dict[str, Any]]) -> str:
     machines = sorted({f"{run['backend']}, {run['processor']}" for run in runs})
     note = f"On {'; '.join(machines)}."
     ended = [run for run in runs if len(run["test_error"]) == run["epochs"]]
-    for sizes, alike in groupby(sorted(ended, key=key), lambda run: run["sizes"]):
-        errors = [figures(run)["last"] for run in alike]
+    for (sizes, augment), of_one in groupby(sorted(ended, key=key), alike):
+        errors = [figures(run)["last"] for run in of_one]
         if len(errors) > 1:
-            name = "-".join(map(str, sizes))
-            note += f" {name} at the last epoch: {spread(errors, '.2f')} % of {len(errors)} runs."
+            name = f"{'-'.join(map(str, sizes))} deformed by `{' '.join(augment)}`"
+            note += f" {name}, last epoch: {spread(errors, '.2f')} % of {len(errors)} runs."
     return "\n".join([*lines, "", note])
 
 

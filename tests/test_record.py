@@ -62,8 +62,16 @@ def test_the_table_chooses_the_epoch_by_validation_and_shows_the_others():
         "0.70 % (epoch 3) | 0.60 % (epoch 2) |"
     )
     assert lines[-1] == (
-        "On numpy, a processor. 784-1000-500-10 at the last epoch: 0.70 (0.70 to 0.70) % of 2 runs."
+        "On numpy, a processor. 784-1000-500-10 deformed by `elastic rotate=9`, last epoch: "
+        "0.70 (0.70 to 0.70) % of 2 runs."
     )
+
+
+def test_runs_with_other_deformations_do_not_share_a_median():
+    other = {**run(test=(1.5, 0.6, 0.4)), "augment": ["elastic", "rotate=3"]}
+    lines = record.table([run(seed=1), other, run()]).splitlines()
+    assert ["`elastic rotate=3`" in line for line in lines[2:5]] == [True, False, False]
+    assert lines[-1].endswith("by `elastic rotate=9`, last epoch: 0.70 (0.70 to 0.70) % of 2 runs.")
 
 
 def test_the_pages_table_is_that_of_the_results():
