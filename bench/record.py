@@ -159,7 +159,7 @@ def key(run: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def alike(run: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what runs share that differ by the seed only."""
+    """Return what runs share whose spread is shown: the layers and the deformations."""
     return run["sizes"], run["augment"]
 
 
